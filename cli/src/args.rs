@@ -1,0 +1,213 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Makes this machine part of a Kubernetes cluster's network, both ways.
+#[derive(Debug, Parser)]
+#[command(name = "kdev", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a defect; 2 usage; 3 a daemon; 4 not permitted here; \
+5 kubeconfig; 6 API server; 7 rights in the cluster; 8 manager; 9 versions; 10 not found; 11 conflict; \
+12 local port; 13 probe; 14 not connected; 15 time-out; 16 this machine's network";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install the traffic manager into the cluster, or bring it up to date.
+    Install(InstallArgs),
+    /// Remove the traffic manager and everything of kdev's from the cluster.
+    Uninstall(UninstallArgs),
+    /// Connect this machine to the cluster's network.
+    Connect(ConnectArgs),
+    /// Show how every part of kdev is doing.
+    Status(OutputArgs),
+    /// List the services that can be intercepted, and who holds what.
+    List(ListArgs),
+    /// Let a service's connections come to a program on this machine.
+    Intercept(InterceptArgs),
+    /// Give an intercepted service back.
+    Leave(LeaveArgs),
+    /// End the session; nothing of it is left, here or in the cluster.
+    Quit,
+    /// Show the versions of this command, the daemons and the manager.
+    Version(OutputArgs),
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct ClusterArgs {
+    /// Kubeconfig file [default: KUBECONFIG, else ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current context].
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Arguments of `kdev install`.
+#[derive(Debug, ClapArgs)]
+pub struct InstallArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespace of the manager; made when it is missing.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "kdev")]
+    pub namespace: String,
+    /// Image of the manager.
+    #[arg(long, value_name = "IMAGE", env = "KDEV_IMAGE", default_value_t = default_image())]
+    pub image: String,
+    /// When the kubelet pulls the image.
+    #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub image_pull_policy: Option<String>,
+    /// Seconds after which a session that is gone loses its intercepts [default: 15].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub session_grace: Option<u32>,
+}
+
+fn default_image() -> String {
+    format!("docker.io/kdev/traffic-manager:{}", kdev_proto::RELEASE)
+}
+
+/// Arguments of `kdev uninstall`.
+#[derive(Debug, ClapArgs)]
+pub struct UninstallArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespace of the manager.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "kdev")]
+    pub namespace: String,
+}
+
+/// Arguments of `kdev connect`.
+#[derive(Debug, ClapArgs)]
+pub struct ConnectArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespace that short names mean [default: the context's].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Namespace of the manager.
+    #[arg(long, value_name = "NAMESPACE", default_value = "kdev")]
+    pub manager_namespace: String,
+}
+
+/// How to show the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Arguments of commands that only show something.
+#[derive(Debug, ClapArgs)]
+pub struct OutputArgs {
+    /// How to show it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// Arguments of `kdev list`.
+#[derive(Debug, ClapArgs)]
+pub struct ListArgs {
+    /// Which cluster, when not connected.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespace [default: the session's, else the context's].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// How to show it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// Arguments of `kdev intercept`.
+#[derive(Debug, ClapArgs)]
+pub struct InterceptArgs {
+    /// The service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Port of the local program, and the service's port by number or name where it has several.
+    #[arg(short, long, value_name = "LOCAL[:PORT]", value_parser = parse_ports)]
+    pub port: Ports,
+    /// Namespace of the service [default: the session's].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// `LOCAL[:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports {
+    /// Where the local program listens.
+    pub local: u16,
+    /// The service's port; `None` where it has just one.
+    pub service: Option<String>,
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    let (local, service) = match text.split_once(':') {
+        Some((_, "")) => return Err("the service's port is missing behind the colon".to_owned()),
+        Some((local, service)) => (local, Some(service.to_owned())),
+        None => (text, None),
+    };
+    match local.parse() {
+        Ok(local) if local != 0 => Ok(Ports { local, service }),
+        _ => Err(format!(
+            "\"{local}\" isn't a port of this machine: 1 to 65535"
+        )),
+    }
+}
+
+/// Arguments of `kdev leave`.
+#[derive(Debug, ClapArgs)]
+pub struct LeaveArgs {
+    /// The service.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Namespace of the service [default: the session's].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_make_sense_to_their_parser() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_port_is_local_first() {
+        let both = Ports {
+            local: 8080,
+            service: Some("http".to_owned()),
+        };
+        assert_eq!(parse_ports("8080:http"), Ok(both));
+        assert_eq!(
+            parse_ports("8080"),
+            Ok(Ports {
+                local: 8080,
+                service: None
+            })
+        );
+        for wrong in ["", "http", "0", "65536", "8080:", ":80", "-1"] {
+            assert!(parse_ports(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `kdev install` and `kdev uninstall`.
+
+use kdev_proto::Failure;
+use kdev_proto::v1::{InstallRequest, UninstallRequest};
+
+use super::{cluster, follow};
+use crate::args::{InstallArgs, UninstallArgs};
+use crate::daemons;
+
+/// `kdev install`.
+///
+/// # Errors
+///
+/// Why the manager doesn't serve.
+pub async fn install(args: InstallArgs) -> Result<(), Failure> {
+    let request = InstallRequest {
+        cluster: Some(cluster(&args.cluster, &args.namespace)?),
+        image: args.image,
+        image_pull_policy: args.image_pull_policy.unwrap_or_default(),
+        session_grace_seconds: args.session_grace.unwrap_or_default(),
+    };
+    follow(daemons::user().await?.install(request).await).await
+}
+
+/// `kdev uninstall`.
+///
+/// # Errors
+///
+/// What couldn't be removed.
+pub async fn uninstall(args: UninstallArgs) -> Result<(), Failure> {
+    let request = UninstallRequest {
+        cluster: Some(cluster(&args.cluster, &args.namespace)?),
+    };
+    follow(daemons::user().await?.uninstall(request).await).await
+}

@@ -1,0 +1,101 @@
+//! The commands: each asks the daemons and shows what they say.
+
+mod connect;
+mod list;
+mod manager;
+mod quit;
+mod status;
+mod version;
+
+use kdev_proto::Failure;
+use kdev_proto::v1::{Cluster, InterceptRequest, LeaveRequest, Progress};
+use tonic::{Response, Status, Streaming};
+
+use crate::args::{Args, ClusterArgs, Command, InterceptArgs, LeaveArgs};
+use crate::{daemons, output};
+
+/// Runs what was typed.
+///
+/// # Errors
+///
+/// The failure that the command ends with.
+pub async fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Install(args) => manager::install(args).await,
+        Command::Uninstall(args) => manager::uninstall(args).await,
+        Command::Connect(args) => connect::connect(args).await,
+        Command::Status(args) => status::status(args.output).await,
+        Command::List(args) => list::list(args).await,
+        Command::Intercept(args) => intercept(args).await,
+        Command::Leave(args) => leave(args).await,
+        Command::Quit => quit::quit().await,
+        Command::Version(args) => version::version(args.output).await,
+    }
+}
+
+async fn intercept(args: InterceptArgs) -> Result<(), Failure> {
+    let request = InterceptRequest {
+        service: args.service,
+        namespace: args.namespace.unwrap_or_default(),
+        local_port: args.port.local.into(),
+        port: args.port.service.unwrap_or_default(),
+    };
+    follow(daemons::connected_user().await?.intercept(request).await).await
+}
+
+async fn leave(args: LeaveArgs) -> Result<(), Failure> {
+    let request = LeaveRequest {
+        service: args.service,
+        namespace: args.namespace.unwrap_or_default(),
+    };
+    follow(daemons::connected_user().await?.leave(request).await).await
+}
+
+/// Shows the lines of a call as they come, and its result last.
+///
+/// # Errors
+///
+/// The failure that the call ends with.
+pub async fn follow(call: Result<Response<Streaming<Progress>>, Status>) -> Result<(), Failure> {
+    let mut lines = call?.into_inner();
+    while let Some(progress) = lines.message().await? {
+        if progress.done {
+            output::result(&progress.line);
+            return Ok(());
+        }
+        output::progress(&progress.line);
+    }
+    Err(Failure::internal(
+        "the daemon's answer broke off",
+        "it ended without a result",
+    ))
+}
+
+/// Which cluster the arguments and the environment mean. Paths are made absolute, as the daemon that
+/// reads them has another working directory.
+///
+/// # Errors
+///
+/// When the working directory is gone.
+pub fn cluster(args: &ClusterArgs, manager_namespace: &str) -> Result<Cluster, Failure> {
+    let files = match &args.kubeconfig {
+        Some(file) => vec![file.clone()],
+        None => std::env::var_os("KUBECONFIG")
+            .map(|list| {
+                std::env::split_paths(&list)
+                    .filter(|p| !p.as_os_str().is_empty())
+                    .collect()
+            })
+            .unwrap_or_default(),
+    };
+    let absolute = |file| {
+        std::path::absolute(file)
+            .map(|path| path.to_string_lossy().into_owned())
+            .map_err(|error| Failure::internal("the kubeconfig's path can't be told", error))
+    };
+    Ok(Cluster {
+        kubeconfig: files.into_iter().map(absolute).collect::<Result<_, _>>()?,
+        context: args.context.clone().unwrap_or_default(),
+        manager_namespace: manager_namespace.to_owned(),
+    })
+}

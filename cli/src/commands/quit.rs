@@ -1,0 +1,112 @@
+//! `kdev quit`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kdev_common::paths::{self, UserDirs};
+use kdev_common::socket;
+use kdev_proto::Failure;
+use kdev_proto::v1::{ErrorKind, QuitRequest, RootStatus, RootStatusRequest, ShutdownRequest};
+
+use super::follow;
+use crate::{daemons, output};
+
+/// How long what belongs to the session may take to go.
+const GONE: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(20);
+/// Stands in a resolver file that is kdev's.
+const RESOLVER_MARK: &str = "kdev";
+
+/// Ends the session and the daemons that were started for it, then looks whether anything is left.
+///
+/// # Errors
+///
+/// What couldn't be undone, or is left.
+pub async fn quit() -> Result<(), Failure> {
+    let mut root = daemons::running_root().await.unwrap_or(None);
+    let before = match &mut root {
+        Some(client) => client
+            .get_status(RootStatusRequest {})
+            .await
+            .ok()
+            .map(|s| s.into_inner()),
+        None => None,
+    };
+    let mut ended = Ok(());
+    match daemons::running_user().await? {
+        Some(mut user) => {
+            ended = follow(user.quit(QuitRequest {}).await).await;
+            if let Some(dirs) = UserDirs::find() {
+                gone("kdev-userd", async || !listens(&dirs.socket()).await).await?;
+            }
+        }
+        None => output::progress("the user's daemon doesn't run"),
+    }
+    let stays = match root {
+        Some(mut client) => {
+            !client
+                .shutdown(ShutdownRequest {})
+                .await?
+                .into_inner()
+                .ending
+        }
+        None => false,
+    };
+    if !stays {
+        gone("kdev-rootd", async || !listens(&paths::root_socket()).await).await?;
+    }
+    prove(before.unwrap_or_default(), stays).await?;
+    ended
+}
+
+/// Looks at the machine itself, not at what the daemons say of it.
+async fn prove(before: RootStatus, stays: bool) -> Result<(), Failure> {
+    let mut seen = Vec::new();
+    if !before.device.is_empty() {
+        let device = PathBuf::from("/sys/class/net").join(&before.device);
+        gone(&format!("device {}", before.device), async || {
+            !device.exists()
+        })
+        .await?;
+        seen.push(format!("device {} and its routes are gone", before.device));
+    }
+    gone("kdev's /etc/resolv.conf", async || {
+        let file = tokio::fs::read_to_string("/etc/resolv.conf")
+            .await
+            .unwrap_or_default();
+        !file
+            .lines()
+            .any(|line| line.starts_with('#') && line.contains(RESOLVER_MARK))
+    })
+    .await?;
+    seen.push("the resolver's file is the machine's own".to_owned());
+    seen.push(if stays {
+        "kdev-rootd stays, as it is a system service".to_owned()
+    } else {
+        "no daemon runs".to_owned()
+    });
+    output::result(&format!("looked: {}", seen.join("; ")));
+    Ok(())
+}
+
+async fn listens(path: &Path) -> bool {
+    !socket::call(path)
+        .await
+        .is_err_and(|error| error.nobody_listens())
+}
+
+async fn gone(what: &str, mut check: impl AsyncFnMut() -> bool) -> Result<(), Failure> {
+    let wait = async {
+        while !check().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(GONE, wait).await.map_err(|_| {
+        Failure::new(
+            ErrorKind::Network,
+            "quitting left something behind",
+            format!("{what} is still there after {} s", GONE.as_secs()),
+            format!("the log in {} says why", paths::ROOT_LOG_DIR),
+        )
+    })
+}

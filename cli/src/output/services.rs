@@ -1,0 +1,117 @@
+//! `kdev list`.
+
+use kdev_proto::Failure;
+use kdev_proto::v1::{ServicePort, ServiceSummary};
+use serde::Serialize;
+
+use super::{json, result, table};
+use crate::args::Format;
+
+#[derive(Serialize)]
+struct View<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    interceptable: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    why_not: &'a str,
+    ports: Vec<PortView<'a>>,
+}
+
+#[derive(Serialize)]
+struct PortView<'a> {
+    name: &'a str,
+    port: u32,
+    protocol: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<HeldView<'a>>,
+}
+
+#[derive(Serialize)]
+struct HeldView<'a> {
+    by: &'a str,
+    since: &'a str,
+}
+
+/// Shows the services.
+///
+/// # Errors
+///
+/// When JSON can't be written.
+pub fn show(services: &[ServiceSummary], format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return json(&services.iter().map(view).collect::<Vec<_>>());
+    }
+    if services.is_empty() {
+        result("no services");
+        return Ok(());
+    }
+    let head = ["NAMESPACE", "SERVICE", "PORTS", "STATE"].map(str::to_owned);
+    let rows = services.iter().map(|service| {
+        let ports: Vec<String> = service.ports.iter().map(port).collect();
+        [
+            service.namespace.clone(),
+            service.name.clone(),
+            ports.join(","),
+            state(service),
+        ]
+    });
+    result(&table::lay_out(
+        &std::iter::once(head).chain(rows).collect::<Vec<_>>(),
+    ));
+    Ok(())
+}
+
+fn view(service: &ServiceSummary) -> View<'_> {
+    View {
+        namespace: &service.namespace,
+        name: &service.name,
+        interceptable: service.why_not.is_empty(),
+        why_not: &service.why_not,
+        ports: service.ports.iter().map(port_view).collect(),
+    }
+}
+
+fn port_view(port: &ServicePort) -> PortView<'_> {
+    let held = HeldView {
+        by: &port.held_by,
+        since: &port.held_since,
+    };
+    PortView {
+        name: &port.name,
+        port: port.number,
+        protocol: &port.protocol,
+        target: &port.target,
+        held: (!port.held_by.is_empty()).then_some(held),
+    }
+}
+
+fn port(port: &ServicePort) -> String {
+    let name = if port.name.is_empty() {
+        String::new()
+    } else {
+        format!("{}:", port.name)
+    };
+    format!("{name}{}/{}", port.number, port.protocol)
+}
+
+fn state(service: &ServiceSummary) -> String {
+    let held: Vec<String> = service
+        .ports
+        .iter()
+        .filter(|port| !port.held_by.is_empty())
+        .map(|one| {
+            format!(
+                "{} held by {} since {}",
+                port(one),
+                one.held_by,
+                one.held_since
+            )
+        })
+        .collect();
+    match (service.why_not.is_empty(), held.is_empty()) {
+        (false, _) => service.why_not.clone(),
+        (true, true) => "free".to_owned(),
+        (true, false) => held.join("; "),
+    }
+}

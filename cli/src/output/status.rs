@@ -1,0 +1,321 @@
+//! `kdev status`.
+
+use kdev_common::clock;
+use kdev_proto::Failure;
+use kdev_proto::v1::{CarrierStatus, InterceptStatus, Part, RouteStatus, Session, State, Status};
+use serde::Serialize;
+
+use super::{json, result, table, time};
+use crate::args::Format;
+
+#[derive(Serialize)]
+struct View {
+    connected: bool,
+    userd: DaemonView,
+    rootd: DaemonView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manager: Option<PartView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<PartView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<PartView>,
+    routes: Vec<RouteView>,
+    carriers: Vec<CarrierView>,
+    intercepts: Vec<InterceptView>,
+}
+
+#[derive(Serialize)]
+struct PartView {
+    state: &'static str,
+    since_ms: u64,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct DaemonView {
+    #[serde(flatten)]
+    part: PartView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct SessionView {
+    id: String,
+    context: String,
+    namespace: String,
+    manager_namespace: String,
+    api_server: String,
+    since_ms: u64,
+}
+
+#[derive(Serialize)]
+struct RouteView {
+    prefix: String,
+    installed: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    conflict: String,
+}
+
+#[derive(Serialize)]
+struct CarrierView {
+    id: u32,
+    kind: String,
+    #[serde(flatten)]
+    part: PartView,
+    round_trip_us: u64,
+    flows: u32,
+}
+
+#[derive(Serialize)]
+struct InterceptView {
+    id: String,
+    namespace: String,
+    service: String,
+    port: u32,
+    port_name: String,
+    protocol: String,
+    local_port: u32,
+    connections: u64,
+    #[serde(flatten)]
+    part: PartView,
+}
+
+fn part(part: Option<&Part>) -> PartView {
+    let part = part.cloned().unwrap_or_default();
+    let state = match part.state() {
+        State::Ok => "ok",
+        State::Pending => "pending",
+        State::Degraded => "degraded",
+        State::Down => "down",
+        State::Unspecified => "unknown",
+    };
+    PartView {
+        state,
+        since_ms: part.since_ms,
+        detail: part.detail,
+    }
+}
+
+fn daemon(one: Option<&Part>, pid: u32) -> DaemonView {
+    DaemonView {
+        part: part(one),
+        pid: (pid != 0).then_some(pid),
+    }
+}
+
+fn view(status: &Status) -> View {
+    let session = status.session.as_ref();
+    let root = status.root.clone().unwrap_or_default();
+    let control = session.and_then(|session| session.control.as_ref());
+    View {
+        connected: session.is_some(),
+        userd: daemon(status.userd.as_ref(), status.pid),
+        rootd: daemon(status.rootd.as_ref(), root.pid),
+        session: session.map(session_view),
+        manager: session.map(|session| part(session.manager.as_ref())),
+        dns: root.dns.as_ref().map(|one| part(Some(one))),
+        routing: root.routing.as_ref().map(|one| part(Some(one))),
+        routes: root.routes.iter().map(route).collect(),
+        carriers: control
+            .into_iter()
+            .chain(&root.carriers)
+            .map(carrier)
+            .collect(),
+        intercepts: session
+            .iter()
+            .flat_map(|one| &one.intercepts)
+            .map(intercept)
+            .collect(),
+    }
+}
+
+fn session_view(session: &Session) -> SessionView {
+    SessionView {
+        id: session.id.clone(),
+        context: session.context.clone(),
+        namespace: session.namespace.clone(),
+        manager_namespace: session.manager_namespace.clone(),
+        api_server: session.api_server.clone(),
+        since_ms: session.part.as_ref().map_or(0, |part| part.since_ms),
+    }
+}
+
+fn route(route: &RouteStatus) -> RouteView {
+    RouteView {
+        prefix: route.prefix.clone(),
+        installed: route.installed.clone(),
+        conflict: route.conflict.clone(),
+    }
+}
+
+fn carrier(carrier: &CarrierStatus) -> CarrierView {
+    CarrierView {
+        id: carrier.id,
+        kind: carrier.kind.clone(),
+        part: part(carrier.part.as_ref()),
+        round_trip_us: carrier.round_trip_us,
+        flows: carrier.flows,
+    }
+}
+
+fn intercept(intercept: &InterceptStatus) -> InterceptView {
+    InterceptView {
+        id: intercept.id.clone(),
+        namespace: intercept.namespace.clone(),
+        service: intercept.service.clone(),
+        port: intercept.port,
+        port_name: intercept.port_name.clone(),
+        protocol: intercept.protocol.clone(),
+        local_port: intercept.local_port,
+        connections: intercept.connections,
+        part: part(intercept.part.as_ref()),
+    }
+}
+
+/// Shows the status.
+///
+/// # Errors
+///
+/// When JSON can't be written.
+pub fn show(status: &Status, format: Format) -> Result<(), Failure> {
+    let view = view(status);
+    if format == Format::Json {
+        return json(&view);
+    }
+    result(&table::lay_out(&rows(&view, clock::now_ms())));
+    Ok(())
+}
+
+fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
+    let mut rows = vec![["PART", "STATE", "SINCE", "DETAIL"].map(str::to_owned)];
+    let mut row = |name: &str, part: &PartView, detail: String| {
+        rows.push([
+            name.to_owned(),
+            part.state.to_owned(),
+            time::ago(part.since_ms, now),
+            detail,
+        ]);
+    };
+    row("userd", &view.userd.part, view.userd.part.detail.clone());
+    row("rootd", &view.rootd.part, view.rootd.part.detail.clone());
+    if let Some(session) = &view.session {
+        let connected = PartView {
+            state: "ok",
+            since_ms: session.since_ms,
+            detail: String::new(),
+        };
+        row(
+            "session",
+            &connected,
+            format!(
+                "context {}, namespace {}",
+                session.context, session.namespace
+            ),
+        );
+    }
+    let named = [
+        ("manager", &view.manager),
+        ("dns", &view.dns),
+        ("routing", &view.routing),
+    ];
+    for (name, part) in named {
+        if let Some(part) = part {
+            row(name, part, part.detail.clone());
+        }
+    }
+    for carrier in &view.carriers {
+        let name = if carrier.id == 0 {
+            "control".to_owned()
+        } else {
+            format!("carrier {}", carrier.id)
+        };
+        let trip = carrier.round_trip_us as f64 / 1000.0;
+        row(
+            &name,
+            &carrier.part,
+            format!(
+                "{}, {trip:.1} ms, {} flows; {}",
+                carrier.kind, carrier.flows, carrier.part.detail
+            ),
+        );
+    }
+    for one in &view.intercepts {
+        row(
+            "intercept",
+            &one.part,
+            format!(
+                "{}/{} port {} to local port {}, {} connections; {}",
+                one.namespace,
+                one.service,
+                one.port,
+                one.local_port,
+                one.connections,
+                one.part.detail
+            ),
+        );
+    }
+    for route in &view.routes {
+        let whole = PartView {
+            state: if route.conflict.is_empty() {
+                "ok"
+            } else {
+                "degraded"
+            },
+            since_ms: 0,
+            detail: String::new(),
+        };
+        let detail = [route.prefix.as_str(), &route.conflict].join(" ");
+        row("route", &whole, detail.trim_end().to_owned());
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_running_is_said_in_full() {
+        let down = Part {
+            state: State::Down.into(),
+            since_ms: 0,
+            detail: "not running".to_owned(),
+        };
+        let status = Status {
+            userd: Some(down.clone()),
+            rootd: Some(down),
+            ..Status::default()
+        };
+        let text = table::lay_out(&rows(&view(&status), 0));
+        assert_eq!(text.lines().count(), 3);
+        assert!(
+            text.lines()
+                .skip(1)
+                .all(|line| line.contains("down") && line.contains("not running"))
+        );
+    }
+
+    #[test]
+    fn the_control_connection_and_the_carriers_are_listed_together() {
+        let carrier = |id| CarrierStatus {
+            id,
+            ..CarrierStatus::default()
+        };
+        let status = Status {
+            session: Some(Session {
+                control: Some(carrier(0)),
+                ..Session::default()
+            }),
+            root: Some(kdev_proto::v1::RootStatus {
+                carriers: vec![carrier(1), carrier(2)],
+                ..Default::default()
+            }),
+            ..Status::default()
+        };
+        let ids: Vec<u32> = view(&status).carriers.iter().map(|one| one.id).collect();
+        assert_eq!(ids, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,198 @@
+//! The objects that make up an installation.
+//!
+//! They are written as the manifests they are: what the cluster gets can be read here.
+
+use serde_json::{Value, json};
+
+use super::InstallOptions;
+use super::names::{
+    FIELD_MANAGER, HEALTH_PORT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_VERSION,
+    MANAGER, cluster_role_name, version_label,
+};
+
+/// What the manager may do: (API group, resources, verbs). No Secrets, no roles, no `escalate`.
+const RULES: &[(&str, &[&str], &[&str])] = &[
+    ("", &["services"], &["get", "list", "watch", "patch"]),
+    (
+        "discovery.k8s.io",
+        &["endpointslices"],
+        &[
+            "get", "list", "watch", "create", "update", "patch", "delete",
+        ],
+    ),
+    ("", &["endpoints"], &["get", "patch"]),
+    (
+        "",
+        &["pods", "nodes", "namespaces"],
+        &["get", "list", "watch"],
+    ),
+    (
+        "networking.k8s.io",
+        &["servicecidrs"],
+        &["get", "list", "watch"],
+    ),
+];
+
+fn labels(options: &InstallOptions) -> Value {
+    json!({
+        LABEL_NAME: MANAGER,
+        LABEL_INSTANCE: options.namespace,
+        LABEL_MANAGED_BY: FIELD_MANAGER,
+        LABEL_VERSION: version_label(&options.version),
+    })
+}
+
+/// The manager's rights, in the whole cluster: Services and pods of any namespace may be asked for.
+pub(super) fn cluster_role(options: &InstallOptions) -> Value {
+    let rules: Vec<_> = RULES
+        .iter()
+        .map(|(group, resources, verbs)| {
+            json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
+        })
+        .collect();
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": { "name": cluster_role_name(&options.namespace), "labels": labels(options) },
+        "rules": rules,
+    })
+}
+
+/// Gives the manager its rights.
+pub(super) fn cluster_role_binding(options: &InstallOptions) -> Value {
+    let name = cluster_role_name(&options.namespace);
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": { "name": name, "labels": labels(options) },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+        "subjects": [
+            { "kind": "ServiceAccount", "name": MANAGER, "namespace": options.namespace },
+        ],
+    })
+}
+
+/// The manager's namespace, which lets no less restricted pod in.
+pub(super) fn namespace(options: &InstallOptions) -> Value {
+    let mut labels = labels(options);
+    labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
+    json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": options.namespace, "labels": labels },
+    })
+}
+
+/// The manager's identity; its token is mounted only where a pod asks for it.
+pub(super) fn service_account(options: &InstallOptions) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {
+            "name": MANAGER,
+            "namespace": options.namespace,
+            "labels": labels(options),
+        },
+        "automountServiceAccountToken": false,
+    })
+}
+
+/// The manager itself.
+pub(super) fn deployment(options: &InstallOptions) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": MANAGER,
+            "namespace": options.namespace,
+            "labels": labels(options),
+        },
+        "spec": {
+            "replicas": 1,
+            "selector": {
+                "matchLabels": { LABEL_NAME: MANAGER, LABEL_INSTANCE: options.namespace },
+            },
+            // The old pod stays until the new one is ready: carriers move over, none is cut off.
+            // Two managers at once would undo each other's routes.
+            "strategy": { "type": "Recreate" },
+            "template": {
+                "metadata": { "labels": labels(options) },
+                "spec": pod(options),
+            },
+        },
+    })
+}
+
+fn pod(options: &InstallOptions) -> Value {
+    let mut pod = json!({
+        "serviceAccountName": MANAGER,
+        "automountServiceAccountToken": true,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "containers": [container(options)],
+    });
+    if let Some(user) = options.run_as_user {
+        pod["securityContext"]["runAsUser"] = json!(user);
+        pod["securityContext"]["runAsGroup"] = json!(user);
+    }
+    if !options.image_pull_secrets.is_empty() {
+        let secrets: Vec<_> = options
+            .image_pull_secrets
+            .iter()
+            .map(|name| json!({ "name": name }))
+            .collect();
+        pod["imagePullSecrets"] = json!(secrets);
+    }
+    pod
+}
+
+fn container(options: &InstallOptions) -> Value {
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": { "path": path, "port": "health" },
+            "periodSeconds": period,
+            "timeoutSeconds": 2,
+            "failureThreshold": failures,
+        })
+    };
+    let mut env = vec![
+        field("KDEV_NAMESPACE", "metadata.namespace"),
+        field("KDEV_POD_NAME", "metadata.name"),
+        // One per address family.
+        field("KDEV_POD_IPS", "status.podIPs"),
+    ];
+    if let Some(log) = &options.log {
+        env.push(json!({ "name": "KDEV_LOG", "value": log }));
+    }
+    if let Some(seconds) = options.session_grace_seconds {
+        env.push(json!({ "name": "KDEV_SESSION_GRACE_SECONDS", "value": seconds.to_string() }));
+    }
+    let mut container = json!({
+        "name": MANAGER,
+        "image": options.image,
+        "env": env,
+        "ports": [{ "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" }],
+        "readinessProbe": probe("/readyz", 1, 3),
+        "livenessProbe": probe("/livez", 10, 3),
+        "resources": {
+            "requests": { "cpu": "20m", "memory": "32Mi" },
+            "limits": { "memory": "512Mi" },
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+            "readOnlyRootFilesystem": true,
+        },
+    });
+    if let Some(policy) = options.image_pull_policy {
+        container["imagePullPolicy"] = json!(policy.as_str());
+    }
+    container
+}
+
+#[cfg(test)]
+#[path = "manifests_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! What to install, and how it is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::names::{DEFAULT_NAMESPACE, ObjectRef};
+
+/// When the kubelet pulls the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// At every start.
+    Always,
+    /// If the node doesn't have it.
+    IfNotPresent,
+    /// Never: the node must have it.
+    Never,
+}
+
+impl PullPolicy {
+    /// Returns the policy as Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// What to install, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallOptions {
+    /// The manager's namespace; made if it isn't there.
+    pub namespace: String,
+    /// The manager's image. Its entrypoint runs without arguments, its user isn't root.
+    pub image: String,
+    /// When to pull the image; `None`: as Kubernetes chooses by its tag.
+    pub image_pull_policy: Option<PullPolicy>,
+    /// The Secrets with the registry's credentials, in the manager's namespace.
+    pub image_pull_secrets: Vec<String>,
+    /// The manager's version, which becomes a label.
+    pub version: String,
+    /// The user id in the pod; `None` where the cluster assigns one (OpenShift).
+    pub run_as_user: Option<i64>,
+    /// The manager's log filter (`KDEV_LOG`).
+    pub log: Option<String>,
+    /// Seconds after which a session that is gone loses its intercepts; `None`: the manager's default.
+    pub session_grace_seconds: Option<u32>,
+    /// How long the manager may take to become available.
+    pub timeout: Duration,
+}
+
+impl InstallOptions {
+    /// Returns the options for an image of a version, everything else as usual.
+    pub fn new(image: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            image: image.into(),
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            version: version.into(),
+            run_as_user: Some(65532),
+            log: None,
+            session_grace_seconds: None,
+            timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What became of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It wasn't there.
+    Created,
+    /// It was different.
+    Updated,
+    /// It was as it should be.
+    Unchanged,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+        })
+    }
+}
+
+/// An object and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectChange {
+    /// The object.
+    pub object: ObjectRef,
+    /// What became of it.
+    pub change: Change,
+}
+
+/// Whether the manager's pod answered through a port-forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It did.
+    Yes,
+    /// It didn't, or couldn't be asked; connecting will probably fail for the same reason.
+    No(String),
+}
+
+/// An installation that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether any object was created or updated.
+    pub changed: bool,
+    /// Every object of the installation.
+    pub objects: Vec<ObjectChange>,
+    /// Whether the manager answers the way that a session will use.
+    pub answer: Answer,
+}
+
+/// A step of an installation or a removal, as it happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// An object was brought to its desired state.
+    Applied(ObjectChange),
+    /// A manager that can't start as it is gets another try.
+    Restarting {
+        /// The Deployment.
+        object: ObjectRef,
+        /// What kept it from starting.
+        why: String,
+    },
+    /// Something is awaited; told again only when it changes.
+    Waiting {
+        /// What; completes the phrase "waiting for ...".
+        what: String,
+    },
+    /// An object is being removed.
+    Removing(ObjectRef),
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Applied(ObjectChange { object, change }) => write!(f, "{object} {change}"),
+            Self::Restarting { object, why } => write!(f, "restarting {object}, stuck at: {why}"),
+            Self::Waiting { what } => write!(f, "waiting for {what}"),
+            Self::Removing(object) => write!(f, "removing {object}"),
+        }
+    }
+}
+
+/// Takes the steps of an installation or a removal as they happen. Must not block.
+pub type ProgressSink<'a> = &'a mut (dyn FnMut(Progress) + Send + Sync);

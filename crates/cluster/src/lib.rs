@@ -1,0 +1,11 @@
+//! Kubernetes: client, carriers, discovery, installation, redirecting a Service.
+
+mod backoff;
+
+pub mod access;
+pub mod client;
+pub mod discovery;
+pub mod install;
+pub mod portforward;
+pub mod redirect;
+pub mod services;

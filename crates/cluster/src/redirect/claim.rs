@@ -1,0 +1,283 @@
+//! Claiming a port of a Service, and giving it up, with the user's own credentials.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client};
+use thiserror::Error;
+
+use super::api::{ServiceName, patch_service};
+use super::intercept::{Intercept, Unreadable, intercepts};
+use super::patch;
+use super::port::{PortQuery, PortRef, Protocol, ports_of};
+use super::reconcile::is_outdated;
+use super::suitable::{NotInterceptable, interceptable};
+use crate::client::{ApiError, ApiFailure, Forbidden, call};
+
+/// How often to try when others change the Service at the same time.
+const ATTEMPTS: u32 = 8;
+
+/// What a user claims.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Chosen by the user's daemon, unique in the world.
+    pub id: String,
+    /// The session that the connections go to.
+    pub session: String,
+    /// `user@machine`, for people.
+    pub owner: String,
+    /// The namespace of the traffic manager that is to serve it.
+    pub manager: String,
+    /// The port.
+    pub port: PortQuery,
+}
+
+/// Why a claim can't be written or taken back.
+///
+/// Each text says what failed, why, and what to try next; it is complete without the sources.
+#[derive(Debug, Error)]
+pub enum ClaimError {
+    /// There is no such Service.
+    #[error("there is no service {service}. `kdev list` shows those that there are")]
+    ServiceNotFound {
+        /// The Service asked for.
+        service: ServiceName,
+    },
+    /// The Service has no such port, or several.
+    #[error(
+        "service {service} has no port {wanted}, or more than one. Name one of: {}",
+        list(available)
+    )]
+    PortNotFound {
+        /// The Service.
+        service: ServiceName,
+        /// What was asked for.
+        wanted: PortQuery,
+        /// The ports that there are.
+        available: Vec<PortRef>,
+    },
+    /// The Service can't be redirected.
+    #[error("service {service} can't be intercepted: {why}")]
+    NotInterceptable {
+        /// The Service.
+        service: ServiceName,
+        /// Why not, and what to do instead.
+        why: NotInterceptable,
+    },
+    /// Somebody has that port.
+    #[error(
+        "port {port} of service {service} is intercepted by {by} since {since}. Ask them to leave it; if they are gone, the traffic manager restores it by itself"
+    )]
+    Taken {
+        /// The Service.
+        service: ServiceName,
+        /// The owner, `user@machine`.
+        by: String,
+        /// Since when.
+        since: Timestamp,
+        /// The port.
+        port: PortRef,
+    },
+    /// The Service is served by another traffic manager.
+    #[error(
+        "service {service} is intercepted by {by} through the traffic manager in namespace {manager:?}, and one Service can only have one. Use that manager: --manager-namespace {manager}"
+    )]
+    OtherManager {
+        /// The Service.
+        service: ServiceName,
+        /// The owner of an intercept there.
+        by: String,
+        /// The other manager's namespace.
+        manager: String,
+    },
+    /// The user may not read or change the Service.
+    #[error("can't {doing}: {forbidden}. Ask the cluster's administrator for that right")]
+    Forbidden {
+        /// The step, as it completes the sentence "can't ...".
+        doing: String,
+        /// Who may not do what.
+        forbidden: Box<Forbidden>,
+        /// The API server's answer.
+        source: ApiError,
+    },
+    /// Others change the Service all the time.
+    #[error(
+        "service {service} is changed by others all the time: {attempts} attempts met a conflict. Try again"
+    )]
+    Conflict {
+        /// The Service.
+        service: ServiceName,
+        /// How often it was tried.
+        attempts: u32,
+        /// The last conflict.
+        source: ApiError,
+    },
+    /// The annotation with the claims was written by somebody else.
+    #[error("service {service}: {source}")]
+    Unreadable {
+        /// The Service.
+        service: ServiceName,
+        /// What is wrong.
+        source: Unreadable,
+    },
+    /// The call to the API server failed otherwise.
+    #[error(transparent)]
+    Api(ApiError),
+}
+
+/// Writes a claim on a Service and returns it with the port that was found.
+///
+/// Does nothing if the claim is there already.
+pub async fn claim(
+    client: &Client,
+    service: &ServiceName,
+    claim: &Claim,
+) -> Result<Intercept, ClaimError> {
+    let result = edit(client, service, "claim a port", |found, claims| {
+        let intercept = check(service, found, claims, claim)?;
+        let is_new = claims.iter().all(|other| other.id != intercept.id);
+        Ok(match is_new {
+            true => {
+                let claims = claims.iter().chain([&intercept]).cloned().collect();
+                (intercept, Some(claims))
+            }
+            false => (intercept, None),
+        })
+    });
+    result.await?.ok_or_else(|| ClaimError::ServiceNotFound {
+        service: service.clone(),
+    })
+}
+
+/// Takes a claim back; returns whether it was there.
+///
+/// The traffic manager restores the Service when it sees that.
+pub async fn release(client: &Client, service: &ServiceName, id: &str) -> Result<bool, ClaimError> {
+    let result = edit(client, service, "give up a port", |_, claims| {
+        let stay: Vec<_> = claims
+            .iter()
+            .filter(|claim| claim.id != id)
+            .cloned()
+            .collect();
+        Ok(if stay.len() == claims.len() {
+            (false, None)
+        } else {
+            (true, Some(stay))
+        })
+    });
+    Ok(result.await?.unwrap_or(false))
+}
+
+/// Reads the claims, and writes those that `change` returns, until nobody else was faster.
+/// `None` if there is no such Service.
+async fn edit<T>(
+    client: &Client,
+    name: &ServiceName,
+    what: &str,
+    change: impl Fn(&Service, &[Intercept]) -> Result<(T, Option<Vec<Intercept>>), ClaimError>,
+) -> Result<Option<T>, ClaimError> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
+    let mut attempts = 0;
+    loop {
+        let read = call(format!("read service {name}"), services.get_opt(&name.name));
+        let Some(service) = read.await.map_err(refused)? else {
+            return Ok(None);
+        };
+        let claims = intercepts(&service.metadata).map_err(|source| ClaimError::Unreadable {
+            service: name.clone(),
+            source,
+        })?;
+        let (value, write) = change(&service, &claims)?;
+        let Some(write) = write else {
+            return Ok(Some(value));
+        };
+
+        let patch = patch::write_intercepts(&service, &write);
+        let doing = format!("{what} of service {name}");
+        attempts += 1;
+        match patch_service(&services, doing, &name.name, patch).await {
+            Ok(()) => return Ok(Some(value)),
+            Err(error) if !is_outdated(&error.failure) => return Err(refused(error)),
+            Err(source) if attempts == ATTEMPTS => {
+                return Err(ClaimError::Conflict {
+                    service: name.clone(),
+                    attempts,
+                    source,
+                });
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Says whether `wanted` can be claimed beside `claims`.
+fn check(
+    name: &ServiceName,
+    service: &Service,
+    claims: &[Intercept],
+    wanted: &Claim,
+) -> Result<Intercept, ClaimError> {
+    if let Some(own) = claims.iter().find(|claim| claim.id == wanted.id) {
+        return Ok(own.clone());
+    }
+    let not = |why| ClaimError::NotInterceptable {
+        service: name.clone(),
+        why,
+    };
+    interceptable(service).map_err(not)?;
+    let port = wanted
+        .port
+        .find(service)
+        .ok_or_else(|| ClaimError::PortNotFound {
+            service: name.clone(),
+            wanted: wanted.port.clone(),
+            available: ports_of(service),
+        })?;
+    if port.protocol == Protocol::Sctp {
+        return Err(not(NotInterceptable::Protocol));
+    }
+    for other in claims {
+        if other.manager != wanted.manager {
+            return Err(ClaimError::OtherManager {
+                service: name.clone(),
+                by: other.owner.clone(),
+                manager: other.manager.clone(),
+            });
+        }
+        if (other.port.number, other.port.protocol) == (port.number, port.protocol) {
+            return Err(ClaimError::Taken {
+                service: name.clone(),
+                by: other.owner.clone(),
+                since: other.since,
+                port,
+            });
+        }
+    }
+    Ok(Intercept {
+        id: wanted.id.clone(),
+        session: wanted.session.clone(),
+        owner: wanted.owner.clone(),
+        manager: wanted.manager.clone(),
+        port,
+        since: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
+    })
+}
+
+fn refused(error: ApiError) -> ClaimError {
+    match &error.failure {
+        ApiFailure::Forbidden(forbidden) => ClaimError::Forbidden {
+            doing: error.doing.clone(),
+            forbidden: forbidden.clone(),
+            source: error,
+        },
+        _ => ClaimError::Api(error),
+    }
+}
+
+fn list(ports: &[PortRef]) -> String {
+    let ports: Vec<_> = ports.iter().map(PortRef::to_string).collect();
+    ports.join(", ")
+}
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;

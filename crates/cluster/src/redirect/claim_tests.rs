@@ -1,0 +1,95 @@
+use super::*;
+use crate::redirect::testing::{clear, intercept, service};
+
+fn name() -> ServiceName {
+    ServiceName::new("shop", "web")
+}
+
+fn web() -> Service {
+    service(
+        "web",
+        &[
+            ("http", 80, "TCP"),
+            ("grpc", 90, "TCP"),
+            ("sctp", 91, "SCTP"),
+        ],
+    )
+}
+
+fn wanted(id: &str, port: &str) -> Claim {
+    Claim {
+        id: id.into(),
+        session: "s2".into(),
+        owner: "bob@desk".into(),
+        manager: "kdev".into(),
+        port: port.parse().unwrap(),
+    }
+}
+
+fn refusal(service: &Service, claims: &[Intercept], port: &str) -> String {
+    check(&name(), service, claims, &wanted("i2", port))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn a_free_port_can_be_claimed_beside_somebody_elses() {
+    let claims = [intercept("i1", ("http", 80))];
+    let claim = check(&name(), &web(), &claims, &wanted("i2", "grpc")).unwrap();
+    assert_eq!(claim.port.to_string(), "grpc (90/TCP)");
+    assert_eq!(claim.owner, "bob@desk");
+    assert_eq!(claim.since.subsec_nanosecond(), 0);
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_with_its_owner() {
+    let claims = [intercept("i1", ("http", 80))];
+    assert_eq!(
+        refusal(&web(), &claims, "80"),
+        "port http (80/TCP) of service shop/web is intercepted by ann@laptop since \
+         2023-11-14T22:13:20Z. Ask them to leave it; if they are gone, the traffic manager \
+         restores it by itself"
+    );
+}
+
+#[test]
+fn a_claim_that_is_there_already_is_the_answer() {
+    let claims = [intercept("i2", ("http", 80))];
+    let claim = check(&name(), &web(), &claims, &wanted("i2", "grpc")).unwrap();
+    assert_eq!(claim, claims[0]);
+}
+
+#[test]
+fn a_missing_port_is_refused_with_those_that_there_are() {
+    assert_eq!(
+        refusal(&web(), &[], "https"),
+        "service shop/web has no port https, or more than one. Name one of: http (80/TCP), grpc \
+         (90/TCP), sctp (91/SCTP)"
+    );
+}
+
+#[test]
+fn what_can_not_be_redirected_is_refused_with_what_to_do_instead() {
+    let mut headless = web();
+    headless.spec.as_mut().unwrap().cluster_ip = Some("None".into());
+    assert_eq!(
+        refusal(&headless, &[], "http"),
+        "service shop/web can't be intercepted: it is headless, so clients connect to the pods \
+         themselves. Intercept a Service with a cluster IP in front of the same pods"
+    );
+    assert!(refusal(&web(), &[], "sctp").contains("protocol is SCTP"));
+}
+
+#[test]
+fn a_service_of_another_manager_is_refused() {
+    let mut other = intercept("i1", ("grpc", 90));
+    other.manager = "kdev-two".into();
+    assert!(refusal(&web(), &[other], "http").contains(r#"in namespace "kdev-two""#));
+}
+
+#[test]
+fn a_service_that_is_redirected_already_can_be_claimed_on_another_port() {
+    let mut service = web();
+    clear(&mut service, &[("app", "web")]);
+    assert!(check(&name(), &service, &[], &wanted("i2", "http")).is_ok());
+}

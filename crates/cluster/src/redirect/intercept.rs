@@ -1,0 +1,145 @@
+//! What the annotations of a Service say: who claims which port, and how it was before.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::PortRef;
+use super::objects::{INTERCEPTS, ORIGINAL};
+
+/// One user's claim on one port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intercept {
+    /// Chosen by the user's daemon, unique in the world.
+    pub id: String,
+    /// The session that the connections go to.
+    pub session: String,
+    /// `user@machine`, for people.
+    pub owner: String,
+    /// The namespace of the traffic manager that serves it; other managers leave it alone.
+    pub manager: String,
+    /// The port.
+    pub port: PortRef,
+    /// When it was claimed, by the clock of the user's machine.
+    pub since: Timestamp,
+}
+
+/// How a Service was before its selector was cleared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// The selector, never empty.
+    pub selector: BTreeMap<String, String>,
+    /// The namespace of the traffic manager that cleared it.
+    pub manager: String,
+}
+
+/// An annotation that isn't what kdev writes.
+#[derive(Debug, Error)]
+#[error(
+    "the annotation {annotation} can't be read: {source}. Remove it with `kubectl annotate` if nobody intercepts the Service"
+)]
+pub struct Unreadable {
+    /// The annotation's name.
+    pub annotation: &'static str,
+    /// What is wrong with it.
+    pub source: serde_json::Error,
+}
+
+/// Reads the claims on a Service out of its metadata; none if there is no annotation.
+pub fn intercepts(metadata: &ObjectMeta) -> Result<Vec<Intercept>, Unreadable> {
+    Ok(read(metadata, INTERCEPTS)?.unwrap_or_default())
+}
+
+/// Reads how a Service was before its selector was cleared, out of its metadata or that of one of
+/// its own slices; `None` if it wasn't cleared.
+pub fn original(metadata: &ObjectMeta) -> Result<Option<Original>, Unreadable> {
+    let original: Option<Original> = read(metadata, ORIGINAL)?;
+    Ok(original.filter(|original| !original.selector.is_empty()))
+}
+
+fn read<T: for<'a> Deserialize<'a>>(
+    metadata: &ObjectMeta,
+    annotation: &'static str,
+) -> Result<Option<T>, Unreadable> {
+    metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(annotation))
+        .map(|text| serde_json::from_str(text))
+        .transpose()
+        .map_err(|source| Unreadable { annotation, source })
+}
+
+/// Returns the selector of a Service; `None` if it is missing or empty.
+pub(super) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
+    service
+        .spec
+        .as_ref()?
+        .selector
+        .as_ref()
+        .filter(|selector| !selector.is_empty())
+}
+
+/// Writes a selector as a label selector of the API.
+pub(super) fn as_label_selector(selector: &BTreeMap<String, String>) -> String {
+    let terms: Vec<_> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    terms.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotated(annotation: &str, text: &str) -> ObjectMeta {
+        ObjectMeta {
+            annotations: Some([(annotation.to_owned(), text.to_owned())].into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn an_intercept_is_written_as_documented() {
+        let text = r#"[{"id":"i1","session":"s1","owner":"ann@laptop","manager":"kdev","port":{"name":"http","number":80,"protocol":"TCP"},"since":"2026-01-02T03:04:05Z"}]"#;
+        let read = intercepts(&annotated(INTERCEPTS, text)).unwrap();
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].owner, "ann@laptop");
+        assert_eq!(read[0].port.to_string(), "http (80/TCP)");
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
+
+    #[test]
+    fn what_a_newer_version_adds_is_passed_over() {
+        let text = r#"{"selector":{"app":"web"},"manager":"kdev","more":[1,2]}"#;
+        let read = original(&annotated(ORIGINAL, text)).unwrap().unwrap();
+        assert_eq!(as_label_selector(&read.selector), "app=web");
+    }
+
+    #[test]
+    fn a_service_without_annotations_has_no_intercepts_and_no_original() {
+        assert!(intercepts(&ObjectMeta::default()).unwrap().is_empty());
+        assert!(original(&ObjectMeta::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_annotation_written_by_hand_is_an_error_that_names_it() {
+        let error = intercepts(&annotated(INTERCEPTS, "mine!")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("the annotation kdev.dev/intercepts can't be read")
+        );
+    }
+
+    #[test]
+    fn an_empty_selector_is_no_original() {
+        let text = r#"{"selector":{},"manager":"kdev"}"#;
+        assert!(original(&annotated(ORIGINAL, text)).unwrap().is_none());
+    }
+}

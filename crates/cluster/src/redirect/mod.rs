@@ -1,0 +1,39 @@
+//! Redirecting a Service without touching a pod, and restoring it.
+//!
+//! A user's daemon [`claim`]s a port in an annotation, with the user's credentials. The traffic
+//! manager's [`redirector`] sees that, clears the Service's selector and writes its slices itself:
+//! the port leads to the manager's router, all others to the pods. [`reconcile`] does that and
+//! undoes it; it runs with anybody's rights, so a Service is whole again where no manager runs.
+//!
+//! [`plan`](plan::plan) holds the order of steps, and why it leaves no gap.
+
+mod api;
+mod changes;
+mod claim;
+mod intercept;
+pub mod objects;
+mod observed;
+mod patch;
+pub mod plan;
+mod pods;
+mod port;
+mod reconcile;
+pub mod redirector;
+mod restored;
+mod slices;
+mod suitable;
+
+pub use self::api::ServiceName;
+pub use self::claim::{Claim, ClaimError, claim, release};
+pub use self::intercept::{Intercept, Original, Unreadable, intercepts, original};
+pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
+pub use self::plan::{Refusal, Step};
+pub use self::port::{PortQuery, PortRef, Protocol, ports_of};
+pub use self::reconcile::{Limits, Outcome, ReconcileError, reconcile};
+pub use self::restored::{RestoreError, restore_all, wait_restored};
+pub use self::suitable::{NotInterceptable, interceptable};
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod testing;

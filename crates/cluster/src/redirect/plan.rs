@@ -1,0 +1,289 @@
+//! The steps that lead a Service from what it is to what it is to be.
+//!
+//! Nothing is remembered between steps: whatever a crash, a controller or a person has left, the
+//! plan made from there leads to the same end, and no port that has endpoints is ever without.
+//!
+//! Clearing: own slices first, then the mirroring label, then the selector, then the cluster's own
+//! slices go. The mirroring label may be lost again, as the Endpoints controller rewrites the
+//! labels of a Service with a selector; the next plan sees that.
+//!
+//! Restoring: own slices lead every port to the pods, the selector comes back, and own slices go
+//! once the cluster's own lead to a ready pod. The annotation goes last, as the mark of work left.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::changes::{Changes, changes};
+use super::intercept::{Intercept, Original, intercepts, original, selector};
+use super::observed::{Desired, EndpointsObject, Goal, Observed, Route};
+use super::port::{PortRef, api_ports};
+use super::slices;
+use super::suitable::{NotInterceptable, interceptable};
+
+/// One write to the API server, or a pause until it has done its part.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Creates an own slice.
+    CreateSlice(Box<EndpointSlice>),
+    /// Replaces an own slice, if it is still the one observed.
+    UpdateSlice(Box<EndpointSlice>),
+    /// Deletes a slice, if it is still the one observed.
+    DeleteSlice {
+        /// The slice's name.
+        name: String,
+        /// The slice's uid.
+        uid: Option<String>,
+    },
+    /// Sets or removes the label that keeps the Endpoints object from being mirrored.
+    SkipMirrorLabel {
+        /// Whether the label is to be there.
+        on: bool,
+    },
+    /// Clears the selector and saves it, in one patch.
+    ClearSelector {
+        /// The Service's resource version that was observed.
+        resource_version: String,
+        /// What to save.
+        saved: Original,
+    },
+    /// Writes the selector back.
+    RestoreSelector {
+        /// The Service's resource version that was observed.
+        resource_version: String,
+        /// The selector.
+        selector: BTreeMap<String, String>,
+    },
+    /// Removes annotations that are no longer needed.
+    DropAnnotation {
+        /// The Service's resource version that was observed.
+        resource_version: String,
+        /// Whether the saved selector goes, and with it every trace of ours.
+        original: bool,
+        /// The claims that stay; `None` if the annotation isn't touched.
+        intercepts: Option<Vec<Intercept>>,
+    },
+    /// Waits for the cluster's own slices to lead to a ready pod.
+    WaitForControllerSlices,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl Step {
+    /// Names the step, for the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateSlice(_) => "create slice",
+            Self::UpdateSlice(_) => "update slice",
+            Self::DeleteSlice { .. } => "delete slice",
+            Self::SkipMirrorLabel { on: true } => "stop mirroring",
+            Self::SkipMirrorLabel { on: false } => "allow mirroring",
+            Self::ClearSelector { .. } => "clear selector",
+            Self::RestoreSelector { .. } => "restore selector",
+            Self::DropAnnotation { .. } => "drop annotation",
+            Self::WaitForControllerSlices => "wait for the controller's slices",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// Why a Service isn't redirected though that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The Service is of a kind that can't be.
+    NotInterceptable(NotInterceptable),
+    /// It no longer has any of the ports.
+    PortsGone,
+}
+
+/// Which way the plan goes, decided by the Service and the goal.
+#[derive(Debug)]
+pub(super) enum Course {
+    Redirect {
+        saved: Original,
+        routes: BTreeMap<PortRef, Route>,
+    },
+    Restore(Option<Refusal>),
+}
+
+/// Decides which way to go.
+pub(super) fn course(observed: &Observed, service: &Service, desired: &Desired) -> Course {
+    let saved = observed.selector().map(|selector| Original {
+        selector,
+        manager: desired.manager.clone(),
+    });
+    match &desired.goal {
+        Goal::Restore => Course::Restore(None),
+        Goal::Hold => match saved {
+            Some(saved) if selector(service).is_none() => Course::Redirect {
+                saved,
+                routes: BTreeMap::new(),
+            },
+            _ => Course::Restore(None),
+        },
+        Goal::Redirect(routes) => {
+            let mut routes = routes.clone();
+            let ports = api_ports(service);
+            routes.retain(|wanted, _| ports.iter().any(|port| wanted.is(port)));
+            let refusal = match (interceptable(service), saved) {
+                // The copy on own slices may know the selector that the annotation has lost.
+                (Ok(()) | Err(NotInterceptable::NoSelector), Some(saved)) if !routes.is_empty() => {
+                    return Course::Redirect { saved, routes };
+                }
+                (Ok(()), Some(_)) => Refusal::PortsGone,
+                (Ok(()), None) => Refusal::NotInterceptable(NotInterceptable::NoSelector),
+                (Err(why), _) => Refusal::NotInterceptable(why),
+            };
+            Course::Restore(Some(refusal))
+        }
+    }
+}
+
+/// Returns the steps that can be taken now. They end with [`Step::Done`], or with a
+/// [`Step::WaitForControllerSlices`] after which to observe again.
+pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Step> {
+    let Some(service) = &observed.service else {
+        let mut steps: Vec<_> = observed.own().map(delete).collect();
+        steps.push(Step::Done);
+        return steps;
+    };
+    match course(observed, service, desired) {
+        Course::Redirect { saved, routes } => redirect(observed, service, saved, &routes, desired),
+        Course::Restore(_) => restore(observed, service, desired),
+    }
+}
+
+fn redirect(
+    observed: &Observed,
+    service: &Service,
+    saved: Original,
+    routes: &BTreeMap<PortRef, Route>,
+    desired: &Desired,
+) -> Vec<Step> {
+    let wanted = slices::wanted(service, &observed.pods, routes, &observed.zones());
+    let (mut steps, deletes) = slice_steps(changes(observed, service, &saved, wanted));
+    if observed.endpoints == EndpointsObject::Plain {
+        steps.push(Step::SkipMirrorLabel { on: true });
+    }
+    let is_saved = original(&service.metadata).ok().flatten().as_ref() == Some(&saved);
+    if selector(service).is_some() || !is_saved {
+        steps.push(Step::ClearSelector {
+            resource_version: resource_version(service),
+            saved,
+        });
+    } else {
+        steps.extend(drop_annotation(service, desired, false));
+    }
+    // Not before the selector is saved: an own slice may hold the only copy.
+    steps.extend(deletes);
+    steps.extend(observed.by_controllers().map(delete));
+    steps.push(Step::Done);
+    steps
+}
+
+fn restore(observed: &Observed, service: &Service, desired: &Desired) -> Vec<Step> {
+    let saved = observed.original();
+    let all_to_pods = |saved: &Original| {
+        let wanted = slices::wanted(service, &observed.pods, &BTreeMap::new(), &observed.zones());
+        slice_steps(changes(observed, service, saved, wanted))
+    };
+    if selector(service).is_none()
+        && let Some(saved) = &saved
+    {
+        let (mut steps, deletes) = all_to_pods(saved);
+        steps.push(Step::RestoreSelector {
+            resource_version: resource_version(service),
+            selector: saved.selector.clone(),
+        });
+        steps.extend(deletes);
+        steps.push(Step::WaitForControllerSlices);
+        return steps;
+    }
+
+    let mut steps = Vec::new();
+    let has_own = observed.own().next().is_some();
+    // Without a trace of ours the label is somebody else's.
+    if observed.endpoints == EndpointsObject::SkipMirror && (saved.is_some() || has_own) {
+        steps.push(Step::SkipMirrorLabel { on: false });
+    }
+    if has_own {
+        // The cluster writes slices for a Service with a selector only, and for no ExternalName.
+        let covered = interceptable(service).is_err()
+            || slices::cover(observed.by_slice_controller(), service, &observed.pods);
+        if !covered {
+            if let Some(saved) = &saved {
+                let (writes, deletes) = all_to_pods(saved);
+                steps.extend(writes.into_iter().chain(deletes));
+            }
+            steps.push(Step::WaitForControllerSlices);
+            return steps;
+        }
+        steps.extend(observed.own().map(delete));
+    }
+    steps.extend(drop_annotation(service, desired, true));
+    steps.push(Step::Done);
+    steps
+}
+
+/// Returns the writes, and the deletes that must come after them.
+fn slice_steps(changes: Changes) -> (Vec<Step>, Vec<Step>) {
+    let Changes {
+        creates,
+        updates,
+        deletes,
+    } = changes;
+    let creates = creates
+        .into_iter()
+        .map(|slice| Step::CreateSlice(Box::new(slice)));
+    let updates = updates
+        .into_iter()
+        .map(|slice| Step::UpdateSlice(Box::new(slice)));
+    (
+        creates.chain(updates).collect(),
+        deletes.iter().map(delete).collect(),
+    )
+}
+
+fn delete(slice: &EndpointSlice) -> Step {
+    Step::DeleteSlice {
+        name: slice.metadata.name.clone().unwrap_or_default(),
+        uid: slice.metadata.uid.clone(),
+    }
+}
+
+fn drop_annotation(service: &Service, desired: &Desired, restored: bool) -> Option<Step> {
+    let has = |annotation: &str| {
+        service
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.contains_key(annotation))
+    };
+    let original = restored && has(super::objects::ORIGINAL);
+    // A list that can't be read is a person's to correct.
+    let claims = intercepts(&service.metadata).unwrap_or_default();
+    let stay: Vec<_> = claims
+        .iter()
+        .filter(|claim| !desired.forget.contains(&claim.id))
+        .cloned()
+        .collect();
+    let intercepts = (stay.len() != claims.len()).then_some(stay);
+    (original || intercepts.is_some()).then(|| Step::DropAnnotation {
+        resource_version: resource_version(service),
+        original,
+        intercepts,
+    })
+}
+
+fn resource_version(service: &Service) -> String {
+    service
+        .metadata
+        .resource_version
+        .clone()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

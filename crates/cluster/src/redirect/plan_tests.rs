@@ -1,0 +1,545 @@
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use proptest::prelude::*;
+
+use super::*;
+use crate::redirect::objects::INTERCEPTS;
+use crate::redirect::simulation::{CONTROLLERS, Cluster, Controller, Outdated};
+use crate::redirect::testing::{
+    declare, intercept, original as saved_selector, pod, port, route, service, set_ready,
+    set_terminating, strings,
+};
+
+#[test]
+fn a_service_nobody_intercepts_is_left_alone() {
+    let observed = web().observe();
+    assert_eq!(plan(&observed, &Desired::restored([])), [Step::Done]);
+    assert_eq!(plan(&observed, &hold()), [Step::Done]);
+}
+
+#[test]
+fn clearing_comes_after_own_slices_and_before_the_clusters_slices_go() {
+    let steps = plan(&web().observe(), &redirect_http());
+    let names: Vec<_> = steps.iter().map(Step::name).collect();
+    assert_eq!(
+        names,
+        [
+            "create slice",
+            "create slice",
+            "stop mirroring",
+            "clear selector",
+            "delete slice",
+            "done"
+        ]
+    );
+}
+
+#[test]
+fn restoring_leads_to_the_pods_then_waits_then_removes_every_trace() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+
+    let desired = Desired::restored([]);
+    let steps = plan(&cluster.observe(), &desired);
+    let names: Vec<_> = steps.iter().map(Step::name).collect();
+    assert_eq!(
+        names,
+        [
+            "update slice",
+            "restore selector",
+            "delete slice",
+            "wait for the controller's slices"
+        ]
+    );
+    run(&mut cluster, &steps).unwrap();
+    let steps = plan(&cluster.observe(), &desired);
+    assert_eq!(
+        steps,
+        [
+            Step::SkipMirrorLabel { on: false },
+            Step::WaitForControllerSlices
+        ]
+    );
+    run(&mut cluster, &steps).unwrap();
+    cluster.settle();
+    let steps = plan(&cluster.observe(), &desired);
+    let names: Vec<_> = steps.iter().map(Step::name).collect();
+    assert_eq!(names, ["delete slice", "drop annotation", "done"]);
+}
+
+#[test]
+fn a_selector_that_is_written_back_is_cleared_again_and_the_new_one_is_saved() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    write_selector(&mut cluster, "green");
+    cluster.settle();
+    converge(&mut cluster, &redirect_http());
+    let saved = cluster.observe().original().unwrap();
+    assert_eq!(saved, saved_selector(&[("app", "green")]));
+
+    converge(&mut cluster, &Desired::restored([]));
+    assert_eq!(
+        cluster.observe().selector().unwrap(),
+        strings(&[("app", "green")])
+    );
+}
+
+#[test]
+fn a_service_that_is_made_anew_loses_the_slices_of_the_old_one() {
+    let mut cluster = web();
+    let fresh = cluster.service.clone().unwrap();
+    converge(&mut cluster, &redirect_http());
+    cluster.service = Some(fresh);
+    cluster.edit(|service| service.metadata.uid = Some("service-2".into()));
+    converge(&mut cluster, &Desired::restored([]));
+    assert_eq!(cluster.observe().own().count(), 0);
+}
+
+#[test]
+fn the_slices_of_a_service_that_is_gone_are_deleted() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    cluster.service = None;
+    let steps = plan(&cluster.observe(), &redirect_http());
+    assert!(matches!(
+        steps[..],
+        [
+            Step::DeleteSlice { .. },
+            Step::DeleteSlice { .. },
+            Step::Done
+        ]
+    ));
+}
+
+#[test]
+fn a_selector_survives_the_loss_of_the_services_annotations() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    cluster.edit(|service| service.metadata.annotations = None);
+    converge(&mut cluster, &Desired::restored([]));
+    assert_eq!(
+        cluster.observe().selector().unwrap(),
+        strings(&[("app", "blue")])
+    );
+}
+
+#[test]
+fn a_skip_mirror_label_that_is_not_ours_stays() {
+    let mut cluster = web();
+    cluster.apply(&Step::SkipMirrorLabel { on: true }).unwrap();
+    assert_eq!(
+        plan(&cluster.observe(), &Desired::restored([])),
+        [Step::Done]
+    );
+}
+
+#[test]
+fn holding_leads_all_ports_to_the_pods_and_keeps_the_selector_cleared() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    converge(&mut cluster, &hold());
+    let observed = cluster.observe();
+    assert!(selector(observed.service.as_ref().unwrap()).is_none());
+    let addresses: BTreeSet<_> = observed
+        .own()
+        .flat_map(|slice| &slice.endpoints)
+        .map(|endpoint| endpoint.addresses[0].as_str())
+        .collect();
+    assert_eq!(addresses, ["10.1.0.1", "10.1.0.2"].into());
+}
+
+#[test]
+fn a_forgotten_claim_leaves_the_annotation_and_the_others_stay() {
+    let mut cluster = web();
+    let claims = [intercept("i1", ("http", 80)), intercept("i2", ("grpc", 90))];
+    cluster.edit(|service| {
+        annotate(
+            service,
+            INTERCEPTS,
+            &serde_json::to_string(&claims).unwrap(),
+        )
+    });
+    let mut desired = redirect_http();
+    desired.forget = ["i2".to_owned()].into();
+    converge(&mut cluster, &desired);
+    assert_eq!(claims_on(&cluster), ["i1"]);
+
+    converge(&mut cluster, &Desired::restored([]));
+    assert_eq!(claims_on(&cluster), ["i1"]);
+    converge(&mut cluster, &Desired::restored(["i1".to_owned()]));
+    assert_eq!(cluster.service.unwrap().metadata.annotations, None);
+}
+
+#[test]
+fn a_service_that_can_not_be_redirected_is_restored_and_the_reason_is_known() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    cluster.edit(|service| service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].port = 81);
+    converge(&mut cluster, &redirect_http());
+    let observed = cluster.observe();
+    let course = course(
+        &observed,
+        observed.service.as_ref().unwrap(),
+        &redirect_http(),
+    );
+    assert!(
+        matches!(course, Course::Restore(Some(Refusal::PortsGone))),
+        "{course:?}"
+    );
+    assert_eq!(observed.own().count(), 0);
+}
+
+#[test]
+fn an_external_name_is_not_waited_for() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    cluster.edit(|service| {
+        let spec = service.spec.as_mut().unwrap();
+        spec.type_ = Some("ExternalName".into());
+        spec.selector = Some(strings(&[("app", "blue")]));
+    });
+    converge(&mut cluster, &Desired::restored([]));
+    assert_eq!(cluster.observe().own().count(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Crashes between any two steps, controllers that lag behind, people who write the selector
+    /// back or drop the annotation, pods that come and go: no step or controller ever empties a
+    /// port that a ready endpoint serves, and in the end the Service is what it is to be.
+    #[test]
+    fn whatever_happens_no_port_is_emptied_and_the_end_is_reached(
+        setting in settings(),
+        story in proptest::collection::vec(happenings(), 0..40),
+        end in goals(),
+    ) {
+        let service = setting.service();
+        let mut cluster = Cluster::new(service.clone(), setting.pods());
+        let mut desired = Desired::restored([]);
+        let mut app = "blue";
+        let mut born = 0;
+        for happening in &story {
+            let before = cluster.serving(routes(&desired));
+            match happening {
+                Happening::Goal(goal) => desired = goal.desired(),
+                Happening::Steps(count) => {
+                    let steps = plan(&cluster.observe(), &desired);
+                    for step in steps.iter().take(*count) {
+                        let before = cluster.serving(routes(&desired));
+                        if cluster.apply(step).is_err() {
+                            break;
+                        }
+                        check(&before, &cluster, &desired, step.name())?;
+                    }
+                }
+                Happening::CatchUp(controller) => cluster.catch_up(*controller),
+                Happening::Sync(controller) => {
+                    let follows_old = cluster.follows_old_selector(*controller);
+                    cluster.sync(*controller);
+                    // A controller that follows an old selector breaks its own slices by itself.
+                    if !follows_old {
+                        check(&before, &cluster, &desired, "controller")?;
+                    }
+                }
+                Happening::SelectorWritten(name) => {
+                    write_selector(&mut cluster, name);
+                    // Until the cluster follows a changed selector there is a gap of its own.
+                    if app != *name {
+                        cluster.catch_up(Controller::Slices);
+                        cluster.sync(Controller::Slices);
+                    }
+                    app = name;
+                }
+                Happening::AnnotationsDropped => {
+                    let observed = cluster.observe();
+                    let copy = observed.own().any(|slice| slice.metadata.annotations.is_some());
+                    let set = selector(observed.service.as_ref().unwrap()).is_some();
+                    if copy || set {
+                        cluster.edit(|service| service.metadata.annotations = None);
+                    }
+                }
+                Happening::PodReady(at, ready) => {
+                    if let Some(pod) = cluster.pods.get_mut(*at) {
+                        set_ready(pod, *ready);
+                    }
+                }
+                Happening::PodGone(at) => {
+                    if *at < cluster.pods.len() {
+                        cluster.pods.remove(*at);
+                    }
+                }
+                Happening::PodNew(pod) => {
+                    born += 1;
+                    let mut pod = pod.build(100 + born);
+                    pod.metadata.labels = Some(strings(&[("app", app)]));
+                    cluster.pods.push(pod);
+                }
+            }
+        }
+        let end = end.desired();
+        converge(&mut cluster, &end);
+
+        let observed = cluster.observe();
+        let now = observed.service.clone().unwrap();
+        if selector(&now).is_some() {
+            let mut wanted = service.spec.clone().unwrap();
+            wanted.selector = Some(strings(&[("app", app)]));
+            prop_assert_eq!(now.spec.unwrap(), wanted);
+            prop_assert_eq!(now.metadata.annotations, None);
+            prop_assert_eq!(observed.own().count(), 0);
+            prop_assert_ne!(observed.endpoints, EndpointsObject::SkipMirror);
+        } else {
+            prop_assert_eq!(observed.original().unwrap().selector, strings(&[("app", app)]));
+            prop_assert_eq!(observed.by_controllers().count(), 0);
+            prop_assert_eq!(observed.endpoints, EndpointsObject::SkipMirror);
+            let serving = cluster.serving(routes(&end));
+            let wanted = slices::wanted(&now, &observed.pods, routes(&end), &BTreeMap::new());
+            let changes = changes(
+                &observed, &now, &observed.original().unwrap(), wanted,
+            );
+            prop_assert!(changes.creates.is_empty() && changes.updates.is_empty());
+            for port in routes(&end).keys() {
+                let served = serving[&("IPv4".to_owned(), port.name.clone())];
+                prop_assert!(served > 0, "{port} isn't served");
+            }
+        }
+    }
+}
+
+fn check(
+    before: &BTreeMap<(String, String), usize>,
+    cluster: &Cluster,
+    desired: &Desired,
+    by: &str,
+) -> Result<(), TestCaseError> {
+    for (port, after) in cluster.serving(routes(desired)) {
+        let emptied = after == 0 && before.get(&port).is_some_and(|&before| before > 0);
+        prop_assert!(!emptied, "{port:?} was emptied by {by}:\n{cluster}");
+    }
+    Ok(())
+}
+
+/// Plans and acts as the executor does, with controllers that do their part, until nothing is left.
+fn converge(cluster: &mut Cluster, desired: &Desired) {
+    for _ in 0..20 {
+        let steps = plan(&cluster.observe(), desired);
+        if steps == [Step::Done] {
+            cluster.settle();
+            if plan(&cluster.observe(), desired) == [Step::Done] {
+                return;
+            }
+        }
+        let _ = run(cluster, &steps);
+        cluster.settle();
+    }
+    let steps = plan(&cluster.observe(), desired);
+    panic!("no end: {steps:?}\n{cluster}");
+}
+
+fn run(cluster: &mut Cluster, steps: &[Step]) -> Result<(), Outdated> {
+    steps.iter().try_for_each(|step| cluster.apply(step))
+}
+
+fn routes(desired: &Desired) -> &BTreeMap<PortRef, Route> {
+    static NONE: BTreeMap<PortRef, Route> = BTreeMap::new();
+    match &desired.goal {
+        Goal::Redirect(routes) => routes,
+        Goal::Hold | Goal::Restore => &NONE,
+    }
+}
+
+fn web() -> Cluster {
+    let mut service = service("web", &[("http", 80, "TCP"), ("grpc", 90, "TCP")]);
+    service.spec.as_mut().unwrap().selector = Some(strings(&[("app", "blue")]));
+    let mut pods = vec![pod("a", &["10.1.0.1"]), pod("b", &["10.1.0.2"])];
+    for pod in &mut pods {
+        pod.metadata.labels = Some(strings(&[("app", "blue")]));
+    }
+    Cluster::new(service, pods)
+}
+
+fn redirect_http() -> Desired {
+    EndGoal::Redirect(vec![0], 1).desired()
+}
+
+fn hold() -> Desired {
+    EndGoal::Hold.desired()
+}
+
+fn write_selector(cluster: &mut Cluster, app: &str) {
+    cluster.edit(|service| {
+        service.spec.as_mut().unwrap().selector = Some(strings(&[("app", app)]));
+    });
+}
+
+fn annotate(service: &mut Service, annotation: &str, text: &str) {
+    let annotations = service.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation.to_owned(), text.to_owned());
+}
+
+fn claims_on(cluster: &Cluster) -> Vec<String> {
+    let claims = intercepts(&cluster.service.as_ref().unwrap().metadata).unwrap();
+    claims.into_iter().map(|claim| claim.id).collect()
+}
+
+const PORTS: [(&str, u16); 3] = [("http", 80), ("grpc", 90), ("admin", 99)];
+
+/// A Service and its pods.
+#[derive(Debug, Clone)]
+struct Setting {
+    dual_stack: bool,
+    local: bool,
+    publish_not_ready: bool,
+    pods: Vec<PodSetting>,
+}
+
+#[derive(Debug, Clone)]
+struct PodSetting {
+    ready: bool,
+    terminating: bool,
+    named: Option<u16>,
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Goal(EndGoal),
+    Steps(usize),
+    CatchUp(Controller),
+    Sync(Controller),
+    SelectorWritten(&'static str),
+    AnnotationsDropped,
+    PodReady(usize, bool),
+    PodGone(usize),
+    PodNew(PodSetting),
+}
+
+#[derive(Debug, Clone)]
+enum EndGoal {
+    /// Ports by index, and which router.
+    Redirect(Vec<usize>, u8),
+    Hold,
+    Restore,
+}
+
+impl EndGoal {
+    fn desired(&self) -> Desired {
+        let goal = match self {
+            Self::Redirect(ports, router) => {
+                let address = format!("10.9.0.{router}");
+                let one = |&at: &usize| {
+                    let (name, number) = PORTS[at];
+                    (port(name, number), route(&[&address], 30_000 + number))
+                };
+                Goal::Redirect(ports.iter().map(one).collect())
+            }
+            Self::Hold => Goal::Hold,
+            Self::Restore => Goal::Restore,
+        };
+        Desired {
+            manager: "kdev".into(),
+            goal,
+            forget: BTreeSet::new(),
+        }
+    }
+}
+
+impl Setting {
+    fn service(&self) -> Service {
+        let ports = PORTS.map(|(name, number)| (name, i32::from(number), "TCP"));
+        let mut service = service("web", &ports);
+        let spec = service.spec.as_mut().unwrap();
+        spec.selector = Some(strings(&[("app", "blue")]));
+        spec.publish_not_ready_addresses = self.publish_not_ready.then_some(true);
+        spec.internal_traffic_policy = self.local.then(|| "Local".into());
+        if self.dual_stack {
+            spec.ip_families = Some(vec!["IPv4".into(), "IPv6".into()]);
+        }
+        spec.ports.as_mut().unwrap()[1].target_port = Some(IntOrString::String("main".into()));
+        service
+    }
+
+    fn pods(&self) -> Vec<Pod> {
+        self.pods
+            .iter()
+            .enumerate()
+            .map(|(at, pod)| pod.build(at))
+            .collect()
+    }
+}
+
+impl PodSetting {
+    fn build(&self, at: usize) -> Pod {
+        let (v4, v6) = (format!("10.1.0.{at}"), format!("fd00::{at}"));
+        let mut pod = pod(&format!("pod-{at}"), &[&v4, &v6]);
+        pod.metadata.labels = Some(strings(&[(
+            "app",
+            if at % 3 == 2 { "green" } else { "blue" },
+        )]));
+        pod.spec.as_mut().unwrap().node_name = Some(format!("node-{}", at % 2));
+        set_ready(&mut pod, self.ready);
+        if self.terminating {
+            set_terminating(&mut pod);
+        }
+        if let Some(number) = self.named {
+            declare(&mut pod, "main", i32::from(number), "TCP");
+        }
+        pod
+    }
+}
+
+fn settings() -> impl Strategy<Value = Setting> {
+    let pods = proptest::collection::vec(pods(), 0..5);
+    (
+        any::<bool>(),
+        any::<bool>(),
+        proptest::bool::weighted(0.2),
+        pods,
+    )
+        .prop_map(|(dual_stack, local, publish_not_ready, pods)| Setting {
+            dual_stack,
+            local,
+            publish_not_ready,
+            pods,
+        })
+}
+
+fn pods() -> impl Strategy<Value = PodSetting> {
+    let named = prop_oneof![Just(None), Just(Some(7001)), Just(Some(7002))];
+    (
+        proptest::bool::weighted(0.8),
+        proptest::bool::weighted(0.1),
+        named,
+    )
+        .prop_map(|(ready, terminating, named)| PodSetting {
+            ready,
+            terminating,
+            named,
+        })
+}
+
+fn goals() -> impl Strategy<Value = EndGoal> {
+    let ports = proptest::sample::subsequence(vec![0, 1, 2], 1..=3);
+    prop_oneof![
+        3 => (ports, 1..3_u8).prop_map(|(ports, router)| EndGoal::Redirect(ports, router)),
+        1 => Just(EndGoal::Hold),
+        2 => Just(EndGoal::Restore),
+    ]
+}
+
+fn happenings() -> impl Strategy<Value = Happening> {
+    let controller = || proptest::sample::select(CONTROLLERS.to_vec());
+    prop_oneof![
+        3 => goals().prop_map(Happening::Goal),
+        8 => (1..9_usize).prop_map(Happening::Steps),
+        4 => controller().prop_map(Happening::CatchUp),
+        6 => controller().prop_map(Happening::Sync),
+        1 => proptest::sample::select(vec!["blue", "green"]).prop_map(Happening::SelectorWritten),
+        1 => Just(Happening::AnnotationsDropped),
+        2 => (0..5_usize, any::<bool>()).prop_map(|(at, ready)| Happening::PodReady(at, ready)),
+        1 => (0..5_usize).prop_map(Happening::PodGone),
+        2 => pods().prop_map(Happening::PodNew),
+    ]
+}

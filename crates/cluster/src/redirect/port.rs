@@ -1,0 +1,216 @@
+//! A Service's ports, and how people name them.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use serde::{Deserialize, Serialize};
+
+/// The protocol of a Service's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP, which can be passed on but not intercepted.
+    Sctp,
+}
+
+impl Protocol {
+    /// Reads the API's spelling; the default is TCP, as it is the API server's.
+    pub fn from_api(name: Option<&str>) -> Self {
+        match name {
+            Some("UDP") => Self::Udp,
+            Some("SCTP") => Self::Sctp,
+            _ => Self::Tcp,
+        }
+    }
+
+    /// Returns the API's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortRef {
+    /// The name; empty for a single port without one.
+    #[serde(default)]
+    pub name: String,
+    /// The Service's own port, not the pod's.
+    pub number: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl PortRef {
+    /// Names a port of a Service.
+    pub fn of(port: &ServicePort) -> Self {
+        Self {
+            name: port.name.clone().unwrap_or_default(),
+            number: u16::try_from(port.port).unwrap_or_default(),
+            protocol: Protocol::from_api(port.protocol.as_deref()),
+        }
+    }
+
+    /// Returns whether `port` is the one meant: number and protocol are what the API keeps unique,
+    /// while a name may be changed.
+    pub fn is(&self, port: &ServicePort) -> bool {
+        let other = Self::of(port);
+        (self.number, self.protocol) == (other.number, other.protocol)
+    }
+}
+
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            number,
+            protocol,
+        } = self;
+        match name.as_str() {
+            "" => write!(f, "{number}/{protocol}"),
+            name => write!(f, "{name} ({number}/{protocol})"),
+        }
+    }
+}
+
+/// A person's way to say which port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortQuery {
+    /// The only one.
+    Only,
+    /// By name.
+    Name(String),
+    /// By number, and by protocol where TCP and UDP share the number.
+    Number(u16, Option<Protocol>),
+}
+
+impl FromStr for PortQuery {
+    type Err = Infallible;
+
+    /// Reads `http`, `80`, `53/udp`, or nothing.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let (number, protocol) = match text.split_once('/') {
+            Some((number, protocol)) => match protocol.to_ascii_lowercase().as_str() {
+                "tcp" => (number, Some(Protocol::Tcp)),
+                "udp" => (number, Some(Protocol::Udp)),
+                "sctp" => (number, Some(Protocol::Sctp)),
+                _ => return Ok(Self::Name(text.to_owned())),
+            },
+            None => (text, None),
+        };
+        Ok(match number.parse() {
+            Ok(number) => Self::Number(number, protocol),
+            Err(_) if text.is_empty() => Self::Only,
+            Err(_) => Self::Name(text.to_owned()),
+        })
+    }
+}
+
+impl fmt::Display for PortQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only => f.write_str("(the only one)"),
+            Self::Name(name) => f.write_str(name),
+            Self::Number(number, None) => write!(f, "{number}"),
+            Self::Number(number, Some(protocol)) => write!(f, "{number}/{protocol}"),
+        }
+    }
+}
+
+impl PortQuery {
+    /// Finds the port of `service` that is meant; `None` if there is no such port, or several.
+    pub fn find(&self, service: &Service) -> Option<PortRef> {
+        let mut matching = ports_of(service).into_iter().filter(|port| match self {
+            Self::Only => true,
+            Self::Name(name) => port.name == *name,
+            Self::Number(number, protocol) => {
+                port.number == *number && protocol.is_none_or(|protocol| port.protocol == protocol)
+            }
+        });
+        let port = matching.next()?;
+        matching.next().is_none().then_some(port)
+    }
+}
+
+/// Returns the ports of a Service in their order.
+pub fn ports_of(service: &Service) -> Vec<PortRef> {
+    api_ports(service).iter().map(PortRef::of).collect()
+}
+
+pub(super) fn api_ports(service: &Service) -> &[ServicePort] {
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redirect::testing;
+
+    fn dns() -> Service {
+        testing::service(
+            "dns",
+            &[
+                ("dns", 53, "UDP"),
+                ("dns-tcp", 53, "TCP"),
+                ("metrics", 9153, "TCP"),
+            ],
+        )
+    }
+
+    #[test]
+    fn a_port_is_found_by_name_by_number_and_alone() {
+        let table = [
+            ("dns", Some(("dns", Protocol::Udp))),
+            ("metrics", Some(("metrics", Protocol::Tcp))),
+            ("9153", Some(("metrics", Protocol::Tcp))),
+            ("53/udp", Some(("dns", Protocol::Udp))),
+            ("53/TCP", Some(("dns-tcp", Protocol::Tcp))),
+            ("53", None),
+            ("9153/udp", None),
+            ("http", None),
+            ("", None),
+            ("65536", None),
+        ];
+        for (text, wanted) in table {
+            let query: PortQuery = text.parse().unwrap();
+            let found = query.find(&dns());
+            let found = found
+                .as_ref()
+                .map(|port| (port.name.as_str(), port.protocol));
+            assert_eq!(found, wanted, "{text:?}");
+        }
+        let single = testing::service("web", &[("", 80, "TCP")]);
+        let found = PortQuery::Only.find(&single).unwrap();
+        assert_eq!(found.to_string(), "80/TCP");
+    }
+
+    #[test]
+    fn a_port_that_is_renamed_is_still_the_same() {
+        let intercepted = PortQuery::Number(9153, None).find(&dns()).unwrap();
+        let mut port = api_ports(&dns())[2].clone();
+        port.name = Some("stats".into());
+        assert!(intercepted.is(&port));
+        port.port = 9154;
+        assert!(!intercepted.is(&port));
+    }
+}

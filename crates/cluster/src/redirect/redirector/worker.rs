@@ -1,0 +1,205 @@
+//! The task that looks after one Service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use futures::{FutureExt, future};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::Assignment;
+use super::contest::Contest;
+use crate::backoff::{ApiBackoff, WATCH_SECONDS};
+use crate::redirect::ServiceName;
+use crate::redirect::intercept::as_label_selector;
+use crate::redirect::objects::slices_of;
+use crate::redirect::reconcile::{Limits, Outcome, ReconcileError, reconcile};
+
+/// The shortest time between two looks at a Service whose pods change all the time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a worker tells.
+pub(super) struct Report {
+    pub(super) service: ServiceName,
+    pub(super) assignment: Arc<Assignment>,
+    pub(super) news: News,
+}
+
+pub(super) enum News {
+    Reached(Outcome),
+    Contested {
+        again_in: Duration,
+    },
+    Failed {
+        error: Arc<ReconcileError>,
+        again_in: Duration,
+    },
+}
+
+/// One Service's worker.
+pub(super) struct Worker {
+    pub(super) client: Client,
+    pub(super) service: ServiceName,
+    pub(super) assignment: watch::Receiver<Arc<Assignment>>,
+    /// The Service has changed.
+    pub(super) poke: Arc<Notify>,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+impl Worker {
+    /// Works until the assignments end. It may be dropped at any point.
+    pub(super) async fn run(mut self) {
+        let mut contest = Contest::default();
+        let mut told = None;
+        let mut was_redirected = false;
+        let mut delays = ApiBackoff::new();
+        let mut changes: Option<Changes> = None;
+        loop {
+            let assignment = self.assignment.borrow_and_update().clone();
+            let may_clear = !was_redirected || contest.is_due(Instant::now());
+            let limits = Limits {
+                may_clear,
+                ..Limits::default()
+            };
+            let result = tokio::select! {
+                result = reconcile(&self.client, &self.service, &assignment.desired, limits) => result,
+                changed = self.assignment.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            };
+            let now = Instant::now();
+            let mut look_at = None;
+            let news = match result {
+                Ok(Outcome::WrittenBack { .. }) => {
+                    let due = contest.handle_written_back(now);
+                    if due <= now {
+                        continue;
+                    }
+                    look_at = Some(due);
+                    let again_in = due - now;
+                    // Looking again during the pause is no news.
+                    (told.replace(due) != Some(due)).then_some(News::Contested { again_in })
+                }
+                Ok(outcome) => {
+                    delays = ApiBackoff::new();
+                    contest.handle_cleared();
+                    was_redirected = matches!(outcome, Outcome::Redirected { .. });
+                    self.follow(&mut changes, &outcome);
+                    Some(News::Reached(outcome))
+                }
+                Err(error) => {
+                    let again_in = delays.delay();
+                    look_at = Some(now + again_in);
+                    let error = Arc::new(error);
+                    Some(News::Failed { error, again_in })
+                }
+            };
+            if let Some(news) = news {
+                let service = self.service.clone();
+                let report = Report {
+                    service,
+                    assignment,
+                    news,
+                };
+                if self.reports.send(report).await.is_err() {
+                    return;
+                }
+            }
+            if !self.wait(look_at, &mut changes).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a reason to look again; false when the assignments have ended.
+    async fn wait(&mut self, look_at: Option<Instant>, changes: &mut Option<Changes>) -> bool {
+        let pause = sleep_until(Instant::now() + SHORTEST_PAUSE);
+        tokio::select! {
+            changed = self.assignment.changed() => return changed.is_ok(),
+            () = self.poke.notified() => {}
+            () = Changes::next(changes) => {}
+            () = at(look_at) => {}
+        }
+        // What changes once often changes again at once: one look is enough for all of it.
+        tokio::select! {
+            changed = self.assignment.changed() => return changed.is_ok(),
+            () = pause => {}
+        }
+        if let Some(changes) = changes {
+            while changes.stream.next().now_or_never().flatten().is_some() {}
+        }
+        true
+    }
+
+    /// Watches the pods and slices as long as own slices must follow them.
+    fn follow(&self, changes: &mut Option<Changes>, outcome: &Outcome) {
+        let (Outcome::Redirected { selector, .. } | Outcome::Held { selector }) = outcome else {
+            *changes = None;
+            return;
+        };
+        if changes
+            .as_ref()
+            .is_none_or(|changes| changes.selector != *selector)
+        {
+            *changes = Some(Changes::watch(&self.client, &self.service, selector));
+        }
+    }
+}
+
+/// Notices of changes of a Service's pods and slices, whatever they are.
+struct Changes {
+    selector: BTreeMap<String, String>,
+    stream: BoxStream<'static, ()>,
+}
+
+impl Changes {
+    fn watch(client: &Client, service: &ServiceName, selector: &BTreeMap<String, String>) -> Self {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), &service.namespace);
+        let pods = watcher(pods, config.clone().labels(&as_label_selector(selector)))
+            .backoff(ApiBackoff::new())
+            .filter_map(|event| future::ready(is_news(event)));
+        let slices: Api<PartialObjectMeta<EndpointSlice>> =
+            Api::namespaced(client.clone(), &service.namespace);
+        let slices = watcher(slices, config.labels(&slices_of(&service.name)))
+            .backoff(ApiBackoff::new())
+            .filter_map(|event| future::ready(is_news(event)));
+        let selector = selector.clone();
+        Self {
+            selector,
+            stream: stream::select(pods, slices).boxed(),
+        }
+    }
+
+    async fn next(changes: &mut Option<Self>) {
+        match changes {
+            Some(changes) => drop(changes.stream.next().await),
+            None => future::pending().await,
+        }
+    }
+}
+
+/// A list is news only when it is complete, which it is after every gap in the watch.
+fn is_news<K>(event: Result<watcher::Event<K>, watcher::Error>) -> Option<()> {
+    match event {
+        Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => {
+            Some(())
+        }
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) | Err(_) => None,
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => future::pending().await,
+    }
+}

@@ -1,0 +1,81 @@
+//! Whether a Service can be redirected at all.
+
+use k8s_openapi::api::core::v1::Service;
+use thiserror::Error;
+
+use super::intercept::{original, selector};
+
+/// Why a Service can't be redirected; the text completes "can't be intercepted: ".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotInterceptable {
+    /// `clusterIP: None`: names lead straight to the pods.
+    #[error(
+        "it is headless, so clients connect to the pods themselves. Intercept a Service with a cluster IP in front of the same pods"
+    )]
+    Headless,
+    /// A CNAME, nothing more.
+    #[error(
+        "it is of type ExternalName, only another name for a host outside. Intercept a Service of the cluster that the name leads to, if it is one"
+    )]
+    ExternalName,
+    /// Nobody but its author knows where its connections go.
+    #[error(
+        "it has no selector: its endpoints are written by hand or by another tool. Intercept a Service that selects pods"
+    )]
+    NoSelector,
+    /// A protocol that the router doesn't speak.
+    #[error("the port's protocol is SCTP. Only TCP and UDP can be intercepted")]
+    Protocol,
+}
+
+/// Says whether `service` can be redirected, or is at present.
+pub fn interceptable(service: &Service) -> Result<(), NotInterceptable> {
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        return Err(NotInterceptable::ExternalName);
+    }
+    if spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
+        return Err(NotInterceptable::Headless);
+    }
+    let cleared = matches!(original(&service.metadata), Ok(Some(_)));
+    if selector(service).is_none() && !cleared {
+        return Err(NotInterceptable::NoSelector);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redirect::testing;
+
+    #[test]
+    fn only_a_service_with_a_cluster_ip_and_a_selector_can_be_intercepted() {
+        let web = testing::service("web", &[("", 80, "TCP")]);
+        assert_eq!(interceptable(&web), Ok(()));
+
+        let mut headless = web.clone();
+        headless.spec.as_mut().unwrap().cluster_ip = Some("None".into());
+        assert_eq!(interceptable(&headless), Err(NotInterceptable::Headless));
+
+        let mut external = web.clone();
+        external.spec.as_mut().unwrap().type_ = Some("ExternalName".into());
+        assert_eq!(
+            interceptable(&external),
+            Err(NotInterceptable::ExternalName)
+        );
+
+        let mut bare = web.clone();
+        bare.spec.as_mut().unwrap().selector = None;
+        assert_eq!(interceptable(&bare), Err(NotInterceptable::NoSelector));
+        bare.spec.as_mut().unwrap().selector = Some([].into());
+        assert_eq!(interceptable(&bare), Err(NotInterceptable::NoSelector));
+    }
+
+    #[test]
+    fn a_service_that_is_redirected_already_stays_interceptable() {
+        let mut service = testing::service("web", &[("", 80, "TCP")]);
+        testing::clear(&mut service, &[("app", "web")]);
+        assert_eq!(interceptable(&service), Ok(()));
+    }
+}

@@ -1,0 +1,10 @@
+//! What kdev's programs share below the level of any protocol: where their files are, how they talk
+//! over local sockets, how they log, and how a daemon comes to life alone and detached.
+
+pub mod clock;
+pub mod detach;
+pub mod instance;
+pub mod logging;
+pub mod paths;
+pub mod socket;
+pub mod transport;

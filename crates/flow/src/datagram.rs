@@ -1,0 +1,142 @@
+//! Joins an opened flow with a connected UDP socket: a frame is a datagram.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use kdev_proto::v1::FlowFrame;
+use kdev_proto::v1::flow_frame::Kind;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::frame::{self, Failed};
+
+/// A flow of datagrams that were silent for this long is over; RFC 4787 asks for two minutes at least.
+pub const IDLE: Duration = Duration::from_secs(120);
+
+/// Largest payload of a UDP datagram over IPv4: RFC 768 less the headers.
+pub const MAX_DATAGRAM: usize = 65_507;
+
+/// Carries datagrams until either side ends or both were silent for `idle`. A port that is closed at
+/// the far end becomes a failed frame and ends the flow, as the near end's program has to hear of it.
+pub async fn relay<S>(
+    socket: UdpSocket,
+    mut incoming: S,
+    outgoing: mpsc::Sender<FlowFrame>,
+    idle: Duration,
+) where
+    S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
+{
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut deadline = Instant::now() + idle;
+    loop {
+        let frame = tokio::select! {
+            () = tokio::time::sleep_until(deadline) => frame::end(),
+            received = receive(&socket, &mut buffer) => match received {
+                Ok(datagram) => frame::data(datagram),
+                Err(error) => frame::failed(&Failed::from(&error)),
+            },
+            asked = incoming.next() => {
+                let Some(Ok(FlowFrame { kind: Some(Kind::Data(datagram)) })) = asked else { return };
+                deadline = Instant::now() + idle;
+                match socket.send(&datagram).await {
+                    Ok(_) => continue,
+                    // Larger than the way allows (EMSGSIZE): lost, as on any network.
+                    Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => continue,
+                    Err(error) => frame::failed(&Failed::from(&error)),
+                }
+            }
+        };
+        deadline = Instant::now() + idle;
+        let last = !matches!(frame.kind, Some(Kind::Data(_)));
+        if outgoing.send(frame).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.
+async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Bytes> {
+    // An error without data makes the socket ready for ERROR only, which `recv` doesn't wait for.
+    let interest = Interest::READABLE | Interest::ERROR;
+    let received = socket.async_io(interest, || {
+        Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+    });
+    let size = received.await?;
+    Ok(Bytes::copy_from_slice(&buffer[..size]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdev_proto::v1::flow_failed::Reason;
+    use tokio_stream::wrappers::ReceiverStream;
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), future)
+            .await
+            .expect("in time")
+    }
+
+    #[tokio::test]
+    async fn datagrams_keep_their_borders_and_the_largest_passes() {
+        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        near.connect(far.local_addr().unwrap()).await.unwrap();
+        let near_address = near.local_addr().unwrap();
+        let (to_relay, incoming) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let task = tokio::spawn(relay(near, ReceiverStream::new(incoming), outgoing, IDLE));
+        let mut buffer = vec![0; 70_000];
+        for size in [0, 1, 1400, MAX_DATAGRAM] {
+            let sent = Bytes::from(vec![7; size]);
+            to_relay.send(Ok(frame::data(sent.clone()))).await.unwrap();
+            assert_eq!(soon(far.recv(&mut buffer)).await.unwrap(), size);
+            far.send_to(&sent, near_address).await.unwrap();
+            assert_eq!(soon(from_relay.recv()).await, Some(frame::data(sent)));
+        }
+        drop(to_relay);
+        soon(task).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_told_to_the_near_end() {
+        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        near.connect(far.local_addr().unwrap()).await.unwrap();
+        drop(far);
+        let (to_relay, incoming) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let task = tokio::spawn(relay(near, ReceiverStream::new(incoming), outgoing, IDLE));
+        to_relay
+            .send(Ok(frame::data(Bytes::from("x"))))
+            .await
+            .unwrap();
+        let Some(FlowFrame {
+            kind: Some(Kind::Failed(failed)),
+        }) = soon(from_relay.recv()).await
+        else {
+            panic!("a failed frame")
+        };
+        assert_eq!(failed.reason(), Reason::Refused);
+        soon(task).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_silent_flow_ends() {
+        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (_to_relay, incoming) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let idle = Duration::from_millis(50);
+        let task = tokio::spawn(relay(near, ReceiverStream::new(incoming), outgoing, idle));
+        assert_eq!(soon(from_relay.recv()).await, Some(frame::end()));
+        soon(task).await.unwrap();
+    }
+}

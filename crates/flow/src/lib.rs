@@ -1,0 +1,26 @@
+//! The flow protocol between a machine and the traffic manager.
+//!
+//! One gRPC stream carries one flow. Its first frame opens; the answer says what the far end said, so
+//! that the near end can say the same. Then data, an end per direction, or a reset:
+//!
+//! ```text
+//! open ──►                 open ──►
+//!      ◄── opened               ◄── failed(refused | unreachable | …)
+//! data ◄─► data
+//! end  ◄─► end             reset ◄─► at any time
+//! ```
+//!
+//! [`frame`] is the vocabulary, [`open`] the side that asks, [`relay`] joins an opened flow with a
+//! connection of the kernel's, [`datagram`] does so for UDP.
+
+pub mod datagram;
+pub mod frame;
+pub mod open;
+pub mod relay;
+
+/// Frames that wait between a flow's task and its gRPC stream; with the stream's window this bounds
+/// what one flow holds in memory.
+pub const QUEUE: usize = 4;
+
+/// Most bytes in one data frame: one HTTP/2 frame.
+pub const CHUNK: usize = 60 << 10;

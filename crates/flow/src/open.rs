@@ -1,0 +1,66 @@
+//! The side that asks for a flow.
+
+use kdev_proto::v1::flow_failed::Reason;
+use kdev_proto::v1::flow_frame::Kind;
+use kdev_proto::v1::{FlowFrame, FlowOpen};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::QUEUE;
+use crate::frame::{self, Failed};
+
+/// A flow whose far end accepted: frames out, frames in. Dropping both resets it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Frames to the far end.
+    pub outgoing: mpsc::Sender<FlowFrame>,
+    /// Frames from the far end.
+    pub incoming: Streaming<FlowFrame>,
+}
+
+/// Why a flow wasn't opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The far end said no.
+    #[error("the far end refused: {0}")]
+    Failed(#[source] Failed),
+    /// The carrier broke before the far end said anything.
+    #[error("the carrier broke")]
+    Carrier(#[source] Box<Status>),
+}
+
+/// Opens a flow with `call`, a method of a gRPC client, and waits for the far end's answer.
+///
+/// Cancel safe: dropping the future takes the request back.
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub async fn open<C, F>(request: FlowOpen, call: C) -> Result<Opened, OpenError>
+where
+    C: FnOnce(ReceiverStream<FlowFrame>) -> F,
+    F: Future<Output = Result<tonic::Response<Streaming<FlowFrame>>, Status>>,
+{
+    let (outgoing, frames) = mpsc::channel(QUEUE);
+    // There is room: the channel is new.
+    let _ = outgoing.try_send(frame::open(request));
+    let carrier = |status| OpenError::Carrier(Box::new(status));
+    let mut incoming = call(ReceiverStream::new(frames))
+        .await
+        .map_err(carrier)?
+        .into_inner();
+    match incoming
+        .message()
+        .await
+        .map_err(carrier)?
+        .and_then(|frame| frame.kind)
+    {
+        Some(Kind::Opened(_)) => Ok(Opened { outgoing, incoming }),
+        Some(Kind::Failed(failed)) => Err(OpenError::Failed(failed.into())),
+        _ => Err(OpenError::Failed(Failed::new(
+            Reason::HostUnreachable,
+            "the answer to an open was neither opened nor failed",
+        ))),
+    }
+}

@@ -1,0 +1,40 @@
+//! What the server bounds.
+
+use std::time::Duration;
+
+/// Bounds of the server, all of them for one machine's programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Queries under way at once; beyond, the oldest is answered with a server failure. Each has a
+    /// few sockets at most: keep it well below the limit of open files.
+    pub in_flight: usize,
+    /// TCP connections at once; beyond, the oldest is closed.
+    pub connections: usize,
+    /// Queries of one TCP connection under way at once; beyond, it isn't read.
+    pub pipelined: usize,
+    /// A TCP connection without a query under way is closed after this time (RFC 7766 section 6.2.3).
+    pub idle: Duration,
+    /// Longest wait for the cluster's answer.
+    pub cluster: Duration,
+    /// How long the machine's own name servers may be silent before the cluster's answer is given.
+    pub patience: Duration,
+    /// Answers of the cluster that are remembered.
+    pub cached: usize,
+    /// Bytes of these answers.
+    pub cached_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight: 512,
+            connections: 64,
+            pipelined: 16,
+            idle: Duration::from_secs(10),
+            cluster: Duration::from_secs(3),
+            patience: Duration::from_millis(1500),
+            cached: 1024,
+            cached_bytes: 1 << 20,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One query: from the bytes that came to the bytes that go back.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name};
+use tokio::time::{self, timeout};
+
+use super::handle::{Counters, Settings, Shared};
+use crate::cache::Key;
+use crate::forward::{ForwardError, Via};
+use crate::lookup::{BadAnswer, ClusterLookup, LookupError};
+use crate::policy::{Route, classify};
+use crate::request::{Edns, Received, Request};
+use crate::verdict::{Said, Verdict, decide};
+use crate::{reply, rewrite, wire};
+
+/// Negative answers about names that kdev fills in are good for this many seconds at most: the
+/// outside may say "never", but the Service may be there in a minute.
+const FILLED_IN_NEGATIVE_TTL: u32 = 5;
+
+/// By what the client asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    Udp,
+    Tcp,
+}
+
+/// Answers queries.
+#[derive(Debug)]
+pub(super) struct Resolver<L> {
+    lookup: L,
+    shared: Arc<Shared>,
+}
+
+/// A query with all that its answer depends on.
+struct Task<'a> {
+    packet: &'a [u8],
+    request: &'a Request,
+    client: Client,
+    settings: &'a Settings,
+}
+
+impl Client {
+    fn limit(self, request: &Request) -> usize {
+        match self {
+            Self::Udp => request.datagram_limit(),
+            Self::Tcp => wire::MAX_MESSAGE,
+        }
+    }
+
+    fn via(self) -> Via {
+        match self {
+            Self::Udp => Via::Udp,
+            Self::Tcp => Via::Tcp,
+        }
+    }
+}
+
+impl<L: ClusterLookup> Resolver<L> {
+    pub(super) fn new(lookup: L, shared: Arc<Shared>) -> Self {
+        Self { lookup, shared }
+    }
+
+    /// The answer to a packet, or `None` when it may not have one. Cancelled by dropping.
+    pub(super) async fn answer(&self, packet: &[u8], client: Client) -> Option<Vec<u8>> {
+        Counters::add(&self.shared.counters.queries);
+        let request = match Received::read(packet) {
+            Received::Request(request) => request,
+            Received::Answered(answer) => return Some(answer),
+            Received::Ignored => return None,
+        };
+        let settings = self.shared.settings();
+        let route = route(&settings, &request);
+        tracing::trace!(question = %request.question, ?route, "query");
+        let task = Task {
+            packet,
+            request: &request,
+            client,
+            settings: &settings,
+        };
+        Some(match route {
+            Route::Outside => self.outside(&task).await,
+            Route::OutsideFirst(ask) => self.outside_first(&task, &ask).await,
+            Route::Cluster(ask) => self.cluster(&task, &ask).await,
+            Route::Localhost => task.write(reply::localhost(&request)),
+            Route::Nonexistent => task.write(reply::empty(&request, ResponseCode::NXDomain)),
+        })
+    }
+
+    /// The answer to a query whose turn won't come.
+    pub(super) fn failure(&self, packet: &[u8], client: Client) -> Option<Vec<u8>> {
+        match Received::read(packet) {
+            Received::Request(request) => Some(self.server_failure(&request, client)),
+            Received::Answered(answer) => Some(answer),
+            Received::Ignored => None,
+        }
+    }
+
+    fn server_failure(&self, request: &Request, client: Client) -> Vec<u8> {
+        Counters::add(&self.shared.counters.failures);
+        let answer = reply::empty(request, ResponseCode::ServFail);
+        reply::write(answer, client.limit(request))
+    }
+
+    async fn outside(&self, task: &Task<'_>) -> Vec<u8> {
+        match self.ask_outside(task).await {
+            Ok(answer) => self.give_outside(task, answer),
+            Err(error) => {
+                tracing::debug!(%error, question = %task.request.question, "no answer from outside");
+                self.server_failure(task.request, task.client)
+            }
+        }
+    }
+
+    async fn cluster(&self, task: &Task<'_>, ask: &Name) -> Vec<u8> {
+        let refuse = |code| task.write(reply::empty(task.request, code));
+        match task.request.edns {
+            Edns::Unreadable => return refuse(ResponseCode::FormErr),
+            Edns::Present { version, .. } if version > 0 => return refuse(ResponseCode::BADVERS),
+            Edns::Present { .. } | Edns::Absent => {}
+        }
+        match self.ask_cluster(task.request, ask).await {
+            Ok(answer) => self.give_cluster(task, answer, ask),
+            Err(_) => self.server_failure(task.request, task.client),
+        }
+    }
+
+    async fn outside_first(&self, task: &Task<'_>, ask: &Name) -> Vec<u8> {
+        let mut outside = pin!(self.ask_outside(task));
+        let mut cluster = pin!(self.ask_cluster(task.request, ask));
+        let (mut from_outside, mut from_cluster) = (None, None);
+        let start = time::Instant::now();
+        let patience = self.shared.limits.patience;
+        loop {
+            let said = (outside_said(&from_outside), cluster_said(&from_cluster));
+            let verdict = decide(said.0, said.1, start.elapsed(), patience);
+            let until = match verdict {
+                Verdict::Wait => None,
+                Verdict::WaitUntil(elapsed) => Some(start + elapsed),
+                Verdict::Outside | Verdict::Cluster | Verdict::Failure => break,
+            };
+            tokio::select! {
+                answer = &mut outside, if from_outside.is_none() => from_outside = Some(answer),
+                answer = &mut cluster, if from_cluster.is_none() => from_cluster = Some(answer),
+                () = time::sleep_until(until.unwrap_or(start)), if until.is_some() => {}
+            }
+        }
+        let exists = outside_said(&from_outside) == Said::Exists;
+        match (from_outside, from_cluster) {
+            (Some(Ok(answer)), _) if exists => self.give_outside(task, answer),
+            (_, Some(Ok(answer))) if code_exists(&answer) => self.give_cluster(task, answer, ask),
+            (Some(Ok(mut answer)), _) => {
+                wire::cap_ttls(&mut answer, FILLED_IN_NEGATIVE_TTL);
+                self.give_outside(task, answer)
+            }
+            _ => self.server_failure(task.request, task.client),
+        }
+    }
+
+    async fn ask_outside(&self, task: &Task<'_>) -> Result<Vec<u8>, ForwardError> {
+        let via = task.client.via();
+        task.settings.upstream.ask(task.packet, via).await
+    }
+
+    /// The cluster's answer by the name `ask`, remembered or fresh. A failure is noted for `status`.
+    async fn ask_cluster(&self, request: &Request, ask: &Name) -> Result<Message, LookupError> {
+        let query = rewrite::cluster_query(request, ask, rand::random());
+        let key = Key {
+            question: query.queries[0].clone(),
+            dnssec_ok: request.dnssec_ok(),
+            checking_disabled: request.metadata.checking_disabled,
+        };
+        let epoch = {
+            let mut cache = self.shared.cache();
+            if let Some(answer) = cache.get(&key, Instant::now()) {
+                return Ok(answer);
+            }
+            cache.epoch()
+        };
+        match self.look_up(&query).await {
+            Ok((answer, size)) => {
+                let now = Instant::now();
+                self.shared.cache().insert(key, &answer, size, epoch, now);
+                if answer.metadata.response_code == ResponseCode::ServFail {
+                    let error = "the cluster's DNS answered that it failed (SERVFAIL)".to_owned();
+                    self.shared.counters.cluster_failed(error);
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                tracing::debug!(%error, question = %request.question, "no answer from the cluster");
+                self.shared.counters.cluster_failed(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    async fn look_up(&self, query: &Message) -> Result<(Message, usize), LookupError> {
+        let bytes = query
+            .to_vec()
+            .map_err(|error| LookupError::BadAnswer(BadAnswer::Question(error)))?;
+        let bytes = timeout(
+            self.shared.limits.cluster,
+            self.lookup.lookup(Bytes::from(bytes)),
+        )
+        .await
+        .map_err(|_| LookupError::TimedOut)??;
+        let answer = rewrite::read_answer(&bytes, query).map_err(LookupError::BadAnswer)?;
+        Ok((answer, bytes.len()))
+    }
+
+    fn give_outside(&self, task: &Task<'_>, answer: Vec<u8>) -> Vec<u8> {
+        Counters::add(&self.shared.counters.outside);
+        if answer.len() > task.client.limit(task.request)
+            && let Some(cut) = wire::truncated(&answer)
+        {
+            return cut;
+        }
+        answer
+    }
+
+    fn give_cluster(&self, task: &Task<'_>, answer: Message, ask: &Name) -> Vec<u8> {
+        Counters::add(&self.shared.counters.cluster);
+        task.write(rewrite::client_answer(answer, task.request, ask))
+    }
+}
+
+impl Task<'_> {
+    fn write(&self, answer: Message) -> Vec<u8> {
+        reply::write(answer, self.client.limit(self.request))
+    }
+}
+
+fn route(settings: &Settings, request: &Request) -> Route {
+    let name = &request.question.name;
+    let Some(policy) = &settings.policy else {
+        return if name.is_localhost() {
+            Route::Localhost
+        } else {
+            Route::Outside
+        };
+    };
+    match classify(policy, name) {
+        // Only a plain question can be asked in other words.
+        Route::OutsideFirst(_)
+            if request.question.query_class != DNSClass::IN || request.edns == Edns::Unreadable =>
+        {
+            Route::Outside
+        }
+        route => route,
+    }
+}
+
+fn outside_said(answer: &Option<Result<Vec<u8>, ForwardError>>) -> Said {
+    match answer {
+        None => Said::Pending,
+        Some(Err(_)) => Said::Failed,
+        Some(Ok(answer)) if wire::response_code(answer) == ResponseCode::NoError.low() => {
+            Said::Exists
+        }
+        Some(Ok(_)) => Said::Negative,
+    }
+}
+
+fn cluster_said(answer: &Option<Result<Message, LookupError>>) -> Said {
+    match answer {
+        None => Said::Pending,
+        Some(Err(_)) => Said::Failed,
+        Some(Ok(answer)) if code_exists(answer) => Said::Exists,
+        Some(Ok(_)) => Said::Negative,
+    }
+}
+
+fn code_exists(answer: &Message) -> bool {
+    answer.metadata.response_code == ResponseCode::NoError
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

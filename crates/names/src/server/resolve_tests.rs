@@ -1,0 +1,86 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
+use hickory_proto::rr::RecordType;
+use proptest::prelude::*;
+use tokio::runtime::Builder;
+
+use super::*;
+use crate::policy::Policy;
+use crate::server::{DnsHandle, Limits};
+use crate::test_messages::{query, with_edns};
+
+/// Answers with the same bytes, whatever is asked, under the id of the query.
+struct Parrot(Vec<u8>);
+
+impl ClusterLookup for Parrot {
+    async fn lookup(&self, query: Bytes) -> Result<Bytes, LookupError> {
+        let mut answer = self.0.clone();
+        wire::set_id(&mut answer, wire::id(&query).unwrap());
+        Ok(answer.into())
+    }
+}
+
+/// What a server without upstreams answers to `packet` when the cluster answers `from_cluster`.
+fn answer(packet: &[u8], from_cluster: Vec<u8>, client: Client) -> Option<Vec<u8>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+    let shared = Arc::new(Shared::new(address, Limits::default()));
+    let policy = Policy::new("cluster.local", "dev", ["dev"], []).unwrap();
+    DnsHandle::new(shared.clone()).set_policy(Some(policy));
+    let resolver = Resolver::new(Parrot(from_cluster), shared);
+    Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(resolver.answer(packet, client))
+}
+
+fn damaged(message: &Message) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let bytes = message.to_vec().unwrap();
+    let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8);
+    (damage, prop::collection::vec(any::<u8>(), 0..20)).prop_map(move |(damage, tail)| {
+        let mut bytes = bytes.clone();
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.extend(tail);
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_from_both_sides_the_answer_is_the_clients(
+        packet in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            damaged(&query("web.dev.", RecordType::A)),
+            damaged(&with_edns(query("web.dev.svc.", RecordType::SRV), 1232)),
+        ],
+        from_cluster in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            damaged(&query("web.dev.svc.cluster.local.", RecordType::A).into_response()),
+        ],
+        tcp in any::<bool>(),
+    ) {
+        let client = if tcp { Client::Tcp } else { Client::Udp };
+        if let Some(answer) = answer(&packet, from_cluster, client) {
+            prop_assert_eq!(wire::id(&answer), wire::id(&packet));
+            prop_assert!(answer[2] & 0x80 != 0, "an answer says that it is one");
+            let read = Message::from_vec(&answer);
+            prop_assert!(read.is_ok(), "{:?}", read);
+        } else {
+            prop_assert!(packet.len() < 3 || packet[2] & 0x80 != 0);
+        }
+    }
+}
+
+#[test]
+fn a_newer_edns_than_ours_is_refused_for_the_clusters_names() {
+    let mut newer = with_edns(query("web.dev.svc.", RecordType::A), 1232);
+    newer.edns.as_mut().unwrap().set_version(1);
+    let answer = answer(&newer.to_vec().unwrap(), Vec::new(), Client::Udp).unwrap();
+    let answer = Message::from_vec(&answer).unwrap();
+    // 16 is BADSIG as well, RFC 6895 section 2.3.
+    assert_eq!(u16::from(answer.metadata.response_code), 16);
+    assert_eq!(answer.edns.unwrap().version(), 0);
+}

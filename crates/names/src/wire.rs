@@ -1,0 +1,139 @@
+//! What is read from a DNS message, or changed in it, without touching the rest (RFC 1035 section 4).
+
+use hickory_proto::op::{Header, MessageType, Query};
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, DecodeError};
+
+/// Bytes of a message's header.
+pub(crate) const HEADER: usize = 12;
+/// Most bytes of a message: it follows a length of 16 bits over TCP.
+pub(crate) const MAX_MESSAGE: usize = 65_535;
+/// Bytes of a UDP message without EDNS.
+pub(crate) const CLASSIC_UDP: usize = 512;
+
+const QR: u8 = 0x80;
+const TC: u8 = 0x02;
+const TYPE_OPT: u16 = 41;
+
+/// The message's id, if it is that long.
+pub(crate) fn id(message: &[u8]) -> Option<u16> {
+    read_u16(message, 0)
+}
+
+/// Puts another id in.
+pub(crate) fn set_id(message: &mut [u8], id: u16) {
+    if let Some(field) = message.get_mut(..2) {
+        field.copy_from_slice(&id.to_be_bytes());
+    }
+}
+
+/// Whether the sender had to leave something out.
+pub(crate) fn is_truncated(message: &[u8]) -> bool {
+    message.get(2).is_some_and(|flags| flags & TC != 0)
+}
+
+/// The four bits of the response code in the header.
+pub(crate) fn response_code(message: &[u8]) -> u8 {
+    message.get(3).map_or(0, |flags| flags & 0x0f)
+}
+
+/// Header and question of a message that has one question or none, and where they end.
+pub(crate) struct Head {
+    pub(crate) header: Header,
+    pub(crate) question: Option<Query>,
+    end: usize,
+}
+
+impl Head {
+    /// Reads them; a message with more than one question has none here.
+    pub(crate) fn read(message: &[u8]) -> Result<Self, DecodeError> {
+        let mut decoder = BinDecoder::new(message);
+        let header = Header::read(&mut decoder)?;
+        let question = if header.counts.queries == 1 {
+            Some(Query::read(&mut decoder)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            header,
+            question,
+            end: decoder.index(),
+        })
+    }
+
+    pub(crate) fn is_response(&self) -> bool {
+        self.header.message_type == MessageType::Response
+    }
+}
+
+/// A header alone: an answer to a message of which no more could be read. `flags` is the third byte
+/// of that message, of which opcode and RD are kept.
+pub(crate) fn bare_answer(id: u16, flags: u8, response_code: u8) -> Vec<u8> {
+    let mut answer = vec![0; HEADER];
+    set_id(&mut answer, id);
+    answer[2] = QR | (flags & 0x79);
+    answer[3] = 0x80 | (response_code & 0x0f);
+    answer
+}
+
+/// The answer without its records, marked as truncated, so that the client asks again over TCP.
+pub(crate) fn truncated(answer: &[u8]) -> Option<Vec<u8>> {
+    let head = Head::read(answer).ok()?;
+    let mut cut = answer.get(..head.end)?.to_vec();
+    cut[2] |= TC;
+    cut[6..HEADER].fill(0);
+    Some(cut)
+}
+
+/// Lowers every record's time to live to `most` seconds where it is longer. Stops where the message
+/// can't be read.
+pub(crate) fn cap_ttls(message: &mut [u8], most: u32) {
+    let Ok(head) = Head::read(message) else {
+        return;
+    };
+    let counts = head.header.counts;
+    let records = [counts.answers, counts.authorities, counts.additionals];
+    let mut at = head.end;
+    for _ in 0..records.into_iter().map(u32::from).sum() {
+        let Some(next) = cap_ttl(message, at, most) else {
+            return;
+        };
+        at = next;
+    }
+}
+
+/// Does so for the record that begins at `at`; says where the next one begins.
+fn cap_ttl(message: &mut [u8], at: usize, most: u32) -> Option<usize> {
+    let fields = skip_name(message, at)?;
+    let data = fields + 10;
+    let next = data + usize::from(read_u16(message, fields + 8)?);
+    if next > message.len() {
+        return None;
+    }
+    // OPT has flags where others have their time to live.
+    if read_u16(message, fields)? != TYPE_OPT {
+        let field: &mut [u8; 4] = message.get_mut(fields + 4..fields + 8)?.try_into().ok()?;
+        *field = u32::from_be_bytes(*field).min(most).to_be_bytes();
+    }
+    Some(next)
+}
+
+fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let length = *message.get(at)?;
+        match length & 0xc0 {
+            0xc0 => return Some(at + 2),
+            0x00 if length == 0 => return Some(at + 1),
+            0x00 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+}
+
+fn read_u16(message: &[u8], at: usize) -> Option<u16> {
+    let bytes = message.get(at..at + 2)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

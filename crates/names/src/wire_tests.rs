@@ -1,0 +1,89 @@
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+use proptest::prelude::*;
+
+use super::*;
+use crate::test_messages::{a, answer_to, any_record, query, soa, with_edns};
+
+#[test]
+fn long_times_to_live_are_lowered_and_nothing_else_changes() {
+    let query = query("web.", RecordType::A);
+    let mut answer = with_edns(answer_to(&query, ResponseCode::NXDomain), 4096);
+    answer.add_answer(a("web.", 300, 1));
+    answer.add_answer(a("web.", 3, 2));
+    answer.add_authority(soa(".", 86400, 86400));
+    let mut bytes = answer.to_vec().unwrap();
+    cap_ttls(&mut bytes, 5);
+
+    answer.answers[0].ttl = 5;
+    answer.authorities[0].ttl = 5;
+    assert_eq!(Message::from_vec(&bytes).unwrap(), answer);
+}
+
+#[test]
+fn a_truncated_answer_has_its_question_and_no_record() {
+    let query = query("web.", RecordType::A);
+    let mut answer = answer_to(&query, ResponseCode::NoError);
+    answer.add_answer(a("web.", 300, 1));
+    let cut = truncated(&answer.to_vec().unwrap()).unwrap();
+
+    let cut = Message::from_vec(&cut).unwrap();
+    assert!(cut.metadata.truncation);
+    assert_eq!(cut.metadata.id, query.metadata.id);
+    assert_eq!(cut.queries, query.queries);
+    assert_eq!(cut.all_sections().count(), 0);
+}
+
+#[test]
+fn a_bare_answer_repeats_id_opcode_and_recursion_desired() {
+    let answer = Message::from_vec(&bare_answer(0xbeef, 0x29, 4)).unwrap();
+    assert_eq!(answer.metadata.id, 0xbeef);
+    assert_eq!(u8::from(answer.metadata.op_code), 5);
+    assert!(answer.metadata.recursion_desired);
+    assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let before = bytes.clone();
+        cap_ttls(&mut bytes, 5);
+        prop_assert_eq!(bytes.len(), before.len());
+        let _ = truncated(&bytes);
+        let _ = Head::read(&bytes);
+        set_id(&mut bytes, 1);
+    }
+
+    #[test]
+    fn a_damaged_answer_never_panics(
+        records in prop::collection::vec(any_record(), 0..8),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+        keep in any::<prop::sample::Index>(),
+    ) {
+        let mut answer = answer_to(&query("web.", RecordType::ANY), ResponseCode::NoError);
+        answer.add_answers(records);
+        let mut bytes = answer.to_vec().unwrap();
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate(keep.index(bytes.len()) + 1);
+        cap_ttls(&mut bytes, 5);
+        let _ = truncated(&bytes);
+    }
+
+    #[test]
+    fn capped_times_to_live_leave_an_answer_otherwise_as_it_was(
+        records in prop::collection::vec(any_record(), 0..8),
+        most in any::<u32>(),
+    ) {
+        let mut answer = answer_to(&query("web.", RecordType::ANY), ResponseCode::NoError);
+        answer.add_answers(records);
+        let mut bytes = answer.to_vec().unwrap();
+        cap_ttls(&mut bytes, most);
+        for record in &mut answer.answers {
+            record.ttl = record.ttl.min(most);
+        }
+        prop_assert_eq!(Message::from_vec(&bytes).unwrap(), answer);
+    }
+}

@@ -1,0 +1,64 @@
+//! A smoltcp socket with the memory of its rings.
+
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp;
+
+use crate::memory::Rings;
+
+/// One TCP socket, alone in its set, so that no packet makes smoltcp look at another flow's.
+pub(crate) struct TcpSocket {
+    // Before `rings`, whose memory it uses: fields are dropped in this order.
+    set: SocketSet<'static>,
+    handle: SocketHandle,
+    rings: Rings,
+}
+
+impl TcpSocket {
+    pub(crate) fn new(mut rings: Rings) -> Self {
+        // SAFETY: only `set` holds the slices, and it is dropped before `rings` is: in `drop` by
+        // the order of the fields, in `into_rings` explicitly. Nothing else lends them.
+        let (rx, tx) = unsafe { rings.lend() };
+        let mut set = SocketSet::new(Vec::with_capacity(1));
+        let handle = set.add(tcp::Socket::new(
+            tcp::SocketBuffer::new(rx),
+            tcp::SocketBuffer::new(tx),
+        ));
+        Self { set, handle, rings }
+    }
+
+    pub(crate) fn set(&mut self) -> &mut SocketSet<'static> {
+        &mut self.set
+    }
+
+    pub(crate) fn get(&self) -> &tcp::Socket<'static> {
+        self.set.get(self.handle)
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut tcp::Socket<'static> {
+        self.set.get_mut(self.handle)
+    }
+
+    pub(crate) fn note_written(&mut self, bytes: usize) {
+        self.rings.note_written(bytes);
+    }
+
+    /// Returns how many bytes were written to the rings since they were last trimmed.
+    pub(crate) fn written(&self) -> usize {
+        self.rings.written()
+    }
+
+    pub(crate) fn is_worth_trimming(&self) -> bool {
+        self.rings.is_worth_trimming()
+    }
+
+    /// Gives the pages of both rings back, which must hold nothing.
+    pub(crate) fn trim(&mut self) {
+        self.rings.trim();
+    }
+
+    pub(crate) fn into_rings(self) -> Rings {
+        let Self { set, rings, .. } = self;
+        drop(set);
+        rings
+    }
+}

@@ -1,0 +1,228 @@
+//! The carriers of a session: which there are, how they are doing, and which one takes the next flow.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kdev_common::transport;
+use kdev_proto::v1::manager_client::ManagerClient;
+use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::killable::Killable;
+
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Misses in a row after which a carrier is dead.
+const MISSES: u32 = 3;
+/// How long the first answer may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A client of the manager over one carrier.
+pub type Client = ManagerClient<Channel>;
+
+#[derive(Debug)]
+struct Carrier {
+    client: Client,
+    part: Part,
+    round_trip: Duration,
+    flows: Arc<AtomicU32>,
+}
+
+/// The pool.
+#[derive(Debug, Default)]
+pub struct Carriers {
+    alive: Mutex<BTreeMap<u32, Carrier>>,
+    /// Those that are gone and haven't come back, for `kdev status`.
+    gone: Mutex<BTreeMap<u32, Part>>,
+    changed: watch::Sender<()>,
+}
+
+/// A carrier's place for one flow, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// The carrier.
+    pub client: Client,
+    flows: Arc<AtomicU32>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.flows.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Carriers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Carrier>> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_gone(&self) -> MutexGuard<'_, BTreeMap<u32, Part>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever a carrier comes, goes or changes its state.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Takes a place on the carrier with the fewest flows, as soon as there is one: a flow that is
+    /// opened while all carriers are being made again waits, it doesn't fail. Cancel safe.
+    pub async fn place(&self) -> Place {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if let Some(place) = self.try_place() {
+                return place;
+            }
+            if changed.changed().await.is_err() {
+                // The sender is this pool's own.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Takes a place if there is a carrier now.
+    pub fn try_place(&self) -> Option<Place> {
+        let alive = self.lock();
+        let carrier = alive
+            .values()
+            .min_by_key(|one| one.flows.load(Ordering::Relaxed))?;
+        carrier.flows.fetch_add(1, Ordering::Relaxed);
+        Some(Place {
+            client: carrier.client.clone(),
+            flows: Arc::clone(&carrier.flows),
+        })
+    }
+
+    /// All of them for `kdev status`, those that are gone included.
+    pub fn status(&self) -> Vec<CarrierStatus> {
+        let describe = |id: u32, part: &Part, round_trip: Duration, flows: u32| CarrierStatus {
+            id,
+            part: Some(part.clone()),
+            kind: "port-forward".to_owned(),
+            round_trip_us: u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX),
+            flows,
+        };
+        let mut all: BTreeMap<u32, CarrierStatus> = self
+            .lock_gone()
+            .iter()
+            .map(|(id, part)| (*id, describe(*id, part, Duration::ZERO, 0)))
+            .collect();
+        all.extend(self.lock().iter().map(|(id, one)| {
+            let flows = one.flows.load(Ordering::Relaxed);
+            (*id, describe(*id, &one.part, one.round_trip, flows))
+        }));
+        all.into_values().collect()
+    }
+
+    /// Since when there has been no carrier, in milliseconds since the Unix epoch; `None` while there
+    /// is one.
+    pub fn none_since_ms(&self) -> Option<u64> {
+        if !self.lock().is_empty() {
+            return None;
+        }
+        self.lock_gone().values().map(|part| part.since_ms).max()
+    }
+
+    /// Uses `stream` as carrier number `id` until it is dead or `cancelled`. Its flows end with it.
+    pub async fn run<S>(&self, id: u32, stream: S, cancelled: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let killed = cancelled.child_token();
+        // Also when this future is dropped.
+        let _kill = killed.clone().drop_guard();
+        let handshake = async {
+            let channel = transport::channel_over(Killable::new(stream, killed.clone())).await?;
+            let mut client = ManagerClient::new(channel);
+            let started = Instant::now();
+            client.get_version(VersionRequest {}).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((client, started.elapsed()))
+        };
+        let connected = tokio::select! {
+            () = cancelled.cancelled() => return,
+            connected = tokio::time::timeout(HANDSHAKE, handshake) => connected,
+        };
+        let (client, round_trip) = match connected {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return tracing::info!(carrier = id, %error, "carrier not usable"),
+            Err(_) => return tracing::info!(carrier = id, "no answer over the carrier"),
+        };
+        tracing::info!(carrier = id, "carrier up");
+        let carrier = Carrier {
+            client: client.clone(),
+            part: Part::new(State::Ok, "carries"),
+            round_trip,
+            flows: Arc::default(),
+        };
+        let flows = Arc::clone(&carrier.flows);
+        self.lock().insert(id, carrier);
+        self.lock_gone().remove(&id);
+        self.changed.send_replace(());
+        let why = tokio::select! {
+            () = cancelled.cancelled() => "the session ends",
+            why = self.watch_over(id, client) => why,
+        };
+        let mut alive = self.lock();
+        // A successor with the same number may have come before this one was found dead.
+        if alive
+            .get(&id)
+            .is_some_and(|one| Arc::ptr_eq(&one.flows, &flows))
+        {
+            alive.remove(&id);
+            self.lock_gone().insert(
+                id,
+                Part::new(State::Down, format!("{why}; being made again")),
+            );
+        }
+        drop(alive);
+        self.changed.send_replace(());
+        tracing::info!(carrier = id, why, "carrier gone");
+    }
+
+    /// Beats until the carrier is dead; says why.
+    async fn watch_over(&self, id: u32, mut client: Client) -> &'static str {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        beat.reset();
+        let mut missed = 0;
+        loop {
+            beat.tick().await;
+            let started = Instant::now();
+            let answer = tokio::time::timeout(HEARTBEAT, client.get_version(VersionRequest {}));
+            match answer.await {
+                Ok(Ok(_)) => {
+                    missed = 0;
+                    self.report(id, State::Ok, "carries", Some(started.elapsed()));
+                }
+                Ok(Err(_)) => return "it broke",
+                Err(_) => {
+                    missed += 1;
+                    if missed == MISSES {
+                        return "three heartbeats weren't answered";
+                    }
+                    self.report(id, State::Degraded, "a heartbeat wasn't answered", None);
+                }
+            }
+        }
+    }
+
+    fn report(&self, id: u32, state: State, detail: &str, round_trip: Option<Duration>) {
+        let mut alive = self.lock();
+        let Some(carrier) = alive.get_mut(&id) else {
+            return;
+        };
+        let before = carrier.part.state;
+        carrier.part = carrier.part.then(state, detail);
+        carrier.round_trip = round_trip.unwrap_or(carrier.round_trip);
+        let changed = carrier.part.state != before;
+        drop(alive);
+        if changed {
+            self.changed.send_replace(());
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The link between a shard, which owns the stack, and the task of one flow.
+//!
+//! Both directions are bounded queues. Neither side ever waits for the other while it holds anything:
+//! the shard only tries, and whoever made room or added something pokes the shard to look again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use kdev_netstack::FlowId;
+use kdev_proto::v1::flow_failed::Reason;
+use tokio::sync::{Notify, mpsc};
+
+/// Items that wait in one direction of a flow.
+pub const QUEUE: usize = 8;
+
+/// From the program to the cluster.
+#[derive(Debug)]
+pub enum Up {
+    /// The next bytes.
+    Data(Bytes),
+    /// The program has closed its sending side.
+    End,
+    /// The program's connection is gone.
+    Reset,
+}
+
+/// From the cluster to the program.
+#[derive(Debug)]
+pub enum Down {
+    /// The far end accepted.
+    Opened,
+    /// It didn't.
+    Failed(Reason),
+    /// The next bytes.
+    Data(Bytes),
+    /// The far end has closed its sending side.
+    End,
+    /// The far end's connection broke.
+    Reset,
+}
+
+/// The flows at which a shard has to look.
+#[derive(Debug, Default)]
+pub struct Pokes {
+    flows: Mutex<Vec<FlowId>>,
+    wake: Notify,
+}
+
+impl Pokes {
+    fn add(&self, flow: FlowId) {
+        self.flows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(flow);
+        self.wake.notify_one();
+    }
+
+    /// Moves the poked flows into `into`.
+    pub fn take(&self, into: &mut Vec<FlowId>) {
+        into.append(&mut self.flows.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until there may be one. Cancel safe.
+    pub async fn wait(&self) {
+        self.wake.notified().await;
+    }
+}
+
+/// A flow's way to poke its shard; at most once in the list at a time, which bounds the list.
+#[derive(Debug, Clone)]
+pub struct Poke {
+    flow: FlowId,
+    queued: Arc<AtomicBool>,
+    pokes: Arc<Pokes>,
+}
+
+impl Poke {
+    /// Makes the way of one flow.
+    pub fn new(flow: FlowId, pokes: Arc<Pokes>) -> Self {
+        Self {
+            flow,
+            queued: Arc::default(),
+            pokes,
+        }
+    }
+
+    /// Asks the shard to look at the flow.
+    pub fn poke(&self) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.pokes.add(self.flow);
+        }
+    }
+
+    /// The shard looks now: what happens from here on is a new reason.
+    pub fn looked(&self) {
+        self.queued.store(false, Ordering::Release);
+    }
+}
+
+/// The task's side of the link.
+#[derive(Debug)]
+pub struct TaskEnd {
+    up: mpsc::Receiver<Up>,
+    down: mpsc::Sender<Down>,
+    poke: Poke,
+}
+
+/// Receives what the program sends.
+#[derive(Debug)]
+pub struct FromProgram {
+    up: mpsc::Receiver<Up>,
+    poke: Poke,
+}
+
+/// Sends to the program.
+#[derive(Debug)]
+pub struct ToProgram {
+    down: mpsc::Sender<Down>,
+    poke: Poke,
+}
+
+impl TaskEnd {
+    /// Takes the two directions apart.
+    pub fn split(self) -> (FromProgram, ToProgram) {
+        let Self { up, down, poke } = self;
+        (
+            FromProgram {
+                up,
+                poke: poke.clone(),
+            },
+            ToProgram { down, poke },
+        )
+    }
+}
+
+impl FromProgram {
+    /// Waits for the next item; a shard that is gone has reset all. Cancel safe.
+    pub async fn next(&mut self) -> Up {
+        let item = self.up.recv().await.unwrap_or(Up::Reset);
+        // The shard may have stopped reading for want of room.
+        self.poke.poke();
+        item
+    }
+}
+
+impl ToProgram {
+    /// Waits for room and sends; false when the flow is gone. Cancel safe.
+    pub async fn send(&self, item: Down) -> bool {
+        let sent = self.down.send(item).await.is_ok();
+        self.poke.poke();
+        sent
+    }
+}
+
+/// The shard's side of the link.
+#[derive(Debug)]
+pub struct ShardEnd {
+    /// To the task.
+    pub up: mpsc::Sender<Up>,
+    /// From the task.
+    pub down: mpsc::Receiver<Down>,
+    /// The flow's poke, to be reset before each look.
+    pub poke: Poke,
+}
+
+/// Makes both sides of a flow's link.
+pub fn link(flow: FlowId, pokes: &Arc<Pokes>) -> (ShardEnd, TaskEnd) {
+    let (up, up_receiver) = mpsc::channel(QUEUE);
+    let (down_sender, down) = mpsc::channel(QUEUE);
+    let poke = Poke::new(flow, Arc::clone(pokes));
+    let task = TaskEnd {
+        up: up_receiver,
+        down: down_sender,
+        poke: poke.clone(),
+    };
+    (ShardEnd { up, down, poke }, task)
+}

@@ -1,0 +1,48 @@
+//! The privileged daemon: device, routes, DNS and the userspace stack.
+
+mod args;
+mod carrier_socket;
+mod carriers;
+mod daemon;
+mod dns;
+mod flow_link;
+mod killable;
+mod launch;
+mod lease;
+mod packets;
+mod service;
+mod shard;
+mod tcp_flow;
+mod udp_flows;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use clap::Parser as _;
+use kdev_common::{detach, logging, paths};
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Launch { owner } => launch::launch(owner),
+        Command::Guard => kdev_host::resolver::run_guard(Path::new(paths::ROOT_STATE_DIR))
+            .map(drop)
+            .map_err(Into::into),
+        Command::Run { owner } => run(args::started_by(owner)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "kdev-rootd ends");
+            launch::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(started_by: daemon::StartedBy) -> anyhow::Result<()> {
+    detach::settle();
+    logging::to_directory(Path::new(paths::ROOT_LOG_DIR), "kdev-rootd")?;
+    detach::raise_descriptor_limit();
+    tokio::runtime::Runtime::new()?.block_on(daemon::run(started_by))
+}

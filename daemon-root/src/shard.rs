@@ -1,0 +1,396 @@
+//! The loop that owns the stack: packets from the device become events for flow tasks, and what flow
+//! tasks have for their programs becomes packets.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use kdev_host::device::{Device, VnetHeader};
+use kdev_netstack::{Config, Event, FlowId, FlowKey, PacketBuffer, Recv, Stack, Unreachable};
+use kdev_proto::v1::flow_failed::Reason;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::carriers::Carriers;
+use crate::flow_link::{Down, Pokes, ShardEnd, Up, link};
+use crate::packets;
+use crate::tcp_flow;
+use crate::udp_flows::{Reply, UdpFlows};
+
+/// Packets that are read before the stack is flushed: a poll per packet costs most of the speed.
+const BATCH: usize = 64;
+/// Bytes of one read from a flow.
+const CHUNK: usize = kdev_flow::CHUNK;
+/// Answers of UDP flows that wait for the shard.
+const REPLIES: usize = 1024;
+
+/// What a shard needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// The device.
+    pub device: Arc<Device>,
+    /// Where flows go.
+    pub carriers: Arc<Carriers>,
+    /// Where flows run.
+    pub tasks: TaskTracker,
+    /// When it ends.
+    pub cancelled: CancellationToken,
+    /// How many flows there are, for `kdev status`.
+    pub flows: Arc<AtomicU32>,
+}
+
+struct Flow {
+    key: FlowKey,
+    link: ShardEnd,
+    /// What was taken from the task's queue and didn't fit into the stack.
+    pending: Option<Bytes>,
+    /// What was taken from the stack and didn't fit into the task's queue.
+    stuck: Option<Up>,
+    decided: bool,
+    /// Nothing more comes from the task.
+    down_done: bool,
+    /// Nothing more goes to the task.
+    up_done: bool,
+    /// The stack is done with it; only the task isn't.
+    closing: bool,
+}
+
+/// The shard.
+pub struct Shard {
+    parts: Parts,
+    stack: Stack,
+    flows: HashMap<FlowId, Flow>,
+    pokes: Arc<Pokes>,
+    poked: Vec<FlowId>,
+    udp: UdpFlows,
+    replies: mpsc::Receiver<Reply>,
+    packet: PacketBuffer,
+    /// The header of the packet in `packet`.
+    header: VnetHeader,
+    /// Whether that packet has gone to the device.
+    written: bool,
+}
+
+impl Shard {
+    /// Makes the shard of a device.
+    pub fn new(parts: Parts) -> Self {
+        let (sender, replies) = mpsc::channel(REPLIES);
+        let udp = UdpFlows::new(
+            Arc::clone(&parts.carriers),
+            sender,
+            parts.tasks.clone(),
+            parts.cancelled.clone(),
+        );
+        let config = Config {
+            mtu: parts.device.mtu(),
+            segmentation: parts.device.offload(),
+            ..Config::default()
+        };
+        Self {
+            stack: Stack::new(config, Instant::now()),
+            packet: packets::buffer(),
+            parts,
+            flows: HashMap::new(),
+            pokes: Arc::default(),
+            poked: Vec::new(),
+            udp,
+            replies,
+            header: VnetHeader::default(),
+            written: true,
+        }
+    }
+
+    /// Runs until cancelled or the device fails.
+    ///
+    /// # Errors
+    ///
+    /// When the device can't be read any more.
+    pub async fn run(mut self) -> io::Result<()> {
+        let mut buffer = vec![0; packets::READ_BUFFER];
+        loop {
+            let timeout = self.stack.poll_timeout();
+            let device = Arc::clone(&self.parts.device);
+            tokio::select! {
+                () = self.parts.cancelled.cancelled() => return Ok(()),
+                readable = device.readable() => {
+                    readable?;
+                    self.read(&mut buffer)?;
+                }
+                // A packet waits for room in the device's queue; never dropped, as that costs a second.
+                writable = device.writable(), if !self.written => writable?,
+                () = self.pokes.wait() => {}
+                reply = self.replies.recv() => {
+                    if let Some(reply) = reply {
+                        self.reply(reply);
+                    }
+                    while let Ok(reply) = self.replies.try_recv() {
+                        self.reply(reply);
+                    }
+                }
+                () = until(timeout) => self.stack.handle_timeout(Instant::now()),
+            }
+            self.turn()?;
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            let Some((header, length)) = self.parts.device.try_read(buffer)? else {
+                break;
+            };
+            let checksum = packets::checksum(&header);
+            self.stack.handle_packet(&buffer[..length], checksum, now);
+        }
+        Ok(())
+    }
+
+    /// Does all there is to do without waiting.
+    fn turn(&mut self) -> io::Result<()> {
+        while let Some(event) = self.stack.poll_event() {
+            self.handle(event);
+        }
+        self.pokes.take(&mut self.poked);
+        for id in std::mem::take(&mut self.poked) {
+            if let Some(flow) = self.flows.get(&id) {
+                flow.link.poke.looked();
+            }
+            self.push_down(id);
+            self.push_up(id);
+        }
+        self.parts.flows.store(
+            u32::try_from(self.flows.len() + self.udp.count()).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+        self.write()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        loop {
+            if self.written {
+                let now = Instant::now();
+                let Some(offload) = self.stack.poll_packet(&mut self.packet, now) else {
+                    return Ok(());
+                };
+                self.header = packets::header(&offload);
+                self.packet
+                    .headroom_mut()
+                    .copy_from_slice(&self.header.emit());
+            }
+            let device = &self.parts.device;
+            let written = if device.offload() {
+                device.try_write_frame(self.packet.frame())
+            } else {
+                device.try_write(&self.header, self.packet.packet())
+            };
+            self.written = match written {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    tracing::warn!(%error, "the kernel refuses a packet");
+                    true
+                }
+                Err(error) => return Err(error),
+            };
+            if !self.written {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits until a moment; for ever when there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unreachable(reason: Reason) -> Option<Unreachable> {
+    match reason {
+        Reason::Refused => None,
+        Reason::NetworkUnreachable => Some(Unreachable::Network),
+        Reason::Prohibited => Some(Unreachable::Prohibited),
+        Reason::Unspecified | Reason::HostUnreachable | Reason::TimedOut => Some(Unreachable::Host),
+    }
+}
+
+impl Shard {
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::TcpRequested { flow, key } => {
+                let (shard_end, task_end) = link(flow, &self.pokes);
+                let entry = Flow {
+                    key,
+                    link: shard_end,
+                    pending: None,
+                    stuck: None,
+                    decided: false,
+                    down_done: false,
+                    up_done: false,
+                    closing: false,
+                };
+                self.flows.insert(flow, entry);
+                let (carriers, cancelled) = (
+                    Arc::clone(&self.parts.carriers),
+                    self.parts.cancelled.clone(),
+                );
+                self.parts.tasks.spawn(async move {
+                    tokio::select! {
+                        () = cancelled.cancelled() => {}
+                        () = tcp_flow::run(key, task_end, carriers) => {}
+                    }
+                });
+            }
+            Event::TcpReadable { flow } => self.push_up(flow),
+            Event::TcpWritable { flow } => self.push_down(flow),
+            Event::TcpClosed { flow, reset } => self.closed(flow, reset),
+            Event::Datagram {
+                client,
+                target,
+                payload,
+            } => self.udp.send(client, target, payload),
+        }
+    }
+
+    /// Moves what the program sent into the task's queue, as far as there is room.
+    fn push_up(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return;
+        };
+        while flow.decided && !flow.up_done {
+            let item = match flow.stuck.take() {
+                Some(item) => item,
+                None => match self.stack.recv(id, CHUNK) {
+                    Recv::Data(bytes) => Up::Data(bytes),
+                    Recv::Empty => return,
+                    Recv::End => Up::End,
+                    Recv::Reset => Up::Reset,
+                },
+            };
+            let last = !matches!(item, Up::Data(_));
+            match flow.link.up.try_send(item) {
+                Ok(()) => flow.up_done = last,
+                Err(TrySendError::Full(item)) => {
+                    flow.stuck = Some(item);
+                    return;
+                }
+                // The task has ended, and with it the far end.
+                Err(TrySendError::Closed(_)) => flow.up_done = true,
+            }
+        }
+        if flow.closing && flow.up_done {
+            self.flows.remove(&id);
+        }
+    }
+
+    /// Moves what the task has for the program into the stack, as far as there is room.
+    fn push_down(&mut self, id: FlowId) {
+        loop {
+            let Some(flow) = self.flows.get_mut(&id) else {
+                return;
+            };
+            if let Some(mut bytes) = flow.pending.take() {
+                let sent = self.stack.send(id, &bytes);
+                if sent < bytes.len() {
+                    flow.pending = Some(bytes.split_off(sent));
+                    return;
+                }
+            }
+            match flow.link.down.try_recv() {
+                Ok(Down::Data(bytes)) => flow.pending = Some(bytes),
+                Ok(Down::Opened) => self.accept(id),
+                Ok(Down::Failed(reason)) => self.fail(id, reason),
+                Ok(Down::End) => {
+                    flow.down_done = true;
+                    self.stack.shutdown(id);
+                }
+                Ok(Down::Reset) => self.abort(id),
+                Err(mpsc::error::TryRecvError::Empty) => return,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    if !flow.decided {
+                        self.fail(id, Reason::HostUnreachable);
+                    } else if !flow.down_done {
+                        // The task was ended half way: the program must not wait for the rest.
+                        self.abort(id);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, id: FlowId) {
+        match self.stack.accept(id, Instant::now()) {
+            Ok(()) => {
+                if let Some(flow) = self.flows.get_mut(&id) {
+                    flow.decided = true;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a flow wasn't accepted");
+                self.flows.remove(&id);
+            }
+        }
+    }
+
+    fn fail(&mut self, id: FlowId, reason: Reason) {
+        match unreachable(reason) {
+            None => self.stack.refuse(id),
+            Some(kind) => self.stack.unreachable(id, kind),
+        }
+        if let Some(flow) = self.flows.remove(&id) {
+            tracing::debug!(target = %flow.key.target, ?reason, "flow refused");
+        }
+    }
+
+    fn abort(&mut self, id: FlowId) {
+        self.stack.abort(id);
+        self.flows.remove(&id);
+    }
+
+    /// The conversation with the program is over. After an orderly end the task still takes what is
+    /// left; a reset ends it at once.
+    fn closed(&mut self, id: FlowId, reset: bool) {
+        self.push_up(id);
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return;
+        };
+        if reset || !flow.decided {
+            let _ = flow.link.up.try_send(Up::Reset);
+            self.stack.abort(id);
+            // Dropping the link resets the flow even when its queue is full.
+            self.flows.remove(&id);
+        } else if flow.up_done {
+            self.flows.remove(&id);
+        } else {
+            flow.closing = true;
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        match reply {
+            Reply::Datagram {
+                target,
+                client,
+                payload,
+            } => {
+                if let Err(error) = self.stack.send_datagram(target, client, &payload) {
+                    tracing::debug!(%error, "a datagram is lost");
+                }
+            }
+            Reply::Failed {
+                target,
+                client,
+                reason,
+            } => {
+                let kind = unreachable(reason).unwrap_or(Unreachable::Port);
+                self.stack.datagram_unreachable(client, target, kind);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! UDP: a flow per program's port and target, opened by its first datagram.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kdev_flow::frame;
+use kdev_flow::open::{OpenError, open};
+use kdev_proto::v1::flow_failed::Reason;
+use kdev_proto::v1::flow_frame::Kind;
+use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::carriers::Carriers;
+
+/// Most flows at once; what comes beyond is dropped, as by a full NAT.
+const LIMIT: usize = 8192;
+/// Datagrams that wait for one flow.
+const QUEUE: usize = 64;
+/// How long a flow may wait for its far end before its datagrams are given up.
+const OPEN: Duration = Duration::from_secs(10);
+
+type Key = (SocketAddr, SocketAddr);
+type Table = Arc<Mutex<HashMap<Key, mpsc::Sender<Bytes>>>>;
+
+/// What goes back to a program.
+#[derive(Debug)]
+pub enum Reply {
+    /// A datagram of the target's.
+    Datagram {
+        /// Where it comes from.
+        target: SocketAddr,
+        /// The program.
+        client: SocketAddr,
+        /// Its payload.
+        payload: Bytes,
+    },
+    /// The target can't be reached.
+    Failed {
+        /// The target.
+        target: SocketAddr,
+        /// The program.
+        client: SocketAddr,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// All UDP flows of a session.
+#[derive(Debug)]
+pub struct UdpFlows {
+    table: Table,
+    carriers: Arc<Carriers>,
+    replies: mpsc::Sender<Reply>,
+    tasks: TaskTracker,
+    cancelled: CancellationToken,
+}
+
+impl UdpFlows {
+    /// Makes an empty set, whose flows run on `tasks` until `cancelled` and answer on `replies`.
+    pub fn new(
+        carriers: Arc<Carriers>,
+        replies: mpsc::Sender<Reply>,
+        tasks: TaskTracker,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self {
+            table: Table::default(),
+            carriers,
+            replies,
+            tasks,
+            cancelled,
+        }
+    }
+
+    /// Sends a datagram on its flow. Never waits: what doesn't fit is lost, as on any network.
+    pub fn send(&self, client: SocketAddr, target: SocketAddr, payload: Bytes) {
+        let key = (client, target);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flow) = table.get(&key)
+            && !flow.is_closed()
+        {
+            let _ = flow.try_send(payload);
+            return;
+        }
+        if table.len() >= LIMIT {
+            tracing::debug!("too many UDP flows: a datagram is dropped");
+            return;
+        }
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        // There is room: the channel is new.
+        let _ = sender.try_send(payload);
+        table.insert(key, sender);
+        drop(table);
+        let flow = Flow {
+            client,
+            target,
+            table: Arc::clone(&self.table),
+            carriers: Arc::clone(&self.carriers),
+            replies: self.replies.clone(),
+        };
+        let cancelled = self.cancelled.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cancelled.cancelled() => {}
+                () = flow.run(receiver) => {}
+            }
+        });
+    }
+
+    /// Flows now.
+    pub fn count(&self) -> usize {
+        self.table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+struct Flow {
+    client: SocketAddr,
+    target: SocketAddr,
+    table: Table,
+    carriers: Arc<Carriers>,
+    replies: mpsc::Sender<Reply>,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (self.client, self.target);
+        // A datagram that came while this one ended may have opened a successor.
+        if table.get(&key).is_some_and(mpsc::Sender::is_closed) {
+            table.remove(&key);
+        }
+    }
+}
+
+impl Flow {
+    async fn run(self, datagrams: mpsc::Receiver<Bytes>) {
+        let failed = match tokio::time::timeout(OPEN, self.open()).await {
+            Ok(Ok(opened)) => self.carry(datagrams, opened).await,
+            Ok(Err(reason)) => {
+                drop(datagrams);
+                Some(reason)
+            }
+            Err(_) => None,
+        };
+        if let Some(reason) = failed {
+            let (client, target) = (self.client, self.target);
+            let _ = self
+                .replies
+                .send(Reply::Failed {
+                    target,
+                    client,
+                    reason,
+                })
+                .await;
+        }
+    }
+
+    async fn open(&self) -> Result<(crate::carriers::Place, kdev_flow::open::Opened), Reason> {
+        loop {
+            let mut place = self.carriers.place().await;
+            let request = FlowOpen {
+                protocol: FlowProtocol::Udp.into(),
+                target: self.target.to_string(),
+                ..FlowOpen::default()
+            };
+            match open(request, |frames| place.client.flow(frames)).await {
+                Ok(opened) => return Ok((place, opened)),
+                Err(OpenError::Failed(failed)) => return Err(failed.reason),
+                Err(OpenError::Carrier(_)) => {}
+            }
+        }
+    }
+
+    /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another.
+    async fn carry(
+        &self,
+        mut datagrams: mpsc::Receiver<Bytes>,
+        (_place, opened): (crate::carriers::Place, kdev_flow::open::Opened),
+    ) -> Option<Reason> {
+        let mut incoming = opened.incoming;
+        loop {
+            tokio::select! {
+                datagram = datagrams.recv() => {
+                    opened.outgoing.send(frame::data(datagram?)).await.ok()?;
+                }
+                message = incoming.message() => match message.ok()?? {
+                    FlowFrame { kind: Some(Kind::Data(payload)) } => {
+                        let (client, target) = (self.client, self.target);
+                        let reply = Reply::Datagram { target, client, payload };
+                        self.replies.send(reply).await.ok()?;
+                    }
+                    FlowFrame { kind: Some(Kind::Failed(failed)) } => return Some(failed.reason()),
+                    _ => return None,
+                },
+            }
+        }
+    }
+}

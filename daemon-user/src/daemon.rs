@@ -1,0 +1,114 @@
+//! The daemon's life: one per user, there as long as it is needed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kdev_common::instance::{Instance, InstanceError};
+use kdev_common::paths::UserDirs;
+use kdev_common::socket::{Access, LocalListener};
+use kdev_common::transport;
+use kdev_proto::v1::Part;
+use kdev_proto::v1::State;
+use kdev_proto::v1::user_daemon_server::UserDaemonServer;
+use nix::unistd::Uid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::service::Service;
+use crate::session::Session;
+
+/// A daemon without a session that nobody called for this long ends.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The session, if connected. Locked for as long as one is made or ended, so that two commands at
+    /// once are one after the other.
+    pub session: Mutex<Option<Arc<Session>>>,
+    /// The session again, for those who only look.
+    pub current: watch::Sender<Option<Arc<Session>>>,
+    /// Since when the daemon runs.
+    pub started: Part,
+    /// Ends the daemon.
+    pub ending: CancellationToken,
+    called: AtomicBool,
+}
+
+impl Daemon {
+    /// Notes that somebody needs the daemon.
+    pub fn touch(&self) {
+        self.called.store(true, Ordering::Release);
+    }
+}
+
+/// Runs the daemon until it is told to end, or nobody needs it.
+pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
+    let serves = || std::os::unix::net::UnixStream::connect(dirs.socket()).is_ok();
+    let _instance = match Instance::acquire(&dirs.run, 0o700, "userd", serves) {
+        Ok(instance) => instance,
+        // Two commands at once have started two: the first one serves both.
+        Err(InstanceError::Running { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let listener = LocalListener::bind(&dirs.socket(), Access::User(Uid::effective().as_raw()))
+        .with_context(|| format!("can't listen on {}", dirs.socket().display()))?;
+    let daemon = Arc::new(Daemon {
+        session: Mutex::new(None),
+        current: watch::Sender::new(None),
+        started: Part::new(State::Ok, "running"),
+        ending: CancellationToken::new(),
+        called: AtomicBool::new(true),
+    });
+    tracing::info!(release = kdev_proto::RELEASE, "kdev-userd runs");
+    let serve = transport::server()
+        .add_service(UserDaemonServer::new(Service::new(Arc::clone(&daemon))))
+        .serve_with_incoming_shutdown(listener.incoming(), until_end(Arc::clone(&daemon)));
+    serve.await?;
+    let session = daemon.session.lock().await.take();
+    if let Some(session) = session {
+        session.end().await;
+    }
+    let _ = std::fs::remove_file(dirs.socket());
+    tracing::info!("kdev-userd ends");
+    Ok(())
+}
+
+async fn until_end(daemon: Arc<Daemon>) {
+    let idle = async {
+        let mut interval = tokio::time::interval(IDLE);
+        loop {
+            interval.tick().await;
+            let called = daemon.called.swap(false, Ordering::AcqRel);
+            if !called
+                && daemon
+                    .session
+                    .try_lock()
+                    .is_ok_and(|session| session.is_none())
+            {
+                return;
+            }
+        }
+    };
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM isn't heard");
+                std::future::pending().await
+            }
+        }
+    };
+    tokio::select! {
+        () = idle => tracing::info!("nobody needs the daemon"),
+        () = terminate => tracing::info!("told to end by a signal"),
+        () = daemon.ending.cancelled() => {}
+    }
+    // Calls that wait for a session that is being made must not keep the server up.
+    daemon.ending.cancel();
+}

@@ -1,0 +1,152 @@
+//! What went wrong in the libraries below, as a person reads it.
+//!
+//! Their texts are whole sentences: what failed and why, then what to do. Here they get the kind that
+//! decides the exit code.
+
+use std::fmt::Display;
+
+use kdev_cluster::client::{ApiError, ApiFailure, ConnectError};
+use kdev_cluster::install::{InstallError, ManagerError, UninstallError};
+use kdev_cluster::portforward;
+use kdev_cluster::redirect::{ClaimError, RestoreError, ServiceName};
+use kdev_common::socket::CallError;
+use kdev_proto::Failure;
+use kdev_proto::v1::ErrorKind;
+
+/// Takes a text apart: its last sentence is the next step.
+fn told(kind: ErrorKind, what: impl Into<String>, error: &dyn Display) -> Failure {
+    let text = error.to_string();
+    let (why, next) = text.rsplit_once(". ").unwrap_or((&text, ""));
+    Failure::new(kind, what, why, next)
+}
+
+fn kind_of(failure: &ApiFailure) -> ErrorKind {
+    match failure {
+        ApiFailure::Unreachable(_) | ApiFailure::Server { .. } => ErrorKind::ApiServer,
+        ApiFailure::Unauthorized { .. } | ApiFailure::Credentials { .. } => ErrorKind::Kubeconfig,
+        ApiFailure::Forbidden(_) | ApiFailure::Denied { .. } => ErrorKind::Forbidden,
+        ApiFailure::NotFound { .. } => ErrorKind::NotFound,
+        ApiFailure::AlreadyExists { .. } | ApiFailure::Conflict { .. } => ErrorKind::Conflict,
+        ApiFailure::Invalid { .. } | ApiFailure::Expired | ApiFailure::Other { .. } => {
+            ErrorKind::Unspecified
+        }
+    }
+}
+
+/// A cluster that can't be connected to.
+pub fn cluster(error: &ConnectError) -> Failure {
+    let kind = match error {
+        ConnectError::Unreachable { .. } | ConnectError::NotKubernetes { .. } => {
+            ErrorKind::ApiServer
+        }
+        _ => ErrorKind::Kubeconfig,
+    };
+    told(kind, "can't reach the cluster", error)
+}
+
+/// A call to the API server that failed.
+pub fn api(what: &str, error: &ApiError) -> Failure {
+    told(kind_of(&error.failure), what, error)
+}
+
+/// A manager that can't be found.
+pub fn manager(namespace: &str, error: &ManagerError) -> Failure {
+    let kind = match error {
+        ManagerError::Api(error) => kind_of(&error.failure),
+        _ => ErrorKind::Manager,
+    };
+    told(
+        kind,
+        format!("no traffic manager to connect to in namespace {namespace}"),
+        error,
+    )
+}
+
+/// A port-forward that can't be opened.
+pub fn port_forward(error: &portforward::OpenError) -> Failure {
+    let kind = match error {
+        portforward::OpenError::Forbidden { .. } => ErrorKind::Forbidden,
+        portforward::OpenError::Api(error) => kind_of(&error.failure),
+        _ => ErrorKind::Manager,
+    };
+    told(kind, "can't open a way to the traffic manager", error)
+}
+
+/// An installation that failed.
+pub fn install(error: &InstallError) -> Failure {
+    let kind = match error {
+        InstallError::MissingRights(_) => ErrorKind::Forbidden,
+        InstallError::Foreign { .. } => ErrorKind::Conflict,
+        InstallError::NamespaceTerminating { .. } | InstallError::TimedOut { .. } => {
+            ErrorKind::Timeout
+        }
+        InstallError::NotStarting { .. } => ErrorKind::Manager,
+        InstallError::Api(error) => kind_of(&error.failure),
+    };
+    told(kind, "the traffic manager isn't installed", error)
+}
+
+/// A removal that failed.
+pub fn uninstall(error: &UninstallError) -> Failure {
+    let kind = match error {
+        UninstallError::MissingRights(_) => ErrorKind::Forbidden,
+        UninstallError::Foreign { .. } => ErrorKind::Conflict,
+        UninstallError::NotGone { .. } => ErrorKind::Timeout,
+        UninstallError::Restore(_) => ErrorKind::Unspecified,
+        UninstallError::Api(error) => kind_of(&error.failure),
+    };
+    told(kind, "the traffic manager isn't removed", error)
+}
+
+/// A Service that can't be claimed, or released.
+pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
+    let kind = match error {
+        ClaimError::ServiceNotFound { .. } | ClaimError::PortNotFound { .. } => ErrorKind::NotFound,
+        ClaimError::Taken { .. }
+        | ClaimError::OtherManager { .. }
+        | ClaimError::Conflict { .. } => ErrorKind::Conflict,
+        ClaimError::NotInterceptable { .. } | ClaimError::Unreadable { .. } => ErrorKind::Usage,
+        ClaimError::Forbidden { .. } => ErrorKind::Forbidden,
+        ClaimError::Api(error) => kind_of(&error.failure),
+    };
+    told(kind, format!("can't intercept {service}"), error)
+}
+
+/// A Service that isn't restored.
+pub fn restore(service: &ServiceName, error: &RestoreError) -> Failure {
+    told(
+        ErrorKind::Timeout,
+        format!("{service} isn't restored"),
+        error,
+    )
+}
+
+/// A root daemon that can't be called.
+pub fn root_daemon(error: &CallError) -> Failure {
+    let (kind, why, next) = if error.nobody_listens() {
+        (
+            ErrorKind::Daemon,
+            "not running".to_owned(),
+            "run `kdev connect`, which starts it",
+        )
+    } else if error.not_permitted() {
+        (
+            ErrorKind::NotPermitted,
+            "it was started for another user".to_owned(),
+            "wait until they have run `kdev quit`",
+        )
+    } else {
+        (ErrorKind::Daemon, error.to_string(), "look into its log")
+    };
+    Failure::new(kind, "the root daemon can't be called", why, next)
+}
+
+/// A command that needs a session.
+pub fn not_connected() -> Failure {
+    Failure::new(
+        ErrorKind::NotConnected,
+        "this machine isn't connected",
+        "there is no session",
+        "run `kdev connect` first",
+    )
+}

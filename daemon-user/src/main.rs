@@ -1,0 +1,32 @@
+//! The user's daemon: kubeconfig, sessions and intercepts.
+
+mod claims;
+mod daemon;
+mod failures;
+mod manage;
+mod progress;
+mod service;
+mod session;
+
+use std::process::ExitCode;
+
+use kdev_common::{detach, logging, paths};
+
+fn main() -> ExitCode {
+    detach::settle();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "kdev-userd ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let dirs = paths::UserDirs::find()
+        .ok_or_else(|| anyhow::anyhow!("this user has no home directory; set HOME"))?;
+    logging::to_directory(&dirs.state, "kdev-userd")?;
+    detach::raise_descriptor_limit();
+    tokio::runtime::Runtime::new()?.block_on(daemon::run(dirs))
+}

@@ -1,0 +1,238 @@
+//! What commands do in a cluster without a session: install, uninstall, list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdev_cluster::client::{self, ClusterClient, KubeTarget};
+use kdev_cluster::install::{self, Answer, Change, InstallOptions, NamespaceFate, PullPolicy};
+use kdev_cluster::redirect::{self, PortRef};
+use kdev_cluster::services::{self, ServiceSummary};
+use kdev_proto::v1::{
+    self, ErrorKind, InstallRequest, ListRequest, ListResponse, UninstallRequest,
+};
+use kdev_proto::{Failure, RELEASE};
+use tokio::sync::mpsc;
+
+use crate::daemon::Daemon;
+use crate::progress::Sink;
+use crate::service::{manager_namespace, target};
+use crate::session::Session;
+use crate::{claims, failures};
+
+/// How long a Service may take to be restored.
+const RESTORE: Duration = Duration::from_secs(30);
+/// Steps that wait to be shown.
+const STEPS: usize = 256;
+
+async fn reach(target: KubeTarget) -> Result<ClusterClient, Failure> {
+    client::connect(&target)
+        .await
+        .map_err(|error| failures::cluster(&error))
+}
+
+/// Installs the manager, or brings it up to date.
+///
+/// # Errors
+///
+/// Why it doesn't serve.
+pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Failure> {
+    let wanted = request.cluster.unwrap_or_default();
+    let cluster = reach(target(&wanted)).await?;
+    let mut options = InstallOptions::new(request.image, RELEASE);
+    options.namespace = manager_namespace(&wanted);
+    options.image_pull_policy = policy(&request.image_pull_policy)?;
+    options.session_grace_seconds =
+        (request.session_grace_seconds != 0).then_some(request.session_grace_seconds);
+    let namespace = options.namespace.clone();
+    let (mut tell, show) = steps(sink.clone());
+    let work = async move {
+        let client = cluster.kube();
+        install::install(client, &options, &mut tell).await
+    };
+    let (outcome, ()) = tokio::join!(work, show);
+    let outcome = outcome.map_err(|error| failures::install(&error))?;
+    if let Answer::No(why) = &outcome.answer {
+        sink.line(format!(
+            "it runs, but doesn't answer through a port-forward: {why}"
+        ))
+        .await;
+    }
+    let changed = outcome
+        .objects
+        .iter()
+        .filter(|one| one.change != Change::Unchanged)
+        .count();
+    Ok(if outcome.changed {
+        format!(
+            "traffic manager {RELEASE} serves in namespace {namespace}; {changed} objects changed"
+        )
+    } else {
+        format!("traffic manager {RELEASE} serves in namespace {namespace}; nothing had to change")
+    })
+}
+
+fn policy(text: &str) -> Result<Option<PullPolicy>, Failure> {
+    match text {
+        "" => Ok(None),
+        "Always" => Ok(Some(PullPolicy::Always)),
+        "IfNotPresent" => Ok(Some(PullPolicy::IfNotPresent)),
+        "Never" => Ok(Some(PullPolicy::Never)),
+        other => Err(Failure::new(
+            ErrorKind::Usage,
+            "can't install",
+            format!("{other:?} isn't an image pull policy"),
+            "give Always, IfNotPresent or Never",
+        )),
+    }
+}
+
+/// Removes the manager, after every Service is as it was; a session with it ends first.
+///
+/// # Errors
+///
+/// What couldn't be restored or removed.
+pub async fn uninstall(
+    request: UninstallRequest,
+    daemon: &Daemon,
+    sink: Sink,
+) -> Result<String, Failure> {
+    let wanted = request.cluster.unwrap_or_default();
+    let cluster = reach(target(&wanted)).await?;
+    let namespace = manager_namespace(&wanted);
+    if let Some(session) = own_session(daemon, &cluster, &namespace) {
+        claims::leave_all(&session, &sink).await?;
+    }
+    let client = cluster.kube();
+    let (mut tell, show) = steps(sink);
+    let work = async {
+        // Moved in, so that the steps end with the work.
+        let mut tell = move |step| tell(step);
+        let restore = async {
+            redirect::restore_all(client, &namespace, RESTORE)
+                .await
+                .map(drop)
+        };
+        install::uninstall(client, &namespace, restore, &mut tell).await
+    };
+    let (removed, ()) = tokio::join!(work, show);
+    let removed = removed.map_err(|error| failures::uninstall(&error))?;
+    if removed.is_nothing() {
+        return Ok(format!(
+            "there is nothing of kdev's in namespace {namespace}"
+        ));
+    }
+    let fate = match removed.namespace {
+        NamespaceFate::Absent => "the namespace wasn't there".to_owned(),
+        NamespaceFate::Removed => format!("namespace {namespace} removed"),
+        NamespaceFate::NotOurs => format!("namespace {namespace} stays, as kdev didn't make it"),
+        NamespaceFate::InUse { by } => {
+            let by: Vec<String> = by.iter().map(ToString::to_string).collect();
+            format!(
+                "namespace {namespace} stays, as others use it: {}",
+                by.join(", ")
+            )
+        }
+    };
+    Ok(format!(
+        "traffic manager removed: {} objects; {fate}",
+        removed.objects.len()
+    ))
+}
+
+/// The daemon's session, if it is with this manager.
+fn own_session(daemon: &Daemon, cluster: &ClusterClient, namespace: &str) -> Option<Arc<Session>> {
+    daemon.current.borrow().clone().filter(|session| {
+        session.cluster.server_url() == cluster.server_url()
+            && session.manager_namespace == namespace
+    })
+}
+
+/// Where the steps of some work are told, and the future that shows them until that is dropped.
+fn steps(
+    sink: Sink,
+) -> (
+    impl FnMut(install::Progress) + Send + Sync,
+    impl Future<Output = ()> + Send,
+) {
+    let (sender, mut steps) = mpsc::channel::<String>(STEPS);
+    let tell = move |step: install::Progress| {
+        // A terminal that is so slow misses a step.
+        let _ = sender.try_send(step.to_string());
+    };
+    let show = async move {
+        while let Some(step) = steps.recv().await {
+            sink.line(step).await;
+        }
+    };
+    (tell, show)
+}
+
+/// Lists services and who holds them.
+///
+/// # Errors
+///
+/// Why they can't be listed.
+pub async fn list(
+    request: ListRequest,
+    session: Option<Arc<Session>>,
+) -> Result<ListResponse, Failure> {
+    let wanted = request.cluster.unwrap_or_default();
+    // An own context asks another cluster than the session's.
+    let session = session.filter(|_| wanted.context.is_empty());
+    let cluster = match &session {
+        Some(session) => Arc::clone(&session.cluster),
+        None => Arc::new(reach(target(&wanted)).await?),
+    };
+    let namespace = match (request.namespace.as_str(), &session) {
+        ("*", _) => None,
+        ("", Some(session)) => Some(session.namespace.clone()),
+        ("", None) => Some(cluster.names().namespace.clone()),
+        (named, _) => Some(named.to_owned()),
+    };
+    let services = services::list(cluster.kube(), namespace.as_deref())
+        .await
+        .map_err(|error| failures::api("can't list services", &error))?;
+    Ok(ListResponse {
+        services: services.into_iter().map(summary).collect(),
+    })
+}
+
+fn summary(service: ServiceSummary) -> v1::ServiceSummary {
+    let held: BTreeMap<(u16, String), _> = service
+        .intercepts
+        .iter()
+        .map(|one| ((one.port.number, one.port.protocol.to_string()), one))
+        .collect();
+    let ports = service
+        .ports
+        .iter()
+        .map(|port| {
+            let PortRef {
+                name,
+                number,
+                protocol,
+            } = &port.port;
+            let protocol = protocol.to_string();
+            let held = held.get(&(*number, protocol.clone()));
+            v1::ServicePort {
+                name: name.clone(),
+                number: (*number).into(),
+                protocol,
+                target: port.target.clone(),
+                held_by: held.map(|one| one.owner.clone()).unwrap_or_default(),
+                held_since: held.map(|one| one.since.to_string()).unwrap_or_default(),
+            }
+        })
+        .collect();
+    v1::ServiceSummary {
+        namespace: service.name.namespace,
+        name: service.name.name,
+        ports,
+        why_not: service
+            .interceptable
+            .err()
+            .map(|why| why.to_string())
+            .unwrap_or_default(),
+    }
+}

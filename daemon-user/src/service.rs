@@ -1,0 +1,252 @@
+//! The user daemon's gRPC interface: each method in a few lines, the work elsewhere.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kdev_cluster::client::KubeTarget;
+use kdev_cluster::install::DEFAULT_NAMESPACE;
+use kdev_common::{paths, socket};
+use kdev_proto::v1::root_daemon_client::RootDaemonClient;
+use kdev_proto::v1::user_daemon_server::UserDaemon;
+use kdev_proto::v1::{
+    Cluster, ConnectRequest, ErrorKind, InstallRequest, InterceptRequest, LeaveRequest,
+    ListRequest, ListResponse, Part, QuitRequest, RootStatus, RootStatusRequest, State, Status,
+    StatusRequest, UninstallRequest, Version, VersionRequest, Versions,
+};
+use kdev_proto::{Failure, version_of};
+use tonic::{Request, Response};
+
+use crate::daemon::Daemon;
+use crate::progress::{Lines, Sink, lines};
+use crate::session::{Session, Wanted};
+use crate::{claims, failures, manage};
+
+type Answer<T> = Result<Response<T>, tonic::Status>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Service {
+    daemon: Arc<Daemon>,
+}
+
+impl Service {
+    /// Serves calls on `daemon`.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { daemon }
+    }
+
+    fn session(&self) -> Result<Arc<Session>, Failure> {
+        self.daemon.touch();
+        self.daemon
+            .current
+            .borrow()
+            .clone()
+            .ok_or_else(failures::not_connected)
+    }
+}
+
+/// Which cluster a request means.
+pub fn target(cluster: &Cluster) -> KubeTarget {
+    let files: Vec<PathBuf> = cluster.kubeconfig.iter().map(PathBuf::from).collect();
+    KubeTarget {
+        kubeconfig: (!files.is_empty()).then_some(files),
+        context: (!cluster.context.is_empty()).then(|| cluster.context.clone()),
+    }
+}
+
+/// Where the manager is that a request means.
+pub fn manager_namespace(cluster: &Cluster) -> String {
+    if cluster.manager_namespace.is_empty() {
+        DEFAULT_NAMESPACE.to_owned()
+    } else {
+        cluster.manager_namespace.clone()
+    }
+}
+
+/// "user@machine", for people who look at what was intercepted.
+fn owner() -> String {
+    let uid = nix::unistd::Uid::effective();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    let user = user.map_or_else(|| uid.to_string(), |user| user.name);
+    let machine = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    format!(
+        "{user}@{}",
+        machine.unwrap_or_else(|| "localhost".to_owned())
+    )
+}
+
+#[tonic::async_trait]
+impl UserDaemon for Service {
+    type InstallStream = Lines;
+    type UninstallStream = Lines;
+    type ConnectStream = Lines;
+    type InterceptStream = Lines;
+    type LeaveStream = Lines;
+    type QuitStream = Lines;
+
+    async fn get_version(&self, _: Request<VersionRequest>) -> Answer<Versions> {
+        self.daemon.touch();
+        let session = self.daemon.current.borrow().clone();
+        let manager = session.and_then(|session| session.manager.link.borrow().version.clone());
+        let rootd = root_status().await.ok().and_then(|status| status.version);
+        Ok(Response::new(Versions {
+            userd: Some(own_version()),
+            rootd,
+            manager,
+        }))
+    }
+
+    async fn install(&self, request: Request<InstallRequest>) -> Answer<Lines> {
+        self.daemon.touch();
+        let request = request.into_inner();
+        Ok(Response::new(lines(|sink| async move {
+            manage::install(request, sink).await
+        })))
+    }
+
+    async fn uninstall(&self, request: Request<UninstallRequest>) -> Answer<Lines> {
+        self.daemon.touch();
+        let (request, daemon) = (request.into_inner(), Arc::clone(&self.daemon));
+        Ok(Response::new(lines(|sink| async move {
+            manage::uninstall(request, &daemon, sink).await
+        })))
+    }
+
+    async fn connect(&self, request: Request<ConnectRequest>) -> Answer<Lines> {
+        self.daemon.touch();
+        let (request, daemon) = (request.into_inner(), Arc::clone(&self.daemon));
+        Ok(Response::new(lines(|sink| async move {
+            connect(&daemon, request, sink).await
+        })))
+    }
+
+    async fn get_status(&self, _: Request<StatusRequest>) -> Answer<Status> {
+        self.daemon.touch();
+        let session = self.daemon.current.borrow().clone();
+        let root = root_status().await;
+        let rootd = match (&root, &session) {
+            (Ok(status), _) => Part {
+                state: State::Ok.into(),
+                since_ms: status.started_ms,
+                detail: format!("pid {}, started by {}", status.pid, status.started_by),
+            },
+            // The link knows since when.
+            (Err(failure), Some(session)) => {
+                let part = session.root.link.borrow().part.clone();
+                part.then(State::Down, failure.to_string())
+            }
+            (Err(failure), None) => Part {
+                state: State::Down.into(),
+                since_ms: 0,
+                detail: failure.to_string(),
+            },
+        };
+        Ok(Response::new(Status {
+            userd: Some(self.daemon.started.clone()),
+            version: Some(own_version()),
+            pid: std::process::id(),
+            rootd: Some(rootd),
+            root: root.ok(),
+            session: session.map(|session| session.status()),
+        }))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
+        self.daemon.touch();
+        let session = self.daemon.current.borrow().clone();
+        Ok(Response::new(
+            manage::list(request.into_inner(), session).await?,
+        ))
+    }
+
+    async fn intercept(&self, request: Request<InterceptRequest>) -> Answer<Lines> {
+        let (session, request) = (self.session()?, request.into_inner());
+        Ok(Response::new(lines(|sink| async move {
+            claims::intercept(&session, request, &sink).await
+        })))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Answer<Lines> {
+        let (session, request) = (self.session()?, request.into_inner());
+        Ok(Response::new(lines(|sink| async move {
+            claims::leave(&session, request, &sink).await
+        })))
+    }
+
+    async fn quit(&self, _: Request<QuitRequest>) -> Answer<Lines> {
+        let daemon = Arc::clone(&self.daemon);
+        Ok(Response::new(lines(|sink| async move {
+            let quit = quit(&daemon, &sink).await;
+            daemon.ending.cancel();
+            quit
+        })))
+    }
+}
+
+fn own_version() -> Version {
+    version_of("kdev-userd")
+}
+
+async fn root_status() -> Result<RootStatus, Failure> {
+    let channel = socket::call(&paths::root_socket())
+        .await
+        .map_err(|error| failures::root_daemon(&error))?;
+    Ok(RootDaemonClient::new(channel)
+        .get_status(RootStatusRequest {})
+        .await?
+        .into_inner())
+}
+
+async fn connect(daemon: &Daemon, request: ConnectRequest, sink: Sink) -> Result<String, Failure> {
+    let mut slot = daemon.session.lock().await;
+    if let Some(session) = slot.as_ref() {
+        let context = &session.cluster.names().context;
+        if session.healthy() && !request.root_started {
+            return Err(Failure::new(
+                ErrorKind::Conflict,
+                "this machine is connected already",
+                format!("to context {context}, namespace {}", session.namespace),
+                "`kdev status` shows the session; `kdev quit` ends it",
+            ));
+        }
+        sink.line(format!("mending the session with context {context}"))
+            .await;
+        session.mend(&sink).await?;
+        return Ok(format!(
+            "connected to context {context}, namespace {}",
+            session.namespace
+        ));
+    }
+    let cluster = request.cluster.unwrap_or_default();
+    let wanted = Wanted {
+        target: target(&cluster),
+        namespace: (!request.namespace.is_empty()).then_some(request.namespace),
+        manager_namespace: manager_namespace(&cluster),
+    };
+    let session = Arc::new(Session::connect(wanted, owner(), &sink).await?);
+    daemon.current.send_replace(Some(Arc::clone(&session)));
+    let line = format!(
+        "connected to context {}, namespace {}",
+        session.cluster.names().context,
+        session.namespace
+    );
+    *slot = Some(session);
+    Ok(line)
+}
+
+async fn quit(daemon: &Daemon, sink: &Sink) -> Result<String, Failure> {
+    let mut slot = daemon.session.lock().await;
+    let Some(session) = slot.take() else {
+        return Ok("no session".to_owned());
+    };
+    let left = claims::leave_all(&session, sink).await;
+    daemon.current.send_replace(None);
+    session.end().await;
+    left?;
+    Ok(format!(
+        "session with context {} ended",
+        session.cluster.names().context
+    ))
+}

@@ -1,0 +1,135 @@
+//! Connections from the cluster: streams that wait ready at the manager, and local dials.
+
+use std::sync::Arc;
+
+use kdev_flow::frame::{self, Failed};
+use kdev_flow::{QUEUE, relay};
+use kdev_proto::v1::flow_frame::Kind;
+use kdev_proto::v1::manager_client::ManagerClient;
+use kdev_proto::v1::{FlowFrame, FlowOpen};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Streaming;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+
+use super::intercepts::Intercepts;
+use super::manager_link::Link;
+
+/// Streams that wait: as many connections may come at one moment without an extra round trip.
+const WAITING: usize = 32;
+
+/// Keeps streams waiting as long as there are intercepts, until cancelled. Dials run on `tasks`.
+pub async fn run(
+    session: String,
+    mut link: watch::Receiver<Link>,
+    intercepts: Arc<Intercepts>,
+    tasks: TaskTracker,
+    cancelled: CancellationToken,
+) {
+    let Ok(session) = MetadataValue::try_from(session) else {
+        return;
+    };
+    let slots = Arc::new(Semaphore::new(WAITING));
+    let mut held = intercepts.any_held();
+    // The connection on which a stream broke; the next one is waited for.
+    let (broke, broken) = watch::channel(0);
+    let next = async || -> Option<()> {
+        loop {
+            held.wait_for(|any| *any).await.ok()?;
+            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+            let (channel, generation) = link
+                .wait_for(|link| link.channel.is_some() && link.generation > *broken.borrow())
+                .await
+                .ok()
+                .and_then(|link| Some((link.channel.clone()?, link.generation)))?;
+            let (session, intercepts) = (session.clone(), Arc::clone(&intercepts));
+            let (broke, cancelled) = (broke.clone(), cancelled.clone());
+            tasks.spawn(async move {
+                let serve = async {
+                    let Some(accepted) = accept(channel, session).await else {
+                        broke.send_modify(|broken| *broken = generation.max(*broken));
+                        return;
+                    };
+                    drop(slot);
+                    answer(accepted, &intercepts).await;
+                };
+                tokio::select! {
+                    () = cancelled.cancelled() => {}
+                    () = serve => {}
+                }
+            });
+        }
+    };
+    let mut next = next;
+    tokio::select! {
+        () = cancelled.cancelled() => {}
+        _ = next() => {}
+    }
+}
+
+struct Accepted {
+    open: FlowOpen,
+    outgoing: mpsc::Sender<FlowFrame>,
+    incoming: Streaming<FlowFrame>,
+}
+
+/// Waits for a connection; `None` when the connection to the manager broke before one came.
+async fn accept(channel: Channel, session: MetadataValue<Ascii>) -> Option<Accepted> {
+    let (outgoing, frames) = mpsc::channel(QUEUE);
+    let mut request = tonic::Request::new(ReceiverStream::new(frames));
+    request
+        .metadata_mut()
+        .insert(kdev_proto::SESSION_METADATA, session);
+    let mut incoming = ManagerClient::new(channel)
+        .accept(request)
+        .await
+        .ok()?
+        .into_inner();
+    match incoming.message().await {
+        Ok(Some(FlowFrame {
+            kind: Some(Kind::Open(open)),
+        })) => Some(Accepted {
+            open,
+            outgoing,
+            incoming,
+        }),
+        _ => None,
+    }
+}
+
+async fn answer(accepted: Accepted, intercepts: &Intercepts) {
+    let Accepted {
+        open,
+        outgoing,
+        incoming,
+    } = accepted;
+    let Some(local) = intercepts.local_address(&open.intercept) else {
+        let gone = Failed::new(
+            kdev_proto::v1::flow_failed::Reason::Refused,
+            "this machine doesn't hold the intercept",
+        );
+        let _ = outgoing.send(frame::failed(&gone)).await;
+        return;
+    };
+    if !open.probe.is_empty() {
+        // The manager waits for nothing but this answer.
+        let _ = outgoing.send(frame::opened()).await;
+        return;
+    }
+    match TcpStream::connect(local).await {
+        Ok(connection) => {
+            intercepts.count_connection(&open.intercept);
+            if outgoing.send(frame::opened()).await.is_ok() {
+                relay::relay(connection, incoming, outgoing).await;
+            }
+        }
+        Err(error) => {
+            tracing::debug!(%local, %error, "the local program doesn't answer");
+            let _ = outgoing.send(frame::failed(&Failed::from(&error))).await;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The intercepts that this session holds: where their connections go, and what the manager says of
+//! them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kdev_cluster::redirect::Intercept;
+use kdev_proto::v1::intercept_state::Phase;
+use kdev_proto::v1::session_request::Kind as Request;
+use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
+use tokio::sync::watch;
+
+use super::manager_link::InterceptEvents;
+
+/// An intercept of this session.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// The Service.
+    pub service: String,
+    /// What stands in the Service's annotation.
+    pub intercept: Intercept,
+    /// Where its connections go on this machine.
+    pub local: SocketAddr,
+    part: Part,
+    connections: u64,
+    reported: InterceptState,
+}
+
+/// All of them, by id.
+#[derive(Debug)]
+pub struct Intercepts {
+    held: Mutex<BTreeMap<String, Held>>,
+    changed: watch::Sender<u64>,
+    any: watch::Sender<bool>,
+}
+
+impl Default for Intercepts {
+    fn default() -> Self {
+        Self {
+            held: Mutex::default(),
+            changed: watch::Sender::new(0),
+            any: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Intercepts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn edit<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Held>) -> T) -> T {
+        let mut held = self.lock();
+        let result = change(&mut held);
+        let any = !held.is_empty();
+        drop(held);
+        self.any
+            .send_if_modified(|before| std::mem::replace(before, any) != any);
+        self.changed.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// Holds an intercept from now on.
+    pub fn add(&self, namespace: &str, service: &str, intercept: Intercept, local: SocketAddr) {
+        let one = Held {
+            namespace: namespace.to_owned(),
+            service: service.to_owned(),
+            local,
+            part: Part::new(State::Pending, "being installed"),
+            connections: 0,
+            reported: InterceptState::default(),
+            intercept: intercept.clone(),
+        };
+        self.edit(|held| held.insert(intercept.id, one));
+    }
+
+    /// Doesn't hold it any more.
+    pub fn remove(&self, id: &str) {
+        self.edit(|held| held.remove(id));
+    }
+
+    /// Those of one Service.
+    pub fn of_service(&self, namespace: &str, service: &str) -> Vec<Held> {
+        let held = self.lock();
+        held.values()
+            .filter(|one| one.namespace == namespace && one.service == service)
+            .cloned()
+            .collect()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Held> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Whether there is any; changes as they come and go.
+    pub fn any_held(&self) -> watch::Receiver<bool> {
+        self.any.subscribe()
+    }
+
+    /// Where an intercept's connections go; `None` when it isn't held.
+    pub fn local_address(&self, id: &str) -> Option<SocketAddr> {
+        self.lock().get(id).map(|one| one.local)
+    }
+
+    /// Counts a connection that reached the local program.
+    pub fn count_connection(&self, id: &str) {
+        if let Some(one) = self.lock().get_mut(id) {
+            one.connections += 1;
+        }
+    }
+
+    /// Waits until the manager's report on an intercept is one that `wanted` accepts; `None` when it
+    /// isn't held any more. Cancel safe.
+    pub async fn wait_for(
+        &self,
+        id: &str,
+        wanted: impl Fn(&InterceptState) -> bool,
+    ) -> Option<InterceptState> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let reported = self.lock().get(id).map(|one| one.reported.clone())?;
+            if wanted(&reported) {
+                return Some(reported);
+            }
+            changed.changed().await.ok()?;
+        }
+    }
+
+    /// All of them for `kdev status`.
+    pub fn status(&self) -> Vec<InterceptStatus> {
+        let held = self.lock();
+        held.values()
+            .map(|one| InterceptStatus {
+                id: one.intercept.id.clone(),
+                namespace: one.namespace.clone(),
+                service: one.service.clone(),
+                port: one.intercept.port.number.into(),
+                port_name: one.intercept.port.name.clone(),
+                protocol: one.intercept.port.protocol.to_string(),
+                local_port: one.local.port().into(),
+                part: Some(one.part.clone()),
+                connections: one.connections,
+            })
+            .collect()
+    }
+}
+
+impl InterceptEvents for Intercepts {
+    fn handle_state(&self, state: InterceptState) {
+        let (health, detail) = match state.phase() {
+            Phase::Redirected => (
+                State::Pending,
+                "the Service points here; being probed".to_owned(),
+            ),
+            Phase::Active => (
+                State::Ok,
+                format!("active; the probe took {} µs", state.probe_us),
+            ),
+            Phase::Failed => (State::Down, state.reason.clone()),
+            Phase::Restored => (State::Down, "the Service is as it was".to_owned()),
+            Phase::Unspecified => return,
+        };
+        self.edit(|held| {
+            if let Some(one) = held.get_mut(&state.id) {
+                one.part = one.part.then(health, detail);
+                one.reported = state;
+            }
+        });
+    }
+
+    fn held(&self) -> Vec<Request> {
+        let held = self.lock();
+        held.iter()
+            .map(|(id, one)| {
+                Request::Intercept(InterceptStart {
+                    id: id.clone(),
+                    namespace: one.namespace.clone(),
+                    service: one.service.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Finds where a program listens on this machine: `localhost` is either family's.
+pub async fn local_listener(port: u16) -> Option<SocketAddr> {
+    let loopbacks = [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ];
+    for address in loopbacks {
+        let address = SocketAddr::new(address, port);
+        if tokio::net::TcpStream::connect(address).await.is_ok() {
+            return Some(address);
+        }
+    }
+    None
+}

@@ -1,0 +1,291 @@
+//! A session: this machine connected to one cluster.
+//!
+//! Its parts are tasks that each mend themselves: the link to the manager, the lease at the root
+//! daemon, the carriers, and the streams that wait for connections from the cluster.
+
+mod acceptor;
+mod backoff;
+mod carrier;
+pub mod intercepts;
+pub mod manager_link;
+pub mod root_link;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdev_cluster::client::{self, ClusterClient, KubeTarget};
+use kdev_cluster::install;
+use kdev_proto::Failure;
+use kdev_proto::v1::session_request::Kind as Request;
+use kdev_proto::v1::{self, CarrierStatus, ErrorKind, Part, State};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::failures;
+use crate::progress::Sink;
+use intercepts::Intercepts;
+use manager_link::{ManagerAddress, ManagerLink};
+use root_link::RootLink;
+
+/// How long the parts of a session may take to come up before connecting has failed.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long the parts of a session may take to end.
+const END: Duration = Duration::from_secs(10);
+
+/// What `kdev connect` asks for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Which cluster.
+    pub target: KubeTarget,
+    /// The namespace that short names mean; `None` for the context's.
+    pub namespace: Option<String>,
+    /// Where the manager is.
+    pub manager_namespace: String,
+}
+
+/// A session that is connected, or mends itself.
+#[derive(Debug)]
+pub struct Session {
+    /// The session's id.
+    pub id: String,
+    /// "user@machine", for people.
+    pub owner: String,
+    /// The cluster.
+    pub cluster: Arc<ClusterClient>,
+    /// The namespace that short names mean.
+    pub namespace: String,
+    /// Where the manager is.
+    pub manager_namespace: String,
+    /// The link to the manager.
+    pub manager: ManagerLink,
+    /// The lease at the root daemon.
+    pub root: RootLink,
+    /// What is intercepted.
+    pub intercepts: Arc<Intercepts>,
+    since: Part,
+    tasks: TaskTracker,
+    cancelled: CancellationToken,
+    network: CancellationToken,
+}
+
+impl Session {
+    /// Connects, showing what it does. Nothing of it is left when it fails.
+    ///
+    /// # Errors
+    ///
+    /// What failed first, of all that a session needs.
+    pub async fn connect(wanted: Wanted, owner: String, sink: &Sink) -> Result<Self, Failure> {
+        let cluster = client::connect(&wanted.target)
+            .await
+            .map_err(|error| failures::cluster(&error))?;
+        let names = cluster.names();
+        sink.line(format!(
+            "context {}: API server {}",
+            names.context,
+            cluster.server_url()
+        ))
+        .await;
+        // Asked before anything starts, since it has the best reasons when it says no.
+        let pod = install::find_manager(cluster.kube(), &wanted.manager_namespace)
+            .await
+            .map_err(|error| failures::manager(&wanted.manager_namespace, &error))?;
+        sink.line(format!("manager: pod {}/{}", pod.namespace, pod.name))
+            .await;
+        let namespace = wanted.namespace.unwrap_or_else(|| names.namespace.clone());
+        let session = Self::start(cluster, namespace, wanted.manager_namespace, owner);
+        let up = tokio::time::timeout(CONNECT, session.come_up(sink))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failure::new(
+                    ErrorKind::Timeout,
+                    "connecting isn't done after 30 s",
+                    session.what_is_missing(),
+                    "look into the daemons' logs, or try again",
+                ))
+            });
+        match up {
+            Ok(()) => Ok(session),
+            Err(failure) => {
+                session.end().await;
+                Err(failure)
+            }
+        }
+    }
+
+    fn start(
+        cluster: ClusterClient,
+        namespace: String,
+        manager_namespace: String,
+        owner: String,
+    ) -> Self {
+        let id = format!("{:032x}", rand::random::<u128>());
+        let cluster = Arc::new(cluster);
+        let intercepts = Arc::new(Intercepts::default());
+        let (tasks, cancelled) = (TaskTracker::new(), CancellationToken::new());
+        let network = CancellationToken::new();
+        let address = ManagerAddress {
+            cluster: Arc::clone(&cluster),
+            namespace: manager_namespace.clone(),
+            session: id.clone(),
+            owner: owner.clone(),
+        };
+        let events: Arc<dyn manager_link::InterceptEvents> = Arc::clone(&intercepts) as _;
+        let (manager, task) = ManagerLink::new(address.clone(), events, cancelled.clone());
+        tasks.spawn(task);
+        let (root, task) = RootLink::new(
+            id.clone(),
+            namespace.clone(),
+            Arc::clone(&cluster),
+            manager.network.clone(),
+            network.clone(),
+        );
+        tasks.spawn(task);
+        for number in 1..=carrier::COUNT {
+            let (token, ended) = (root.token.clone(), network.clone());
+            tasks.spawn(carrier::keep(number, address.clone(), token, ended));
+        }
+        tasks.spawn(acceptor::run(
+            id.clone(),
+            manager.link.clone(),
+            Arc::clone(&intercepts),
+            tasks.clone(),
+            cancelled.clone(),
+        ));
+        let since = Part::new(State::Ok, "connected");
+        Self {
+            id,
+            owner,
+            cluster,
+            namespace,
+            manager_namespace,
+            manager,
+            root,
+            intercepts,
+            since,
+            tasks,
+            cancelled,
+            network,
+        }
+    }
+
+    /// Waits until everything works.
+    async fn come_up(&self, sink: &Sink) -> Result<(), Failure> {
+        let manager = self.manager.first().await?;
+        let version = manager
+            .version
+            .map(|version| version.version)
+            .unwrap_or_default();
+        sink.line(format!("manager: release {version}")).await;
+        let root = self.root.first().await?;
+        let applied = root.applied.unwrap_or_default();
+        let routes: Vec<&str> = applied
+            .routes
+            .iter()
+            .map(|route| route.prefix.as_str())
+            .collect();
+        sink.line(format!("device {}: {}", root.device, routes.join(", ")))
+            .await;
+        for route in applied
+            .routes
+            .iter()
+            .filter(|route| !route.conflict.is_empty())
+        {
+            sink.line(format!("route {}: {}", route.prefix, route.conflict))
+                .await;
+        }
+        match applied.dns {
+            Some(dns) if dns.state == i32::from(State::Ok) => Ok(()),
+            dns => Err(Failure::new(
+                ErrorKind::Network,
+                "the machine's resolver can't be set",
+                dns.map_or_else(
+                    || "the root daemon says nothing of it".to_owned(),
+                    |dns| dns.detail,
+                ),
+                "see the README on resolvers; `kdev-rootd`'s log has the details",
+            )),
+        }
+    }
+
+    fn what_is_missing(&self) -> String {
+        let (manager, root) = (self.manager.link.borrow(), self.root.link.borrow());
+        format!(
+            "manager: {}; root daemon: {}; carriers: {}",
+            manager.part.detail,
+            root.part.detail,
+            root.carriers.len()
+        )
+    }
+
+    /// Whether every part works now.
+    pub fn healthy(&self) -> bool {
+        self.manager.link.borrow().failure.is_none() && self.root.link.borrow().failure.is_none()
+    }
+
+    /// Waits until every part works again, as they mend themselves.
+    ///
+    /// # Errors
+    ///
+    /// The failure that stays.
+    pub async fn mend(&self, sink: &Sink) -> Result<(), Failure> {
+        let (mut manager, mut root) = (self.manager.link.clone(), self.root.link.clone());
+        let mended = async {
+            let _ = manager.wait_for(|link| link.failure.is_none()).await;
+            let _ = root.wait_for(|link| link.failure.is_none()).await;
+            self.come_up(sink).await
+        };
+        tokio::time::timeout(CONNECT, mended)
+            .await
+            .unwrap_or_else(|_| {
+                let failure = self.manager.link.borrow().failure.clone();
+                let failure = failure.or_else(|| self.root.link.borrow().failure.clone());
+                Err(failure.unwrap_or_else(|| {
+                    Failure::new(
+                        ErrorKind::Timeout,
+                        "the session isn't whole after 30 s",
+                        self.what_is_missing(),
+                        "end it with `kdev quit` and connect again",
+                    )
+                }))
+            })
+    }
+
+    /// What `kdev status` says of it.
+    pub fn status(&self) -> v1::Session {
+        let manager = self.manager.link.borrow().clone();
+        v1::Session {
+            id: self.id.clone(),
+            context: self.cluster.names().context.clone(),
+            namespace: self.namespace.clone(),
+            manager_namespace: self.manager_namespace.clone(),
+            api_server: self.cluster.server_url(),
+            part: Some(self.since.clone()),
+            control: Some(CarrierStatus {
+                id: 0,
+                part: Some(manager.part.clone()),
+                kind: "port-forward".to_owned(),
+                round_trip_us: u64::try_from(manager.round_trip.as_micros()).unwrap_or(u64::MAX),
+                flows: 0,
+            }),
+            manager: Some(manager.part),
+            manager_version: manager.version,
+            intercepts: self.intercepts.status(),
+        }
+    }
+
+    /// Sends a request to the manager; false when it is out of reach.
+    pub fn request(&self, request: Request) -> bool {
+        self.manager.request(request)
+    }
+
+    /// Gives the machine's network back first, then takes leave of the manager. Everything of the
+    /// session has ended when this returns.
+    pub async fn end(&self) {
+        self.network.cancel();
+        self.cancelled.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(END, self.tasks.wait()).await.is_err() {
+            tracing::warn!("parts of the session didn't end in time");
+        }
+    }
+}

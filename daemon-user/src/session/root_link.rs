@@ -1,0 +1,298 @@
+//! The session's lease on the machine's network: a stream to the root daemon.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdev_cluster::client::ClusterClient;
+use kdev_common::{paths, socket};
+use kdev_proto::v1::network_event::Kind as Event;
+use kdev_proto::v1::network_request::Kind as Request;
+use kdev_proto::v1::root_daemon_client::RootDaemonClient;
+use kdev_proto::v1::{
+    CarrierStatus, ClusterNetwork, ErrorKind, NetworkApplied, NetworkOpen, NetworkRequest,
+    NetworkSettings, Part, State, VersionRequest,
+};
+use kdev_proto::{Failure, check_version, version_of};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::carrier::Token;
+use crate::failures;
+
+/// How often the API server's name is resolved again: behind it addresses change.
+const RESOLVE: Duration = Duration::from_secs(30);
+const QUEUE: usize = 8;
+
+/// What the link is now.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// How it is doing.
+    pub part: Part,
+    /// Name of the device, while there is one.
+    pub device: String,
+    /// What the root daemon answered to the last settings.
+    pub applied: Option<NetworkApplied>,
+    /// The carriers, as the root daemon sees them.
+    pub carriers: Vec<CarrierStatus>,
+    /// Why it doesn't work, when it doesn't.
+    pub failure: Option<Failure>,
+}
+
+/// A handle to the link's task.
+#[derive(Debug, Clone)]
+pub struct RootLink {
+    /// What the link is.
+    pub link: watch::Receiver<Link>,
+    /// What carriers have to show; changes with each lease.
+    pub token: watch::Receiver<Option<Token>>,
+}
+
+struct Task {
+    session: String,
+    namespace: String,
+    cluster: Arc<ClusterClient>,
+    network: watch::Receiver<Option<ClusterNetwork>>,
+    link: watch::Sender<Link>,
+    token: watch::Sender<Option<Token>>,
+}
+
+impl RootLink {
+    /// Makes the link; the future is its task, which ends when `cancelled`.
+    pub fn new(
+        session: String,
+        namespace: String,
+        cluster: Arc<ClusterClient>,
+        network: watch::Receiver<Option<ClusterNetwork>>,
+        cancelled: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (link_sender, link) = watch::channel(Link {
+            part: Part::new(State::Pending, "waiting for the root daemon"),
+            device: String::new(),
+            applied: None,
+            carriers: Vec::new(),
+            failure: None,
+        });
+        let (token_sender, token) = watch::channel(None);
+        let task = Task {
+            session,
+            namespace,
+            cluster,
+            network,
+            link: link_sender,
+            token: token_sender,
+        };
+        (Self { link, token }, task.run(cancelled))
+    }
+
+    /// Waits until the settings are applied and a carrier carries.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, as long as they aren't.
+    pub async fn first(&self) -> Result<Link, Failure> {
+        let mut link = self.link.clone();
+        let ok = i32::from(State::Ok);
+        let settled = link
+            .wait_for(|link| {
+                let carries = link
+                    .carriers
+                    .iter()
+                    .any(|one| one.part.as_ref().is_some_and(|part| part.state == ok));
+                link.failure.is_some() || (link.applied.is_some() && carries)
+            })
+            .await
+            .map_err(|_| {
+                Failure::internal("the link to the root daemon ended", "its task is gone")
+            })?;
+        match &settled.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(settled.clone()),
+        }
+    }
+}
+
+impl Task {
+    async fn run(mut self, cancelled: CancellationToken) {
+        let mut backoff = Backoff::default();
+        loop {
+            let ended = tokio::select! {
+                // The stream is dropped with the lease: the root daemon undoes everything.
+                () = cancelled.cancelled() => return,
+                ended = self.hold(&mut backoff) => ended,
+            };
+            let Err(failure) = ended;
+            tracing::info!(reason = %failure.why, "the lease on the machine's network ended");
+            self.token.send_replace(None);
+            self.link.send_modify(|link| {
+                link.part = link.part.then(State::Down, failure.to_string());
+                link.device.clear();
+                link.applied = None;
+                link.carriers.clear();
+                link.failure = Some(failure);
+            });
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+    }
+
+    /// Holds the lease until it ends; says why.
+    async fn hold(&mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible, Failure> {
+        let channel = socket::call(&paths::root_socket())
+            .await
+            .map_err(|error| failures::root_daemon(&error))?;
+        let mut client = RootDaemonClient::new(channel);
+        check_version(&client.get_version(VersionRequest {}).await?.into_inner())?;
+        let (requests, receiver) = mpsc::channel(QUEUE);
+        let version = Some(version_of("kdev-userd"));
+        let open = NetworkOpen {
+            session: self.session.clone(),
+            version,
+        };
+        send(&requests, Request::Open(open)).await?;
+        let mut events = client
+            .network(ReceiverStream::new(receiver))
+            .await?
+            .into_inner();
+        let mut resolve = tokio::time::interval(RESOLVE);
+        let mut sent = None;
+        self.network.mark_changed();
+        loop {
+            tokio::select! {
+                event = events.message() => match event? {
+                    Some(event) => {
+                        backoff.reset();
+                        self.handle(event.kind);
+                    }
+                    None => return Err(ended(&"the root daemon ended it")),
+                },
+                changed = self.network.changed() => {
+                    changed.map_err(|_| ended(&"the session ends"))?;
+                    self.send_settings(&mut sent, &requests).await?;
+                }
+                _ = resolve.tick() => self.send_settings(&mut sent, &requests).await?,
+            }
+        }
+    }
+
+    async fn send_settings(
+        &self,
+        sent: &mut Option<NetworkSettings>,
+        requests: &mpsc::Sender<NetworkRequest>,
+    ) -> Result<(), Failure> {
+        let Some(network) = self.network.borrow().clone() else {
+            return Ok(());
+        };
+        let exempt = match self.cluster.api_server_addresses().await {
+            Ok(addresses) => addresses.iter().map(std::net::SocketAddr::ip).collect(),
+            Err(error) => {
+                tracing::info!(%error, "the API server's name isn't resolved now");
+                BTreeSet::new()
+            }
+        };
+        let settings = settings(&network, &self.namespace, exempt, sent.as_ref());
+        if sent.as_ref() != Some(&settings) {
+            send(requests, Request::Settings(settings.clone())).await?;
+            *sent = Some(settings);
+        }
+        Ok(())
+    }
+
+    fn handle(&self, event: Option<Event>) {
+        match event {
+            Some(Event::Opened(opened)) => {
+                self.token.send_replace(Some(opened.carrier_token.to_vec()));
+                self.link.send_modify(|link| {
+                    link.part = link
+                        .part
+                        .then(State::Ok, format!("device {}", opened.device));
+                    link.device = opened.device;
+                    link.failure = None;
+                });
+            }
+            Some(Event::Applied(applied)) => {
+                self.link.send_modify(|link| link.applied = Some(applied));
+            }
+            Some(Event::Carriers(changed)) => {
+                self.link
+                    .send_modify(|link| link.carriers = changed.carriers);
+            }
+            None => {}
+        }
+    }
+}
+
+async fn send(requests: &mpsc::Sender<NetworkRequest>, kind: Request) -> Result<(), Failure> {
+    let request = NetworkRequest { kind: Some(kind) };
+    requests
+        .send(request)
+        .await
+        .map_err(|_| ended(&"the stream is closed"))
+}
+
+/// What the root daemon is asked for. An exemption once made stays: connections that use it live on.
+fn settings(
+    network: &ClusterNetwork,
+    namespace: &str,
+    mut exempt: BTreeSet<IpAddr>,
+    before: Option<&NetworkSettings>,
+) -> NetworkSettings {
+    let before = before.map_or(&[][..], |before| &before.exempt);
+    exempt.extend(
+        before
+            .iter()
+            .filter_map(|address| address.parse::<IpAddr>().ok()),
+    );
+    NetworkSettings {
+        prefixes: network
+            .service_cidrs
+            .iter()
+            .chain(&network.pod_cidrs)
+            .cloned()
+            .collect(),
+        exempt: exempt.iter().map(ToString::to_string).collect(),
+        domain: network.domain.clone(),
+        namespace: namespace.to_owned(),
+        namespaces: network.namespaces.clone(),
+    }
+}
+
+fn ended(why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorKind::Daemon,
+        "the root daemon gave the machine's network back",
+        why.to_string(),
+        "run `kdev connect` again",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_the_api_server_once_had_stays_exempt() {
+        let network = ClusterNetwork {
+            domain: "d".to_owned(),
+            ..ClusterNetwork::default()
+        };
+        let first = settings(
+            &network,
+            "n",
+            BTreeSet::from(["10.0.0.1".parse().unwrap()]),
+            None,
+        );
+        let second = settings(
+            &network,
+            "n",
+            BTreeSet::from(["10.0.0.2".parse().unwrap()]),
+            Some(&first),
+        );
+        assert_eq!(second.exempt, ["10.0.0.1", "10.0.0.2"]);
+    }
+}

@@ -1,0 +1,3 @@
+module kdev.test/cluster/workload
+
+go 1.26

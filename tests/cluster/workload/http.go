@@ -1,0 +1,86 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+func routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/big", big)
+	mux.HandleFunc("POST /sum", sum)
+	mux.HandleFunc("/slow", slow)
+	mux.HandleFunc("/", describe)
+	return mux
+}
+
+// describe answers with what the server saw, so that a test can prove which pod got
+// which request, and from whom.
+func describe(w http.ResponseWriter, r *http.Request) {
+	hostname, _ := os.Hostname()
+	pod := os.Getenv("POD_NAME")
+	if pod == "" {
+		pod = hostname
+	}
+	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	w.Header().Set("Content-Type", "application/json")
+	answer := json.NewEncoder(w)
+	answer.SetIndent("", "  ")
+	_ = answer.Encode(map[string]any{
+		"pod":      pod,
+		"hostname": hostname,
+		"method":   r.Method,
+		"path":     r.URL.RequestURI(),
+		"host":     r.Host,
+		"protocol": r.Proto,
+		"remote":   r.RemoteAddr,
+		"headers":  r.Header,
+		"body":     string(body),
+	})
+}
+
+// big streams ?bytes=N bytes, the same ones every time: ChaCha8 with a zero seed.
+func big(w http.ResponseWriter, r *http.Request) {
+	wanted, err := strconv.ParseInt(r.URL.Query().Get("bytes"), 10, 64)
+	if err != nil || wanted < 0 {
+		http.Error(w, "/big?bytes=N", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(wanted, 10))
+	_, _ = io.CopyN(w, rand.NewChaCha8([32]byte{}), wanted)
+}
+
+// sum answers with the SHA-256 and the length of the request's body.
+func sum(w http.ResponseWriter, r *http.Request) {
+	digest := sha256.New()
+	length, err := io.Copy(digest, r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintf(w, "%s %d\n", hex.EncodeToString(digest.Sum(nil)), length)
+}
+
+// slow answers ?ms=N late (5 s unless told), or not at all when the client leaves.
+func slow(w http.ResponseWriter, r *http.Request) {
+	delay := 5 * time.Second
+	if millis, err := strconv.Atoi(r.URL.Query().Get("ms")); err == nil {
+		delay = time.Duration(millis) * time.Millisecond
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		fmt.Fprintln(w, "at last")
+	case <-r.Context().Done():
+	}
+}

@@ -1,0 +1,22 @@
+//! What tests of kdev on a real Kubernetes are written with.
+//!
+//! A test takes the [`desk::Desk`]: a laptop on which nothing of kdev's runs, beside a cluster. All
+//! tests share one of each, so only one has it at a time. Whoever changes something in the cluster
+//! makes a [`workload::Workload`] in a namespace of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on says so by panicking"
+)]
+
+pub mod cluster;
+pub mod command;
+pub mod desk;
+pub mod http;
+pub mod laptop;
+pub mod namespace;
+pub mod snapshot;
+pub mod tools;
+pub mod wait;
+pub mod workload;

@@ -1,0 +1,197 @@
+//! `kdev intercept` and `kdev leave`: what the cluster sends to a Service comes to this machine, and
+//! afterwards nobody can tell.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use kdev_e2e::desk::Desk;
+use kdev_e2e::http::who_answers;
+use kdev_e2e::laptop::Daemon;
+use kdev_e2e::wait;
+use kdev_e2e::workload::{Namespace, Workload};
+use serde_json::Value;
+
+/// Who answers a request that comes from within the cluster, on a new connection.
+fn answers(desk: &Desk, address: SocketAddr) -> String {
+    desk.cluster.node().inside(|| who_answers(address)).unwrap()
+}
+
+fn connect_to(desk: &Desk, web: &Workload<'_>) {
+    desk.kdev(&["connect", "-n", web.namespace()]).ok();
+}
+
+#[test]
+fn what_the_cluster_sends_comes_to_the_local_program_until_it_is_left() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "take");
+    let (pods, service) = (web.pods(), web.service());
+    connect_to(&desk, &web);
+    let _program = desk.laptop.serve(9000);
+
+    desk.kdev(&["intercept", "web", "--port", "9000:http"])
+        .ok()
+        .says("active");
+    // The command said "active", so the very next request arrives.
+    assert_eq!(web.answers_a_pod(), "the-laptop");
+    assert_eq!(answers(&desk, web.address(80)), "the-laptop");
+    assert_eq!(
+        desk.pod_at("http://web/"),
+        "the-laptop",
+        "the laptop's own requests go the same way"
+    );
+    let echo = web.in_pod(&["tcp", "web:7", "still here"]).ok();
+    assert_eq!(echo.text(), "still here", "the other port is alive");
+    assert_eq!(web.pods(), pods, "no pod was touched");
+    let shown = &desk.status()["intercepts"][0];
+    assert_eq!(
+        (&shown["service"], &shown["state"]),
+        (&Value::from("web"), &Value::from("ok"))
+    );
+    assert_eq!(
+        (&shown["port"], &shown["local_port"]),
+        (&Value::from(80), &Value::from(9000))
+    );
+    assert!(shown["connections"].as_u64().unwrap() >= 3, "{shown}");
+
+    desk.kdev(&["leave", "web"]).ok();
+    assert!(web.answers_a_pod().starts_with("web-"));
+    web.assert_untouched();
+    assert_eq!(web.service()["spec"], service["spec"]);
+    assert_eq!(web.pods(), pods);
+    assert_eq!(desk.status()["intercepts"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "every");
+    connect_to(&desk, &web);
+    let _program = desk.laptop.serve(9000);
+    let address = web.address(80);
+    for _ in 0..3 {
+        desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+        let active: Vec<String> = (0..50).map(|_| answers(&desk, address)).collect();
+        assert!(active.iter().all(|name| name == "the-laptop"), "{active:?}");
+        desk.kdev(&["leave", "web"]).ok();
+        let left: Vec<String> = (0..50).map(|_| answers(&desk, address)).collect();
+        assert!(left.iter().all(|name| name.starts_with("web-")), "{left:?}");
+    }
+}
+
+#[test]
+fn two_ports_of_a_service_may_come_to_two_programs() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "two");
+    connect_to(&desk, &web);
+    let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
+    desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+    desk.kdev(&["intercept", "web", "--port", "9001:7"]).ok();
+    assert_eq!(answers(&desk, web.address(80)), "the-laptop");
+    // Behind the port is the second program, which speaks HTTP where the pods echo.
+    assert_eq!(answers(&desk, web.address(7)), "the-laptop");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn the_manager_gives_back_what_a_killed_daemon_held_when_its_lease_is_over() {
+    let desk = Desk::clean();
+    let namespace = Namespace::only_named(desk.cluster, "lease");
+    let web = Workload::up(desk.cluster, "killed");
+    desk.kdev(&["install", "-n", namespace.name(), "--session-grace", "3"])
+        .ok();
+    let connect = [
+        "connect",
+        "-n",
+        web.namespace(),
+        "--manager-namespace",
+        namespace.name(),
+    ];
+    desk.kdev(&connect).ok();
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+    desk.laptop.kill(Daemon::User);
+    wait::until_true("the pods answer again", Duration::from_secs(20), || {
+        let answer = desk.cluster.node().inside(|| who_answers(web.address(80)));
+        answer.is_ok_and(|pod| pod.starts_with("web-"))
+    });
+    wait::until_true("the Service is whole", Duration::from_secs(10), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", namespace.name()]).ok();
+}
+
+#[test]
+fn a_local_program_may_end_and_come_back() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "restart");
+    connect_to(&desk, &web);
+    let mut program = desk.laptop.serve(9000);
+    desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+    program.end();
+    let address = web.address(80);
+    assert!(desk.cluster.node().inside(|| who_answers(address)).is_err());
+    let _program = desk.laptop.serve(9000);
+    assert_eq!(answers(&desk, address), "the-laptop");
+    desk.kdev(&["quit"]).ok();
+}
+
+#[test]
+fn a_manager_that_is_replaced_takes_the_intercept_up_again() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "replaced");
+    connect_to(&desk, &web);
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+    let pods = [
+        "-n",
+        "kdev",
+        "delete",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=kdev-traffic-manager",
+    ];
+    desk.cluster.kubectl(&pods).ok();
+    let address = web.address(80);
+    wait::until_true("the laptop answers again", Duration::from_secs(40), || {
+        let answer = desk.cluster.node().inside(|| who_answers(address));
+        answer.is_ok_and(|pod| pod == "the-laptop")
+    });
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn the_audit_log_names_the_developer_who_intercepts() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "audit");
+    connect_to(&desk, &web);
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+    desk.kdev(&["quit"]).ok();
+    let log = desk.cluster.driver("audit", &[]).ok();
+    let log = std::fs::read_to_string(log.text()).unwrap();
+    let own = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| {
+            let object = &event["objectRef"];
+            event["verb"] == "patch"
+                && object["resource"] == "services"
+                && object["namespace"] == web.namespace()
+        });
+    let users: Vec<String> = own
+        .map(|event| event["user"]["username"].to_string())
+        .collect();
+    assert!(
+        users.iter().any(|user| !user.contains("serviceaccount")),
+        "{users:?}"
+    );
+    assert!(
+        users
+            .iter()
+            .any(|user| user.contains("kdev-traffic-manager")),
+        "{users:?}"
+    );
+}

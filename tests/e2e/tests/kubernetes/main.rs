@@ -1,0 +1,25 @@
+//! kdev on a real Kubernetes: what the README promises, each promise a test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on says so by panicking"
+)]
+
+mod carriers;
+mod connect;
+mod connect_refused;
+mod crash;
+mod install;
+mod install_refused;
+mod intercept;
+mod intercept_refused;
+mod leaves_nothing;
+mod list;
+mod names;
+mod outside;
+mod reach;
+mod status;
+mod two_clusters;
+mod uninstall;
+mod version;

@@ -1,0 +1,140 @@
+//! Flows from the machine: dials in the cluster on behalf of a session.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kdev_flow::frame::{self, Failed};
+use kdev_flow::{QUEUE, datagram, relay};
+use kdev_proto::v1::flow_failed::Reason;
+use kdev_proto::v1::flow_frame::Kind;
+use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+
+/// A far end that says nothing for this long has timed out. Linux itself gives up after two minutes;
+/// a program that waits longer than this waits for nothing.
+const DIAL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a stream may be silent before its first frame.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Serves one flow on a task of `tasks`; the frames to the machine come out of the receiver.
+pub fn serve(tasks: &TaskTracker, incoming: Streaming<FlowFrame>) -> mpsc::Receiver<FlowFrame> {
+    let (outgoing, frames) = mpsc::channel(QUEUE);
+    tasks.spawn(async move {
+        if let Err(failed) = run(incoming, &outgoing).await {
+            tracing::debug!(reason = %failed, "flow not opened");
+            let _ = outgoing.send(frame::failed(&failed)).await;
+        }
+    });
+    frames
+}
+
+async fn run(
+    mut incoming: Streaming<FlowFrame>,
+    outgoing: &mpsc::Sender<FlowFrame>,
+) -> Result<(), Failed> {
+    let open = tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await;
+    let Ok(Some(Ok(FlowFrame {
+        kind: Some(Kind::Open(open)),
+    }))) = open
+    else {
+        return Err(Failed::new(
+            Reason::Prohibited,
+            "the first frame of a flow must open it",
+        ));
+    };
+    let target = target(&open)?;
+    match open.protocol() {
+        FlowProtocol::Tcp => {
+            let dial = tokio::time::timeout(DIAL_DEADLINE, TcpStream::connect(target));
+            let connection = tokio::select! {
+                dialled = dial => dialled
+                    .map_err(|_| Failed::new(Reason::TimedOut, "no answer"))?
+                    .map_err(|error| Failed::from(&error))?,
+                // The machine lost interest, or breaks the protocol; either way nobody waits.
+                _ = incoming.next() => return Ok(()),
+            };
+            tracing::debug!(%target, "flow opened");
+            if outgoing.send(frame::opened()).await.is_ok() {
+                let outcome = relay::relay(connection, incoming, outgoing.clone()).await;
+                tracing::debug!(%target, ?outcome, "flow ended");
+            }
+        }
+        FlowProtocol::Udp => {
+            let socket = udp_socket(target)
+                .await
+                .map_err(|error| Failed::from(&error))?;
+            if outgoing.send(frame::opened()).await.is_ok() {
+                datagram::relay(socket, incoming, outgoing.clone(), datagram::IDLE).await;
+            }
+        }
+        FlowProtocol::Unspecified => {
+            return Err(Failed::new(Reason::Prohibited, "a flow is TCP or UDP"));
+        }
+    }
+    Ok(())
+}
+
+/// Loopback is refused: it would be the manager's own, and with it the interface for sessions.
+fn target(open: &FlowOpen) -> Result<SocketAddr, Failed> {
+    let target: SocketAddr = open.target.parse().map_err(|_| {
+        Failed::new(
+            Reason::Prohibited,
+            "the target isn't an address with a port",
+        )
+    })?;
+    let ip = target.ip().to_canonical();
+    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+        return Err(Failed::new(
+            Reason::Prohibited,
+            format!("{ip} isn't an address of the cluster"),
+        ));
+    }
+    Ok(target)
+}
+
+async fn udp_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(target).await?;
+    Ok(socket)
+}
+
+/// What a gRPC method that streams frames answers with.
+pub type Frames = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
+
+/// Makes such an answer of a queue of frames.
+pub fn answer(frames: mpsc::Receiver<FlowFrame>) -> Frames {
+    Box::pin(tokio_stream::wrappers::ReceiverStream::new(frames).map(Ok))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_managers_own_loopback_is_no_target() {
+        for own in [
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:80",
+            "0.0.0.0:8080",
+        ] {
+            let open = FlowOpen {
+                target: own.to_owned(),
+                ..FlowOpen::default()
+            };
+            assert!(
+                target(&open).is_err_and(|failed| failed.reason == Reason::Prohibited),
+                "{own}"
+            );
+        }
+    }
+}

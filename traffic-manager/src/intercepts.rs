@@ -1,0 +1,186 @@
+//! The intercepts that sessions ask for: each is a task, from the claim that the API server shows to
+//! the Service that is as it was.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kdev_cluster::redirect::ServiceName;
+use kdev_cluster::redirect::redirector::{Annotated, Event, Redirector};
+use kdev_proto::v1::{InterceptStart, InterceptStop};
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::intercept::{self, News};
+use crate::sessions::{Session, Sessions};
+
+/// News that wait for one intercept.
+const QUEUE: usize = 16;
+
+/// What every intercept needs.
+pub struct Tools {
+    /// The cluster.
+    pub client: Client,
+    /// Changes Services.
+    pub redirector: Redirector,
+    /// Where the router listens.
+    pub pod_ips: Vec<IpAddr>,
+    /// Where everything runs.
+    pub tasks: TaskTracker,
+    /// Ends everything; Services stay as they are, for the next manager.
+    pub cancelled: CancellationToken,
+}
+
+struct Entry {
+    session: String,
+    news: mpsc::Sender<News>,
+}
+
+/// All of them. A clone is the same.
+#[derive(Clone)]
+pub struct Intercepts {
+    tools: Arc<Tools>,
+    running: Arc<Mutex<HashMap<String, Entry>>>,
+}
+
+impl Intercepts {
+    /// Knows none yet.
+    pub fn new(tools: Tools) -> Self {
+        Self {
+            tools: Arc::new(tools),
+            running: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session asks for what it has claimed; asking again, as after a new connection, repeats the
+    /// last report.
+    pub async fn start(&self, session: &Arc<Session>, start: InterceptStart) {
+        let id = start.id.clone();
+        let known = self
+            .lock()
+            .get(&id)
+            .map(|entry| (entry.session.clone(), entry.news.clone()));
+        match known {
+            Some((owner, news)) if owner == session.id => {
+                let _ = news.send(News::AskedAgain).await;
+                return;
+            }
+            // The id is another session's secret: whoever knows it without being that session lies.
+            Some(_) => return,
+            None => {}
+        }
+        let (news, receiver) = mpsc::channel(QUEUE);
+        self.lock().insert(
+            id.clone(),
+            Entry {
+                session: session.id.clone(),
+                news,
+            },
+        );
+        let (tools, session, running) = (
+            Arc::clone(&self.tools),
+            Arc::clone(session),
+            Arc::clone(&self.running),
+        );
+        self.tools.tasks.spawn(async move {
+            let service = ServiceName::new(start.namespace, start.service);
+            tokio::select! {
+                () = tools.cancelled.cancelled() => {}
+                () = intercept::run(&tools, &session, &id, &service, receiver) => {}
+            }
+            running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&id);
+        });
+    }
+
+    /// A session has taken its claim back.
+    pub async fn stop(&self, session: &Session, stop: InterceptStop) {
+        let known = self
+            .lock()
+            .get(&stop.id)
+            .map(|one| (one.session.clone(), one.news.clone()));
+        if let Some((owner, news)) = known
+            && owner == session.id
+        {
+            let _ = news.send(News::Leave).await;
+        }
+    }
+
+    /// A session is over: everything that it claimed is restored.
+    pub async fn end_session(&self, session: &str) {
+        let news: Vec<_> = self
+            .lock()
+            .values()
+            .filter(|entry| entry.session == session)
+            .map(|entry| entry.news.clone())
+            .collect();
+        for news in news {
+            let _ = news.send(News::Leave).await;
+        }
+        // Also what it claimed without asking for it, or asked of an earlier manager.
+        let claims = self.tools.redirector.annotated().borrow().clone();
+        for claim in claims
+            .iter()
+            .filter(|claim| claim.intercept.session == session)
+        {
+            let _ = self.tools.redirector.forget(&claim.intercept.id).await;
+        }
+    }
+
+    /// Hands the redirector's events on until it ends.
+    pub async fn follow(&self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            let (ids, news) = match event {
+                Event::Redirected { ids, .. } => (ids, News::Redirected),
+                Event::Restored { ids, .. } => (ids, News::Restored),
+                Event::Lost { id, reason, .. } => (vec![id], News::Lost(reason.to_string())),
+                Event::Contested {
+                    service,
+                    ids,
+                    again_in,
+                } => {
+                    tracing::info!(%service, ?again_in, "somebody wrote the selector back");
+                    let text = "somebody else writes the Service's selector back";
+                    (ids, News::Trouble(text.to_owned()))
+                }
+                Event::Failed {
+                    service,
+                    ids,
+                    error,
+                    again_in,
+                } => {
+                    tracing::warn!(%service, %error, ?again_in, "redirecting failed");
+                    (ids, News::Trouble(error.to_string()))
+                }
+            };
+            for id in ids {
+                let sender = self.lock().get(&id).map(|entry| entry.news.clone());
+                if let Some(sender) = sender {
+                    let _ = sender.send(news.clone()).await;
+                }
+            }
+        }
+    }
+
+    /// Expects the sessions whose claims are seen, so that those that don't come are over in time.
+    pub async fn expect_claimants(&self, sessions: &Sessions) {
+        let mut claims = self.tools.redirector.annotated();
+        loop {
+            let seen: Arc<[Annotated]> = claims.borrow_and_update().clone();
+            for claim in seen.iter() {
+                sessions.expect(&claim.intercept.session);
+            }
+            if claims.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}

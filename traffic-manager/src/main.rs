@@ -1,0 +1,39 @@
+//! The manager in the cluster: dials, lookups, router and restoration.
+
+mod flows;
+mod health;
+mod intercept;
+mod intercepts;
+mod lease;
+mod lookup;
+mod manager;
+mod probe;
+mod router;
+mod server;
+mod sessions;
+mod settings;
+mod waiting;
+
+use std::process::ExitCode;
+
+use kdev_common::logging;
+use settings::Settings;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    logging::to_stderr();
+    let settings = match Settings::from_env(|name| std::env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!(%error, "the manager can't start");
+            return ExitCode::FAILURE;
+        }
+    };
+    match manager::run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the manager ends");
+            ExitCode::FAILURE
+        }
+    }
+}

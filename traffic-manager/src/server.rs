@@ -1,0 +1,216 @@
+//! The manager's gRPC interface: each method in a few lines, the work elsewhere.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use kdev_cluster::discovery::ClusterFacts;
+use kdev_flow::QUEUE;
+use kdev_proto::v1::manager_server::Manager;
+use kdev_proto::v1::session_event::Kind as Event;
+use kdev_proto::v1::session_request::Kind;
+use kdev_proto::v1::{
+    ClusterNetwork, FlowFrame, LookupRequest, LookupResponse, SessionEvent, SessionRequest,
+    SessionWelcome, Version, VersionRequest,
+};
+use kdev_proto::{Failure, SESSION_METADATA, check_version, version_of};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::flows::{self, Frames};
+use crate::intercepts::Intercepts;
+use crate::lookup::Lookup;
+use crate::sessions::{self, Events, Session, Sessions};
+use crate::waiting::Waiting;
+
+/// See the module.
+pub struct Server {
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// What is intercepted.
+    pub intercepts: Intercepts,
+    /// What is known of the cluster's network.
+    pub facts: watch::Receiver<ClusterFacts>,
+    /// The cluster's DNS.
+    pub lookup: Lookup,
+    /// Where flows run.
+    pub tasks: TaskTracker,
+    /// Ends everything.
+    pub cancelled: CancellationToken,
+}
+
+fn own_version() -> Version {
+    version_of("kdev-traffic-manager")
+}
+
+#[tonic::async_trait]
+impl Manager for Server {
+    type SessionStream = ReceiverStream<Result<SessionEvent, Status>>;
+    type FlowStream = Frames;
+    type AcceptStream = Frames;
+
+    async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
+        Ok(Response::new(own_version()))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|first| first.kind);
+        let Some(Kind::Hello(hello)) = first else {
+            return Err(Failure::internal("the session wasn't opened", "hello comes first").into());
+        };
+        check_version(&hello.version.unwrap_or_default())?;
+        tracing::info!(session = hello.session, "session connected");
+        let (events, receiver) = mpsc::channel(sessions::QUEUE);
+        let session = self.sessions.connect(&hello.session, events.clone());
+        let welcome = Event::Welcome(SessionWelcome {
+            version: Some(own_version()),
+        });
+        // There is room: the channel is new.
+        let _ = events.try_send(Ok(SessionEvent {
+            kind: Some(welcome),
+        }));
+        let conversation = Conversation {
+            session,
+            sessions: Arc::clone(&self.sessions),
+            intercepts: self.intercepts.clone(),
+            facts: self.facts.clone(),
+            events,
+        };
+        let cancelled = self.cancelled.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cancelled.cancelled() => {}
+                () = conversation.run(requests) => {}
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn lookup(
+        &self,
+        request: Request<LookupRequest>,
+    ) -> Result<Response<LookupResponse>, Status> {
+        let query: Bytes = request.into_inner().query;
+        let response = self.lookup.ask(query).await.map_err(|error| {
+            tracing::debug!(%error, "a lookup failed");
+            Status::unavailable(error.to_string())
+        })?;
+        Ok(Response::new(LookupResponse { response }))
+    }
+
+    async fn flow(
+        &self,
+        request: Request<Streaming<FlowFrame>>,
+    ) -> Result<Response<Frames>, Status> {
+        Ok(Response::new(flows::answer(flows::serve(
+            &self.tasks,
+            request.into_inner(),
+        ))))
+    }
+
+    async fn accept(
+        &self,
+        request: Request<Streaming<FlowFrame>>,
+    ) -> Result<Response<Frames>, Status> {
+        let id = request
+            .metadata()
+            .get(SESSION_METADATA)
+            .and_then(|id| id.to_str().ok());
+        let session = id.and_then(|id| self.sessions.get(id)).ok_or_else(|| {
+            Status::failed_precondition("the stream belongs to no session that the manager knows")
+        })?;
+        let (outgoing, frames) = mpsc::channel(QUEUE);
+        session.streams.add(Waiting {
+            outgoing,
+            incoming: request.into_inner(),
+        });
+        Ok(Response::new(flows::answer(frames)))
+    }
+}
+
+/// One connection of a session's.
+struct Conversation {
+    session: Arc<Session>,
+    sessions: Arc<Sessions>,
+    intercepts: Intercepts,
+    facts: watch::Receiver<ClusterFacts>,
+    events: Events,
+}
+
+impl Conversation {
+    async fn run(mut self, mut requests: Streaming<SessionRequest>) {
+        self.facts.mark_changed();
+        let ended = loop {
+            tokio::select! {
+                request = requests.next() => match request {
+                    Some(Ok(SessionRequest { kind: Some(Kind::End(_)) })) => break true,
+                    Some(Ok(SessionRequest { kind })) => {
+                        self.session.handle_heard();
+                        if !self.handle(kind).await {
+                            break false;
+                        }
+                    }
+                    Some(Err(_)) | None => break false,
+                },
+                changed = self.facts.changed() => {
+                    if changed.is_err() || !self.send_network().await {
+                        break false;
+                    }
+                }
+            }
+        };
+        if ended {
+            tracing::info!(session = self.session.id, "session ended");
+            self.intercepts.end_session(&self.session.id).await;
+            self.sessions.remove(&self.session.id);
+        } else {
+            tracing::info!(session = self.session.id, "session away");
+            self.sessions.disconnect(&self.session, &self.events);
+        }
+    }
+
+    /// Does what the session asks; false when its connection is gone.
+    async fn handle(&self, kind: Option<Kind>) -> bool {
+        match kind {
+            Some(Kind::Ping(number)) => self.send(Event::Pong(number)).await,
+            Some(Kind::Intercept(start)) => {
+                self.intercepts.start(&self.session, start).await;
+                true
+            }
+            Some(Kind::Leave(stop)) => {
+                self.intercepts.stop(&self.session, stop).await;
+                true
+            }
+            Some(Kind::Hello(_) | Kind::End(_)) | None => true,
+        }
+    }
+
+    async fn send_network(&mut self) -> bool {
+        let network = network(&self.facts.borrow_and_update());
+        self.send(Event::Network(network)).await
+    }
+
+    async fn send(&self, event: Event) -> bool {
+        self.events
+            .send(Ok(SessionEvent { kind: Some(event) }))
+            .await
+            .is_ok()
+    }
+}
+
+fn network(facts: &ClusterFacts) -> ClusterNetwork {
+    let texts = |prefixes: &[_]| prefixes.iter().map(ToString::to_string).collect();
+    ClusterNetwork {
+        service_cidrs: texts(&facts.service_cidrs),
+        pod_cidrs: texts(&facts.pod_cidrs),
+        domain: facts.dns.domain.clone(),
+        namespaces: facts.namespaces.iter().cloned().collect(),
+    }
+}

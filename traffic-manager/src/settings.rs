@@ -1,0 +1,128 @@
+//! What the manager is told by its pod's environment.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::lease::Grace;
+
+/// Port of the interface for sessions, on the pod's loopback: only the API server's port-forward gets
+/// there, so who may reach it is decided by the cluster's RBAC.
+pub const SESSION_PORT: u16 = 8080;
+/// Port of the probes that the kubelet makes.
+pub const HEALTH_PORT: u16 = 8081;
+
+/// The manager's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Namespace that the manager lives in.
+    pub namespace: String,
+    /// Addresses of its pod, where its router listens: one per address family.
+    pub pod_ips: Vec<IpAddr>,
+    /// Where sessions arrive.
+    pub sessions: SocketAddr,
+    /// Where the kubelet asks.
+    pub health: SocketAddr,
+    /// How long a session may be away.
+    pub grace: Grace,
+}
+
+/// A variable that is missing or can't be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("environment variable {name}: {why}; `kdev install` writes a Deployment that sets it")]
+pub struct SettingsError {
+    name: &'static str,
+    why: String,
+}
+
+impl Settings {
+    /// Reads them from variables, as found by `get`.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let namespace = required(&get, "KDEV_NAMESPACE")?;
+        let pod_ips = required(&get, "KDEV_POD_IPS")?
+            .split(',')
+            .map(|ip| parse("KDEV_POD_IPS", ip.trim()))
+            .collect::<Result<_, _>>()?;
+        let default = Grace::default();
+        let grace = match get("KDEV_SESSION_GRACE_SECONDS") {
+            None => default,
+            Some(seconds) => {
+                let gone = parse("KDEV_SESSION_GRACE_SECONDS", &seconds)?;
+                let gone = Duration::from_secs(gone);
+                Grace {
+                    gone,
+                    silent: default.silent.max(gone),
+                }
+            }
+        };
+        Ok(Self {
+            namespace,
+            pod_ips,
+            sessions: (Ipv4Addr::LOCALHOST, SESSION_PORT).into(),
+            health: (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
+            grace,
+        })
+    }
+}
+
+fn required(
+    get: impl Fn(&str) -> Option<String>,
+    name: &'static str,
+) -> Result<String, SettingsError> {
+    get(name)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| SettingsError {
+            name,
+            why: "isn't set".to_owned(),
+        })
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(
+    name: &'static str,
+    value: &str,
+) -> Result<T, SettingsError> {
+    value.parse().map_err(|error| SettingsError {
+        name,
+        why: format!("\"{value}\": {error}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "KDEV_NAMESPACE" => Some("kdev".to_owned()),
+            "KDEV_POD_IPS" => Some("10.1.2.3, fd00::3".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_dual_stack_pod_has_both_addresses() {
+        let settings = Settings::from_env(environment).unwrap();
+        assert_eq!(settings.pod_ips.len(), 2);
+        assert_eq!(settings.grace, Grace::default());
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let error = Settings::from_env(|_| None).unwrap_err();
+        assert!(error.to_string().contains("KDEV_NAMESPACE"));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_with_its_value() {
+        let get = |name: &str| match name {
+            "KDEV_SESSION_GRACE_SECONDS" => Some("soon".to_owned()),
+            other => environment(other),
+        };
+        let error = Settings::from_env(get).unwrap_err().to_string();
+        assert!(error.contains("KDEV_SESSION_GRACE_SECONDS") && error.contains("soon"));
+    }
+}
