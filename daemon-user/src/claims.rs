@@ -17,9 +17,8 @@ use crate::session::intercepts::{self, Held};
 const ACTIVE: Duration = Duration::from_secs(30);
 /// How long the manager may take to restore a Service.
 const RESTORED: Duration = Duration::from_secs(30);
-
-/// How long the cluster's nodes may take to learn that a Service is restored.
-const LEARNED: Duration = Duration::from_secs(8);
+/// How long the manager may take to say that it has.
+const REPORTED: Duration = Duration::from_secs(5);
 
 /// Sends what a Service's port gets to a local port; done when a probe has travelled the real path.
 ///
@@ -209,12 +208,12 @@ async fn undo(session: &Session, id: &str, namespace: &str, service: &str) -> Re
         service: service.to_owned(),
     }));
     let restored = redirect::wait_restored(client, &name, id, RESTORED).await;
-    // Until the nodes have learned of it, connections still come here; the manager says when.
-    let learned = session.intercepts.wait_for(id, |state| {
+    // Connections may still come here until the manager says that it passes them to the pods.
+    let reported = session.intercepts.wait_for(id, |state| {
         matches!(state.phase(), Phase::Restored | Phase::Failed)
     });
     if session.manager.link.borrow().channel.is_some() {
-        let _ = tokio::time::timeout(LEARNED, learned).await;
+        let _ = tokio::time::timeout(REPORTED, reported).await;
     }
     session.intercepts.remove(id);
     restored.map_err(|error| failures::restore(&name, &error))

@@ -1,6 +1,6 @@
 //! Flows from the machine: dials in the cluster on behalf of a session.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
+/// Where clouds have their instances' metadata over IPv6; over IPv4 it is link-local.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
 /// A far end that says nothing for this long has timed out. Linux itself gives up after two minutes;
 /// a program that waits longer than this waits for nothing.
 const DIAL_DEADLINE: Duration = Duration::from_secs(60);
@@ -21,22 +24,34 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a stream may be silent before its first frame.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A far end that answered.
+enum Far {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
 /// Serves one flow on a task of `tasks`; the frames to the machine come out of the receiver.
-pub fn serve(tasks: &TaskTracker, incoming: Streaming<FlowFrame>) -> mpsc::Receiver<FlowFrame> {
+pub fn serve(tasks: &TaskTracker, mut incoming: Streaming<FlowFrame>) -> mpsc::Receiver<FlowFrame> {
     let (outgoing, frames) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        if let Err(failed) = run(incoming, &outgoing).await {
-            tracing::debug!(reason = %failed, "flow not opened");
-            let _ = outgoing.send(frame::failed(&failed)).await;
+        match dial(&mut incoming).await {
+            Ok(Some(far)) => {
+                if outgoing.send(frame::opened()).await.is_ok() {
+                    carry(far, incoming, outgoing).await;
+                }
+            }
+            Ok(None) => {}
+            Err(failed) => {
+                tracing::debug!(reason = %failed, "flow not opened");
+                let _ = outgoing.send(frame::failed(&failed)).await;
+            }
         }
     });
     frames
 }
 
-async fn run(
-    mut incoming: Streaming<FlowFrame>,
-    outgoing: &mpsc::Sender<FlowFrame>,
-) -> Result<(), Failed> {
+/// Reads what the flow is to lead to and dials it; `None` when the machine lost interest.
+async fn dial(incoming: &mut Streaming<FlowFrame>) -> Result<Option<Far>, Failed> {
     let open = tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await;
     let Ok(Some(Ok(FlowFrame {
         kind: Some(Kind::Open(open)),
@@ -51,35 +66,35 @@ async fn run(
     match open.protocol() {
         FlowProtocol::Tcp => {
             let dial = tokio::time::timeout(DIAL_DEADLINE, TcpStream::connect(target));
-            let connection = tokio::select! {
+            tokio::select! {
                 dialled = dial => dialled
                     .map_err(|_| Failed::new(Reason::TimedOut, "no answer"))?
-                    .map_err(|error| Failed::from(&error))?,
+                    .map(|connection| Some(Far::Tcp(connection)))
+                    .map_err(|error| Failed::from(&error)),
                 // The machine lost interest, or breaks the protocol; either way nobody waits.
-                _ = incoming.next() => return Ok(()),
-            };
-            tracing::debug!(%target, "flow opened");
-            if outgoing.send(frame::opened()).await.is_ok() {
-                let outcome = relay::relay(connection, incoming, outgoing.clone()).await;
-                tracing::debug!(%target, ?outcome, "flow ended");
+                _ = incoming.next() => Ok(None),
             }
         }
-        FlowProtocol::Udp => {
-            let socket = udp_socket(target)
-                .await
-                .map_err(|error| Failed::from(&error))?;
-            if outgoing.send(frame::opened()).await.is_ok() {
-                datagram::relay(socket, incoming, outgoing.clone(), datagram::IDLE).await;
-            }
-        }
-        FlowProtocol::Unspecified => {
-            return Err(Failed::new(Reason::Prohibited, "a flow is TCP or UDP"));
-        }
+        FlowProtocol::Udp => udp_socket(target)
+            .await
+            .map(|socket| Some(Far::Udp(socket)))
+            .map_err(|error| Failed::from(&error)),
+        FlowProtocol::Unspecified => Err(Failed::new(Reason::Prohibited, "a flow is TCP or UDP")),
     }
-    Ok(())
 }
 
-/// Loopback is refused: it would be the manager's own, and with it the interface for sessions.
+async fn carry(far: Far, incoming: Streaming<FlowFrame>, outgoing: mpsc::Sender<FlowFrame>) {
+    match far {
+        Far::Tcp(connection) => {
+            let outcome = relay::relay(connection, incoming, outgoing).await;
+            tracing::debug!(?outcome, "flow ended");
+        }
+        Far::Udp(socket) => datagram::relay(socket, incoming, outgoing, datagram::IDLE).await,
+    }
+}
+
+/// Loopback is refused: it would be the manager's own, and with it the interface for sessions. So is
+/// what is the node's and no service's: a cloud's metadata, with the node's credentials.
 fn target(open: &FlowOpen) -> Result<SocketAddr, Failed> {
     let target: SocketAddr = open.target.parse().map_err(|_| {
         Failed::new(
@@ -88,7 +103,11 @@ fn target(open: &FlowOpen) -> Result<SocketAddr, Failed> {
         )
     })?;
     let ip = target.ip().to_canonical();
-    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == METADATA_V6,
+    };
+    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_link_local {
         return Err(Failed::new(
             Reason::Prohibited,
             format!("{ip} isn't an address of the cluster"),
@@ -120,12 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_managers_own_loopback_is_no_target() {
+    fn the_managers_own_loopback_and_what_is_the_nodes_are_no_targets() {
         for own in [
             "127.0.0.1:8080",
             "[::1]:8080",
             "[::ffff:127.0.0.1]:80",
             "0.0.0.0:8080",
+            "169.254.169.254:80",
+            "[::ffff:169.254.169.254]:80",
+            "[fe80::1]:80",
+            "[fd00:ec2::254]:80",
         ] {
             let open = FlowOpen {
                 target: own.to_owned(),

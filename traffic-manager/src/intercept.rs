@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kdev_cluster::redirect::{Intercept, Route, ServiceName};
+use kdev_cluster::redirect::{self, Intercept, RestoreError, Route, ServiceName};
 use kdev_proto::v1::InterceptState;
 use kdev_proto::v1::intercept_state::Phase;
 use kube::Api;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::intercepts::Tools;
-use crate::probe;
+use crate::probe::{self, Expected, ProbeError};
 use crate::router::RouterPort;
 use crate::sessions::Session;
 
@@ -20,26 +20,32 @@ use crate::sessions::Session;
 const CLAIM: Duration = Duration::from_secs(10);
 /// How long redirecting may take.
 const REDIRECT: Duration = Duration::from_secs(20);
+/// How long restoring may take before it is worth a line in the log.
+const RESTORE: Duration = Duration::from_secs(30);
 /// How long the cluster's nodes may take to learn of the redirection.
 const PROBE: Duration = Duration::from_secs(10);
-/// How long they may take to learn that it is over.
-const ELSEWHERE: Duration = Duration::from_secs(6);
-/// While a node switches, the router is one of several endpoints: one connection proves little.
-const IN_A_ROW_HERE: u32 = 8;
-/// The same on the way back.
-const IN_A_ROW_ELSEWHERE: u32 = 16;
-/// How long one attempt may take.
+/// How many probes have to arrive after the first one, in rounds of so many at once. While a node
+/// switches, the router is one of several endpoints, so a few prove little; and they go on only when
+/// the ones before have arrived, since what doesn't arrive bothers a pod.
+const ROUNDS: [usize; 2] = [3, 24];
+/// How long one probe may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts: what the nodes know can't be waited for from here.
-const BETWEEN: Duration = Duration::from_millis(20);
+const BETWEEN: Duration = Duration::from_millis(50);
+/// Before a proof that failed is tried again, at first.
+const PROVE_AGAIN: Duration = Duration::from_secs(2);
+/// The same after many that failed.
+const PROVE_SELDOM: Duration = Duration::from_secs(30);
+/// How long the router stays after the Service is restored, for nodes that learn of it late.
+const LINGER: Duration = Duration::from_secs(30);
+/// How often the router's pods are looked up meanwhile.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// What an intercept hears.
 #[derive(Debug, Clone)]
 pub enum News {
     /// The Service's port leads to the router.
     Redirected,
-    /// It leads to the pods again.
-    Restored,
     /// It can't be redirected any more.
     Lost(String),
     /// An attempt failed; another one follows.
@@ -82,7 +88,11 @@ pub async fn run(
         ..InterceptState::default()
     };
     let mut reporter = Reporter { session, last };
-    let Some(claim) = claim(tools, session, id, service).await else {
+    let claimed = tokio::select! {
+        claimed = claim(tools, session, id, service) => claimed,
+        () = left(&mut news) => return,
+    };
+    let Some(claim) = claimed else {
         return reporter.report(
             Phase::Failed,
             "the API server shows no such claim",
@@ -105,36 +115,25 @@ pub async fn run(
     if tools.redirector.route(id, route).await.is_err() {
         return reporter.report(Phase::Failed, "the manager is ending", Duration::ZERO);
     }
-    let wait = redirected(&mut reporter, &mut news);
-    if let Err(reason) = tokio::time::timeout_at(Instant::now() + REDIRECT, wait)
-        .await
-        .unwrap_or_else(|_| Err(Some("the Service isn't redirected after 20 s".to_owned())))
-    {
-        if let Some(reason) = reason {
-            reporter.report(Phase::Failed, reason, Duration::ZERO);
-        }
-        return restore(tools, &mut reporter, id, service, &claim, &router, news).await;
+    let one = Claimed {
+        tools,
+        service,
+        claim: &claim,
+        router: &router,
+    };
+    let end = match one.redirected(&mut reporter, &mut news).await {
+        Ok(()) => one.hold(&mut reporter, &mut news).await,
+        Err(end) => end,
+    };
+    if let End::Lost(reason) = &end {
+        reporter.report(Phase::Failed, reason, Duration::ZERO);
     }
-    reporter.report(Phase::Redirected, "", Duration::ZERO);
-    match prove(tools, service, &claim, &router).await {
-        Ok(took) => reporter.report(Phase::Active, "", took),
-        Err(reason) => reporter.report(Phase::Failed, reason, Duration::ZERO),
-    }
-    loop {
-        match news.recv().await {
-            Some(News::Lost(reason)) => {
-                // As when its owner has taken the claim back: the nodes learn of that later.
-                until_elsewhere(tools, service, &claim, &router).await;
-                return reporter.report(Phase::Failed, reason, Duration::ZERO);
-            }
-            Some(News::AskedAgain) => reporter.repeat(),
-            Some(News::Redirected | News::Restored | News::Trouble(_)) => {}
-            // The router goes on until nothing leads to it any more.
-            Some(News::Leave) | None => {
-                return restore(tools, &mut reporter, id, service, &claim, &router, news).await;
-            }
-        }
-    }
+    one.restore(&mut reporter, news, end).await;
+}
+
+/// Waits until the intercept is over before it has begun. Cancel safe.
+async fn left(news: &mut mpsc::Receiver<News>) {
+    while !matches!(news.recv().await, Some(News::Leave) | None) {}
 }
 
 /// Waits until the API server shows the claim: what only the session says counts for nothing.
@@ -165,112 +164,218 @@ async fn claim(
     tokio::time::timeout(CLAIM, find).await.ok().flatten()
 }
 
-/// Waits until the port leads to the router; the error is the reason to report, if there is one.
-async fn redirected(
-    reporter: &mut Reporter<'_>,
-    news: &mut mpsc::Receiver<News>,
-) -> Result<(), Option<String>> {
-    loop {
-        match news.recv().await {
-            Some(News::Redirected) => return Ok(()),
-            Some(News::Lost(reason)) => return Err(Some(reason)),
-            Some(News::Leave) | None => return Err(None),
-            Some(News::Trouble(text)) => reporter.last.reason = text,
-            Some(News::AskedAgain) => reporter.repeat(),
-            Some(News::Restored) => {}
-        }
-    }
+/// Why an intercept is over.
+enum End {
+    /// Its session left it, or is over.
+    Left,
+    /// It can't be kept.
+    Lost(String),
 }
 
-async fn restore(
-    tools: &Tools,
-    reporter: &mut Reporter<'_>,
-    id: &str,
-    service: &ServiceName,
-    claim: &Intercept,
-    router: &RouterPort,
-    mut news: mpsc::Receiver<News>,
-) {
-    if tools.redirector.forget(id).await.is_err() {
-        return;
-    }
-    while let Some(one) = news.recv().await {
-        match one {
-            News::Restored | News::Lost(_) => {
-                until_elsewhere(tools, service, claim, router).await;
-                return reporter.report(Phase::Restored, "", Duration::ZERO);
-            }
-            _ => {}
-        }
-    }
+/// How far the proof of a redirected Service is.
+enum Proof {
+    /// It is to be tried from that moment on.
+    Wanted(Instant),
+    /// The machine answered.
+    Given,
 }
 
-/// Waits until the nodes have learned that the Service's connections go to its pods: until then the
-/// router and the machine still serve what comes.
-async fn until_elsewhere(
-    tools: &Tools,
-    service: &ServiceName,
-    claim: &Intercept,
-    router: &RouterPort,
-) {
-    let Ok(address) = address(tools, service, claim).await else {
-        return;
-    };
-    let expected = router.probe();
-    let _announced = expected.announce();
-    let end = Instant::now() + ELSEWHERE;
-    let mut elsewhere = 0;
-    while elsewhere < IN_A_ROW_ELSEWHERE && Instant::now() < end {
-        match probe::attempt(address, expected.token(), BETWEEN * 5).await {
-            Ok(_) => elsewhere = 0,
-            Err(_) => elsewhere += 1,
-        }
-        tokio::time::sleep(BETWEEN).await;
-    }
+/// An intercept with a claim that the API server shows and a port of the router.
+struct Claimed<'a> {
+    tools: &'a Tools,
+    service: &'a ServiceName,
+    claim: &'a Intercept,
+    router: &'a RouterPort,
 }
 
-/// Dials the Service's own address until the machine answers.
-async fn prove(
-    tools: &Tools,
-    service: &ServiceName,
-    claim: &Intercept,
-    router: &RouterPort,
-) -> Result<Duration, String> {
-    let address = address(tools, service, claim).await?;
-    let expected = router.probe();
-    let _announced = expected.announce();
-    let end = Instant::now() + PROBE;
-    let mut arrived = 0;
-    loop {
-        match probe::attempt(address, expected.token(), ATTEMPT).await {
-            Ok(took) if arrived + 1 == IN_A_ROW_HERE => return Ok(took),
-            Ok(_) => arrived += 1,
-            Err(error) if Instant::now() > end => return Err(error.to_string()),
-            Err(_) => {
-                arrived = 0;
-                tokio::time::sleep(BETWEEN).await;
+impl Claimed<'_> {
+    /// Waits until the Service's port leads to the router.
+    async fn redirected(
+        &self,
+        reporter: &mut Reporter<'_>,
+        news: &mut mpsc::Receiver<News>,
+    ) -> Result<(), End> {
+        let end = Instant::now() + REDIRECT;
+        let mut trouble = String::new();
+        loop {
+            let one = tokio::select! {
+                one = news.recv() => one,
+                () = tokio::time::sleep_until(end) => {
+                    let seconds = REDIRECT.as_secs();
+                    let reason = format!("the Service isn't redirected after {seconds} s{trouble}");
+                    return Err(End::Lost(reason));
+                }
+            };
+            match one {
+                Some(News::Redirected) => return Ok(()),
+                Some(News::Lost(reason)) => return Err(End::Lost(reason)),
+                Some(News::Leave) | None => return Err(End::Left),
+                Some(News::Trouble(text)) => trouble = format!(": {text}"),
+                Some(News::AskedAgain) => reporter.repeat(),
             }
         }
     }
+
+    /// Proves the redirection, and holds it until it is over. A proof that failed is tried again: the
+    /// session that doesn't want to wait for it leaves.
+    async fn hold(&self, reporter: &mut Reporter<'_>, news: &mut mpsc::Receiver<News>) -> End {
+        reporter.report(Phase::Redirected, "", Duration::ZERO);
+        let (mut proof, mut pause) = (Proof::Wanted(Instant::now()), PROVE_AGAIN);
+        loop {
+            let prove = async {
+                match proof {
+                    Proof::Wanted(from) => tokio::time::sleep_until(from).await,
+                    Proof::Given => std::future::pending().await,
+                }
+                self.prove().await
+            };
+            tokio::select! {
+                proven = prove => match proven {
+                    Ok(took) => {
+                        reporter.report(Phase::Active, "", took);
+                        (proof, pause) = (Proof::Given, PROVE_AGAIN);
+                    }
+                    Err(reason) => {
+                        reporter.report(Phase::Failed, reason, Duration::ZERO);
+                        proof = Proof::Wanted(Instant::now() + pause);
+                        pause = (pause * 2).min(PROVE_SELDOM);
+                    }
+                },
+                one = news.recv() => match one {
+                    Some(News::Lost(reason)) => return End::Lost(reason),
+                    Some(News::Leave) | None => return End::Left,
+                    Some(News::AskedAgain) => reporter.repeat(),
+                    Some(News::Trouble(text)) => {
+                        if matches!(proof, Proof::Given) {
+                            reporter.report(Phase::Contested, text, Duration::ZERO);
+                        }
+                    }
+                    Some(News::Redirected) => {
+                        // After trouble, that is.
+                        if reporter.last.phase() == Phase::Contested {
+                            proof = Proof::Wanted(Instant::now());
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// Gives the Service back; the router stays until every node has learned of it.
+    async fn restore(self, reporter: &mut Reporter<'_>, mut news: mpsc::Receiver<News>, end: End) {
+        let restore = async {
+            self.pass_to_pods().await;
+            if self.tools.redirector.forget(&self.claim.id).await.is_err() {
+                return;
+            }
+            while let Err(error) = self.wait_restored().await {
+                tracing::warn!(service = %self.service, %error, "a Service isn't restored yet");
+                self.pass_to_pods().await;
+            }
+            if matches!(end, End::Left) {
+                reporter.report(Phase::Restored, "", Duration::ZERO);
+            }
+            let end = Instant::now() + LINGER;
+            while Instant::now() < end {
+                self.pass_to_pods().await;
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // Whatever comes now changes nothing, but whoever tells it must not wait.
+        let listen = async {
+            while news.recv().await.is_some() {}
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = restore => {}
+            () = listen => {}
+        }
+    }
+
+    /// Lets the router serve what still comes with the Service's pods.
+    async fn pass_to_pods(&self) {
+        let client = &self.tools.client;
+        match redirect::backends(client, self.service, &self.claim.port).await {
+            Ok(pods) => self.router.lead_to_pods(pods),
+            // Those that it knows may do.
+            Err(error) => tracing::debug!(service = %self.service, %error, "can't look for pods"),
+        }
+    }
+
+    async fn wait_restored(&self) -> Result<(), RestoreError> {
+        let restored =
+            redirect::wait_restored(&self.tools.client, self.service, &self.claim.id, RESTORE)
+                .await;
+        if let Err(RestoreError::Api(_)) = &restored {
+            // The API server can't be asked, for now.
+            tokio::time::sleep(LOOK).await;
+        }
+        restored
+    }
+
+    /// Dials the Service's own addresses until the machine answers every time; returns how long the
+    /// first answer took.
+    async fn prove(&self) -> Result<Duration, String> {
+        let addresses = self.addresses().await?;
+        let expected = self.router.probe();
+        let _announced = expected.announce();
+        let end = Instant::now() + PROBE;
+        loop {
+            match rounds(&addresses, expected).await {
+                Ok(took) => return Ok(took),
+                Err(error) if Instant::now() > end => return Err(error.to_string()),
+                Err(_) => tokio::time::sleep(BETWEEN).await,
+            }
+        }
+    }
+
+    /// The Service's own addresses, with the port that was claimed, of the families that the router
+    /// listens on.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+        let namespace = &self.service.namespace;
+        let services: Api<Service> = Api::namespaced(self.tools.client.clone(), namespace);
+        let found = services
+            .get(&self.service.name)
+            .await
+            .map_err(|error| error.to_string())?;
+        let spec = found.spec.unwrap_or_default();
+        let own = spec.cluster_ips.unwrap_or_default();
+        let own: Vec<IpAddr> = own.iter().filter_map(|ip| ip.parse().ok()).collect();
+        if own.is_empty() {
+            return Err("the Service has no address of its own to probe".to_owned());
+        }
+        let routed = |ip: &IpAddr| {
+            let pods = &self.tools.pod_ips;
+            pods.iter().any(|own| own.is_ipv4() == ip.is_ipv4())
+        };
+        let addresses: Vec<_> = own
+            .iter()
+            .filter(|ip| routed(ip))
+            .map(|ip| SocketAddr::new(*ip, self.claim.port.number))
+            .collect();
+        if addresses.is_empty() {
+            let (own, pod) = (own[0], self.tools.pod_ips[0]);
+            return Err(format!(
+                "the Service has the address {own} only, and the manager's pod {pod}, of another \
+                 family: its connections go on to the pods"
+            ));
+        }
+        Ok(addresses)
+    }
 }
 
-/// The Service's own address, with the port that was claimed.
-async fn address(
-    tools: &Tools,
-    service: &ServiceName,
-    claim: &Intercept,
-) -> Result<SocketAddr, String> {
-    let services: Api<Service> = Api::namespaced(tools.client.clone(), &service.namespace);
-    let found = services
-        .get(&service.name)
-        .await
-        .map_err(|error| error.to_string())?;
-    let ip: Option<IpAddr> = found
-        .spec
-        .and_then(|spec| spec.cluster_ip)
-        .and_then(|ip| ip.parse().ok());
-    match ip {
-        Some(ip) => Ok(SocketAddr::new(ip, claim.port.number)),
-        None => Err("the Service has no address of its own to probe".to_owned()),
+/// Sends as many probes as it takes to know; returns how long the first one took.
+async fn rounds(addresses: &[SocketAddr], expected: &Expected) -> Result<Duration, ProbeError> {
+    let mut first = Duration::ZERO;
+    for (number, address) in addresses.iter().enumerate() {
+        let took = probe::attempt(*address, expected, ATTEMPT).await?;
+        if number == 0 {
+            first = took;
+        }
+        for count in ROUNDS {
+            let probes = (0..count).map(|_| probe::attempt(*address, expected, ATTEMPT));
+            futures::future::try_join_all(probes).await?;
+        }
     }
+    Ok(first)
 }

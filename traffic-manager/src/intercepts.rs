@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::intercept::{self, News};
+use crate::manager::DRAIN;
 use crate::sessions::{Session, Sessions};
 
 /// News that wait for one intercept.
@@ -31,6 +32,14 @@ pub struct Tools {
     pub tasks: TaskTracker,
     /// Ends everything; Services stay as they are, for the next manager.
     pub cancelled: CancellationToken,
+}
+
+impl Tools {
+    /// Waits until the manager has ended, and then until what is under way may have found its end.
+    async fn ended(&self) {
+        self.cancelled.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    }
 }
 
 struct Entry {
@@ -91,7 +100,7 @@ impl Intercepts {
         self.tools.tasks.spawn(async move {
             let service = ServiceName::new(start.namespace, start.service);
             tokio::select! {
-                () = tools.cancelled.cancelled() => {}
+                () = tools.ended() => {}
                 () = intercept::run(&tools, &session, &id, &service, receiver) => {}
             }
             running
@@ -140,7 +149,8 @@ impl Intercepts {
         while let Some(event) = events.recv().await {
             let (ids, news) = match event {
                 Event::Redirected { ids, .. } => (ids, News::Redirected),
-                Event::Restored { ids, .. } => (ids, News::Restored),
+                // Whoever gave it back looks for himself.
+                Event::Restored { .. } => continue,
                 Event::Lost { id, reason, .. } => (vec![id], News::Lost(reason.to_string())),
                 Event::Contested {
                     service,

@@ -25,7 +25,7 @@ use crate::sessions::Sessions;
 use crate::settings::Settings;
 
 /// How long flows may take to end when the manager does. Short: the next manager starts only then.
-const DRAIN: Duration = Duration::from_secs(1);
+pub const DRAIN: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
 
 /// Runs the manager until its pod is told to end. Services stay as they are: the next manager finds

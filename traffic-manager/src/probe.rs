@@ -1,7 +1,8 @@
 //! The probe: a connection through a Service's own address that proves where its connections go.
 //!
 //! The manager dials the Service, as a client would, and sends a token. The router recognises the
-//! token, asks the machine, and sends the token back once the machine has answered.
+//! token, asks the machine, and sends another one back once the machine has answered: a pod that
+//! echoes what it gets must not be taken for the machine.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +16,10 @@ pub const TOKEN_LENGTH: usize = 32;
 const FIXED: [u8; 16] = *b"\0kdev-probe-v1\r\n";
 
 /// A token; as good as a secret, as only the prober and the router of one manager know it.
-pub type Token = [u8; TOKEN_LENGTH];
+type Token = [u8; TOKEN_LENGTH];
 
 /// Makes a token that nobody can guess.
-pub fn token() -> Token {
+fn token() -> Token {
     let mut token = [0; TOKEN_LENGTH];
     token[..FIXED.len()].copy_from_slice(&FIXED);
     token[FIXED.len()..].copy_from_slice(&rand::random::<[u8; TOKEN_LENGTH - FIXED.len()]>());
@@ -50,26 +51,33 @@ pub enum ProbeError {
     },
 }
 
-/// Sends `token` to `address` and waits for it to come back.
+/// Sends the token of `expected` to `address` and waits for its answer to come back.
 ///
 /// # Errors
 ///
 /// What went wrong; while the cluster's nodes still learn of a redirection, the next attempt may work.
 pub async fn attempt(
     address: SocketAddr,
-    token: &Token,
+    expected: &Expected,
     deadline: Duration,
 ) -> Result<Duration, ProbeError> {
     let started = Instant::now();
+    let connect = async {
+        let dial = tokio::time::timeout(deadline, TcpStream::connect(address));
+        dial.await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            .map_err(|source| ProbeError::Connect { address, source })
+    };
+    let mut connection = connect.await?;
     let exchange = async {
-        let mut connection = TcpStream::connect(address)
-            .await
-            .map_err(|source| ProbeError::Connect { address, source })?;
         let elsewhere = |_| ProbeError::Elsewhere { address };
-        connection.write_all(token).await.map_err(elsewhere)?;
+        connection
+            .write_all(&expected.token)
+            .await
+            .map_err(elsewhere)?;
         let mut back = [0; TOKEN_LENGTH];
         connection.read_exact(&mut back).await.map_err(elsewhere)?;
-        if back == *token {
+        if back == expected.answer {
             Ok(started.elapsed())
         } else {
             Err(ProbeError::Elsewhere { address })
@@ -84,6 +92,7 @@ pub async fn attempt(
 #[derive(Debug)]
 pub struct Expected {
     token: Token,
+    answer: Token,
     outstanding: AtomicUsize,
 }
 
@@ -92,13 +101,19 @@ impl Expected {
     pub fn new() -> Self {
         Self {
             token: token(),
+            answer: token(),
             outstanding: AtomicUsize::new(0),
         }
     }
 
-    /// The token.
+    /// What the prober sends.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// What the router sends back.
+    pub fn answer(&self) -> &Token {
+        &self.answer
     }
 
     /// From now until the guard is dropped a probe may arrive.
@@ -153,24 +168,24 @@ mod tests {
                 let _announced = expected.announce();
                 let (mut connection, _) = listener.accept().await.unwrap();
                 assert!(expected.is_probe(&connection).await);
-                let mut token = [0; TOKEN_LENGTH];
-                connection.read_exact(&mut token).await.unwrap();
-                connection.write_all(&token).await.unwrap();
+                connection.write_all(expected.answer()).await.unwrap();
             }
         });
-        attempt(address, expected.token(), DEADLINE).await.unwrap();
+        attempt(address, &expected, DEADLINE).await.unwrap();
         router.await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_pod_that_answers_isnt_the_machine() {
+    async fn a_pod_that_echoes_isnt_the_machine() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let pod = tokio::spawn(async move {
             let (mut connection, _) = listener.accept().await.unwrap();
-            connection.write_all(&[b'x'; 64]).await.unwrap();
+            let mut token = [0; TOKEN_LENGTH];
+            connection.read_exact(&mut token).await.unwrap();
+            connection.write_all(&token).await.unwrap();
         });
-        let result = attempt(address, &token(), DEADLINE).await;
+        let result = attempt(address, &Expected::new(), DEADLINE).await;
         assert!(matches!(result, Err(ProbeError::Elsewhere { .. })));
         pod.await.unwrap();
     }

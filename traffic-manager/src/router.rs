@@ -1,4 +1,6 @@
-//! The router: a port per intercept, whose connections go to the machine that asked for them.
+//! The router: a port per intercept, whose connections go to the machine that asked for them, and to
+//! the Service's pods once the intercept is over: the cluster's nodes learn of that one by one, and
+//! until the last has, connections still come here.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use kdev_flow::{frame, relay};
+use kdev_flow::{frame, relay, splice};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
+use rand::seq::SliceRandom as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +27,17 @@ const CONNECTIONS: usize = 4096;
 
 /// How long a connection waits for a stream to the machine, and for the machine's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the machine may take to answer on one stream, a dial of its own included.
+const ONE_STREAM: Duration = Duration::from_secs(4);
+/// How long one pod may take to accept while there is another.
+const NEXT_POD: Duration = Duration::from_secs(1);
+/// How long the last one may take.
+const LAST_POD: Duration = Duration::from_secs(3);
+/// Pods that are tried.
+const PODS: usize = 3;
+
+/// Before the next connection is accepted when one couldn't be.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Attempts at finding a port that is free on every address of the pod.
 const PORT_ATTEMPTS: usize = 16;
@@ -33,13 +47,22 @@ const PORT_ATTEMPTS: usize = 16;
 pub struct RouterPort {
     port: u16,
     probe: Arc<Expected>,
+    destination: watch::Sender<Destination>,
     _open: DropGuard,
+}
+
+/// Where the connections of a port go.
+#[derive(Debug, Clone)]
+enum Destination {
+    Machine,
+    Pods(Arc<[SocketAddr]>),
 }
 
 struct Way {
     intercept: String,
     streams: Arc<WaitingStreams>,
     probe: Arc<Expected>,
+    destination: watch::Receiver<Destination>,
     slots: Arc<Semaphore>,
     closed: CancellationToken,
 }
@@ -63,10 +86,12 @@ impl RouterPort {
         };
         let closed = CancellationToken::new();
         let probe = Arc::new(Expected::new());
+        let (destination, destination_rx) = watch::channel(Destination::Machine);
         let way = Arc::new(Way {
             intercept,
             streams,
             probe: Arc::clone(&probe),
+            destination: destination_rx,
             slots: Arc::new(Semaphore::new(CONNECTIONS)),
             closed: closed.clone(),
         });
@@ -76,6 +101,7 @@ impl RouterPort {
         Ok(Self {
             port,
             probe,
+            destination,
             _open: closed.drop_guard(),
         })
     }
@@ -83,6 +109,12 @@ impl RouterPort {
     /// The port's number.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// From now on new connections go to one of `pods`, and so do those that wait for the machine.
+    pub fn lead_to_pods(&self, pods: Vec<SocketAddr>) {
+        self.destination
+            .send_replace(Destination::Pods(pods.into()));
     }
 
     /// What the port knows of probes.
@@ -133,7 +165,8 @@ async fn accept(listener: TcpListener, way: Arc<Way>, tasks: TaskTracker) {
             }
             (_, Err(error)) => {
                 tracing::warn!(%error, "the router didn't accept a connection");
-                tokio::task::yield_now().await;
+                // Too many descriptors, most likely: some have to be given back.
+                tokio::time::sleep(AFTER_ERROR).await;
             }
             (Err(_), _) => return,
         }
@@ -141,16 +174,78 @@ async fn accept(listener: TcpListener, way: Arc<Way>, tasks: TaskTracker) {
 }
 
 async fn carry(
-    mut connection: TcpStream,
+    connection: TcpStream,
     client: SocketAddr,
     way: &Way,
     _slot: OwnedSemaphorePermit,
 ) -> Result<(), &'static str> {
-    let probe = way.probe.is_probe(&connection).await;
-    // Whoever isn't answered sees a reset: an orderly end would look like an empty answer.
-    let reset = |connection: &TcpStream| {
-        let _ = connection.set_zero_linger();
+    let mut destination = way.destination.clone();
+    let pods = tokio::select! {
+        biased;
+        pods = pods(&mut destination) => pods,
+        answer = to_machine(&connection, client, way) => match answer {
+            Answer::Opened(stream, Purpose::Client) => {
+                let (outgoing, incoming) = stream;
+                relay::relay(connection, incoming, outgoing).await;
+                return Ok(());
+            }
+            Answer::Opened(_, Purpose::Probe) => return prove(connection, way).await,
+            Answer::No(reason) => match &*destination.borrow() {
+                // It was asked just before the intercept ended.
+                Destination::Pods(pods) => Arc::clone(pods),
+                Destination::Machine => return Err(reset(&connection, reason)),
+            },
+        },
     };
+    match dial(&pods).await {
+        Some(pod) => splice::splice(connection, pod)
+            .await
+            .map_err(|_| "one side reset it"),
+        None => Err(reset(&connection, "no pod accepts")),
+    }
+}
+
+/// Waits until the port leads to pods. Cancel safe.
+async fn pods(destination: &mut watch::Receiver<Destination>) -> Arc<[SocketAddr]> {
+    loop {
+        if let Destination::Pods(pods) = &*destination.borrow_and_update() {
+            return Arc::clone(pods);
+        }
+        if destination.changed().await.is_err() {
+            // The port is closed; what it has accepted stays with the machine.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Dials the pods in a random order until one accepts.
+async fn dial(pods: &[SocketAddr]) -> Option<TcpStream> {
+    let mut pods = pods.to_vec();
+    pods.shuffle(&mut rand::rng());
+    pods.truncate(PODS);
+    let last = pods.len().saturating_sub(1);
+    for (number, pod) in pods.into_iter().enumerate() {
+        let patience = if number == last { LAST_POD } else { NEXT_POD };
+        if let Ok(Ok(connection)) = tokio::time::timeout(patience, TcpStream::connect(pod)).await {
+            return Some(connection);
+        }
+    }
+    None
+}
+
+enum Answer {
+    Opened(Stream, Purpose),
+    No(&'static str),
+}
+
+enum Purpose {
+    Client,
+    Probe,
+}
+
+/// Asks the machine to take a connection, of which no byte is taken yet.
+async fn to_machine(connection: &TcpStream, client: SocketAddr, way: &Way) -> Answer {
+    let probe = way.probe.is_probe(connection).await;
     let open = FlowOpen {
         protocol: FlowProtocol::Tcp.into(),
         intercept: way.intercept.clone(),
@@ -162,23 +257,28 @@ async fn carry(
         },
         ..FlowOpen::default()
     };
-    let Ok(asked) = tokio::time::timeout(PATIENCE, ask_machine(way, open)).await else {
-        reset(&connection);
-        return Err("the machine didn't answer in time");
+    let purpose = if probe {
+        Purpose::Probe
+    } else {
+        Purpose::Client
     };
-    let Some((outgoing, incoming)) = asked else {
-        reset(&connection);
-        return Err("the machine refused: nothing listens on the local port");
-    };
-    if probe {
-        // The machine's answer is the proof; the token goes back to the prober.
-        return connection
-            .write_all(way.probe.token())
-            .await
-            .map_err(|_| "the prober left");
+    match tokio::time::timeout(PATIENCE, ask_machine(way, open)).await {
+        Ok(Some(stream)) => Answer::Opened(stream, purpose),
+        Ok(None) => Answer::No("the machine refused: nothing listens on the local port"),
+        Err(_) => Answer::No("the machine didn't answer in time"),
     }
-    relay::relay(connection, incoming, outgoing).await;
-    Ok(())
+}
+
+/// Answers the prober: the machine's own answer is the proof.
+async fn prove(mut connection: TcpStream, way: &Way) -> Result<(), &'static str> {
+    let sent = connection.write_all(way.probe.answer()).await;
+    sent.map_err(|_| "the prober left")
+}
+
+/// Whoever isn't answered sees a reset: an orderly end would look like an empty answer.
+fn reset(connection: &TcpStream, reason: &'static str) -> &'static str {
+    let _ = connection.set_zero_linger();
+    reason
 }
 
 type Stream = (
@@ -190,24 +290,18 @@ type Stream = (
 async fn ask_machine(way: &Way, open: FlowOpen) -> Option<Stream> {
     loop {
         let mut waiting = way.streams.take().await;
-        if waiting
-            .outgoing
-            .send(frame::open(open.clone()))
-            .await
-            .is_err()
-        {
-            continue;
-        }
-        match waiting.incoming.next().await {
-            Some(Ok(FlowFrame {
-                kind: Some(Kind::Opened(_)),
-            })) => {
-                return Some((waiting.outgoing, waiting.incoming));
-            }
-            Some(Ok(FlowFrame {
-                kind: Some(Kind::Failed(_)),
-            })) => return None,
-            // Its carrier broke while it waited: the next one may be alive.
+        let asked = async {
+            waiting
+                .outgoing
+                .send(frame::open(open.clone()))
+                .await
+                .ok()?;
+            waiting.incoming.next().await?.ok()?.kind
+        };
+        match tokio::time::timeout(ONE_STREAM, asked).await {
+            Ok(Some(Kind::Opened(_))) => return Some((waiting.outgoing, waiting.incoming)),
+            Ok(Some(Kind::Failed(_))) => return None,
+            // Its connection broke while it waited: the next one may be alive.
             _ => {}
         }
     }

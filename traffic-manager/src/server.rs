@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_cluster::discovery::ClusterFacts;
+use kdev_cluster::redirect::session_id;
 use kdev_flow::QUEUE;
 use kdev_proto::v1::manager_server::Manager;
 use kdev_proto::v1::session_event::Kind as Event;
@@ -66,9 +67,10 @@ impl Manager for Server {
             return Err(Failure::internal("the session wasn't opened", "hello comes first").into());
         };
         check_version(&hello.version.unwrap_or_default())?;
-        tracing::info!(session = hello.session, "session connected");
+        let id = session_id(&hello.session);
+        tracing::info!(session = id, "session connected");
         let (events, receiver) = mpsc::channel(sessions::QUEUE);
-        let session = self.sessions.connect(&hello.session, events.clone());
+        let session = self.sessions.connect(&id, events.clone());
         let welcome = Event::Welcome(SessionWelcome {
             version: Some(own_version()),
         });
@@ -119,11 +121,11 @@ impl Manager for Server {
         &self,
         request: Request<Streaming<FlowFrame>>,
     ) -> Result<Response<Frames>, Status> {
-        let id = request
-            .metadata()
-            .get(SESSION_METADATA)
-            .and_then(|id| id.to_str().ok());
-        let session = id.and_then(|id| self.sessions.get(id)).ok_or_else(|| {
+        let secret = request.metadata().get(SESSION_METADATA);
+        let id = secret
+            .and_then(|secret| secret.to_str().ok())
+            .map(session_id);
+        let session = id.and_then(|id| self.sessions.get(&id)).ok_or_else(|| {
             Status::failed_precondition("the stream belongs to no session that the manager knows")
         })?;
         let (outgoing, frames) = mpsc::channel(QUEUE);
@@ -149,6 +151,8 @@ impl Conversation {
         self.facts.mark_changed();
         let ended = loop {
             tokio::select! {
+                // It slept too long: it has to come again, and to know that it lost its claims.
+                () = self.session.over.cancelled() => break false,
                 request = requests.next() => match request {
                     Some(Ok(SessionRequest { kind: Some(Kind::End(_)) })) => break true,
                     Some(Ok(SessionRequest { kind })) => {

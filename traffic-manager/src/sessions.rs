@@ -7,6 +7,7 @@ use std::time::Instant;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::{InterceptState, SessionEvent};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::lease::{Grace, Lease};
@@ -25,6 +26,8 @@ pub struct Session {
     pub id: String,
     /// Streams that wait for connections.
     pub streams: Arc<WaitingStreams>,
+    /// Cancelled when the session is over, though its connection may still be there.
+    pub over: CancellationToken,
     state: Mutex<Inner>,
 }
 
@@ -87,6 +90,7 @@ impl Sessions {
         inner.lease.handle_heard(Instant::now());
         inner.events = Some(events);
         drop(inner);
+        session.streams.clear();
         session
     }
 
@@ -101,6 +105,7 @@ impl Sessions {
             Arc::new(Session {
                 id: id.to_owned(),
                 streams: Arc::default(),
+                over: CancellationToken::new(),
                 state: Mutex::new(Inner {
                     lease,
                     events: None,
@@ -138,7 +143,8 @@ impl Sessions {
         self.lock().remove(id);
     }
 
-    /// Waits for sessions that are over, and forgets them. Cancel safe.
+    /// Waits for sessions that are over, and forgets them; one that comes back is a new one, with
+    /// nothing claimed. Cancel safe.
     pub async fn next_expired(&self) -> Vec<Arc<Session>> {
         loop {
             let changed = self.changed.notified();
@@ -148,6 +154,7 @@ impl Sessions {
                 let over: Vec<_> = all
                     .extract_if(|_, session| session.lock().lease.expires() <= now)
                     .map(|(_, session)| session)
+                    .inspect(|session| session.over.cancel())
                     .collect();
                 if !over.is_empty() {
                     return over;
@@ -197,6 +204,7 @@ mod tests {
         sessions.disconnect(&session, &events);
         let over = soon(sessions.next_expired()).await;
         assert_eq!(over[0].id, "a");
+        assert!(session.over.is_cancelled());
         assert!(sessions.get("a").is_none());
     }
 

@@ -46,7 +46,11 @@ impl Settings {
         let pod_ips = required(&get, "KDEV_POD_IPS")?
             .split(',')
             .map(|ip| parse("KDEV_POD_IPS", ip.trim()))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<IpAddr>, _>>()?;
+        let first = *pod_ips.first().ok_or_else(|| SettingsError {
+            name: "KDEV_POD_IPS",
+            why: "is empty".to_owned(),
+        })?;
         let default = Grace::default();
         let grace = match get("KDEV_SESSION_GRACE_SECONDS") {
             None => default,
@@ -63,7 +67,8 @@ impl Settings {
             namespace,
             pod_ips,
             sessions: (Ipv4Addr::LOCALHOST, SESSION_PORT).into(),
-            health: (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
+            // The kubelet asks at the pod's first address, of whichever family.
+            health: (first, HEALTH_PORT).into(),
             grace,
         })
     }
@@ -107,6 +112,7 @@ mod tests {
     fn a_dual_stack_pod_has_both_addresses() {
         let settings = Settings::from_env(environment).unwrap();
         assert_eq!(settings.pod_ips.len(), 2);
+        assert_eq!(settings.health.ip(), settings.pod_ips[0]);
         assert_eq!(settings.grace, Grace::default());
     }
 

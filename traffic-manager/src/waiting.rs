@@ -41,6 +41,13 @@ impl WaitingStreams {
         self.added.notify_one();
     }
 
+    /// Drops all: their connection has a successor.
+    pub fn clear(&self) {
+        let dropped =
+            std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(dropped);
+    }
+
     /// Takes a stream whose machine is still there, as soon as there is one. Cancel safe.
     pub async fn take(&self) -> Waiting {
         loop {
@@ -56,7 +63,8 @@ impl WaitingStreams {
 
     fn try_take(&self) -> Option<Waiting> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(waiting) = queue.pop_front() {
+        // The youngest first: it is the likeliest to be alive.
+        while let Some(waiting) = queue.pop_back() {
             if !waiting.outgoing.is_closed() {
                 return Some(waiting);
             }

@@ -11,12 +11,14 @@
 //! ```
 //!
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`relay`] joins an opened flow with a
-//! connection of the kernel's, [`datagram`] does so for UDP.
+//! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's.
 
 pub mod datagram;
 pub mod frame;
 pub mod open;
 pub mod relay;
+mod reset;
+pub mod splice;
 
 /// Frames that wait between a flow's task and its gRPC stream; with the stream's window this bounds
 /// what one flow holds in memory.

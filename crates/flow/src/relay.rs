@@ -1,6 +1,7 @@
 //! Joins an opened flow with a TCP connection of the kernel's: half-closes and resets pass both ways.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::{Stream, StreamExt as _};
@@ -12,7 +13,11 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use crate::reset::ResetUnlessClosed;
 use crate::{CHUNK, frame};
+
+/// How long the other side may take to end a stream on which all was said.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How a relayed flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,22 +35,6 @@ enum Broken {
     Connection,
 }
 
-/// A connection that is closed in order only when told so; otherwise, also by cancellation, it is
-/// reset, so that its peer never takes a part for the whole.
-struct ResetUnlessClosed {
-    connection: TcpStream,
-    closed: bool,
-}
-
-impl Drop for ResetUnlessClosed {
-    fn drop(&mut self) {
-        if !self.closed {
-            // Fails only on a connection that is gone already.
-            let _ = self.connection.set_zero_linger();
-        }
-    }
-}
-
 /// Carries bytes until both directions are closed or one side breaks. Dropping the future, at any
 /// time, resets both.
 pub fn relay<S>(
@@ -56,16 +45,7 @@ pub fn relay<S>(
 where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
 {
-    // The flow has its own chunks: waiting for more would only add latency.
-    let _ = connection.set_nodelay(true);
-    run(
-        ResetUnlessClosed {
-            connection,
-            closed: false,
-        },
-        incoming,
-        outgoing,
-    )
+    run(ResetUnlessClosed::new(connection), incoming, outgoing)
 }
 
 async fn run<S>(
@@ -79,7 +59,9 @@ where
     let (read, write) = guard.connection.split();
     match both(read, write, &mut incoming, &outgoing).await {
         Ok(()) => {
-            guard.closed = true;
+            guard.handle_closed();
+            drop(guard);
+            farewell(incoming, outgoing).await;
             Outcome::Closed
         }
         Err(Broken::Flow) => Outcome::ResetByFlow,
@@ -115,6 +97,18 @@ where
         sent = from_connection => sent,
         broken = reset_after_end(incoming) => Err(broken),
     }
+}
+
+/// Ends this side of a stream and waits until the other one has ended its own. Dropping a stream
+/// before cancels it (RFC 9113 section 8.1), and what was sent last is then thrown away unsent.
+pub async fn farewell<S>(mut incoming: S, outgoing: mpsc::Sender<FlowFrame>)
+where
+    S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
+{
+    drop(outgoing);
+    let ended = async { while let Some(Ok(_)) = incoming.next().await {} };
+    // Who doesn't end it in time has lost interest in what was said.
+    let _ = tokio::time::timeout(FAREWELL, ended).await;
 }
 
 /// Reads the connection into data frames until its end.
@@ -230,6 +224,9 @@ mod tests {
         );
         rig.peer.shutdown().await.unwrap();
         assert_eq!(soon(rig.from_relay.recv()).await, Some(frame::end()));
+        assert_eq!(soon(rig.from_relay.recv()).await, None, "its stream ends");
+        assert!(!rig.relay.is_finished(), "the other side's stream doesn't");
+        drop(rig.to_relay);
         assert_eq!(soon(rig.relay).await.unwrap(), Outcome::Closed);
     }
 
@@ -329,6 +326,7 @@ mod tests {
         let ((), up, (), down) =
             soon(async { tokio::join!(upload, collect, download, receive) }).await;
         assert!(up == sent && down == sent);
+        drop(to_relay);
         assert_eq!(soon(relay).await.unwrap(), Outcome::Closed);
     }
 }

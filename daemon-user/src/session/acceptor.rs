@@ -47,10 +47,16 @@ pub async fn run(
                 .ok()
                 .and_then(|link| Some((link.channel.clone()?, link.generation)))?;
             let (session, intercepts) = (session.clone(), Arc::clone(&intercepts));
-            let (broke, cancelled) = (broke.clone(), cancelled.clone());
+            let (broke, cancelled, link) = (broke.clone(), cancelled.clone(), link.clone());
             tasks.spawn(async move {
                 let serve = async {
-                    let Some(accepted) = accept(channel, session).await else {
+                    let accepted = tokio::select! {
+                        accepted = accept(channel, session) => accepted,
+                        // Nothing comes over a connection that was given up, and it may take the
+                        // kernel a quarter of an hour to say so.
+                        () = given_up(link, generation) => None,
+                    };
+                    let Some(accepted) = accepted else {
                         broke.send_modify(|broken| *broken = generation.max(*broken));
                         return;
                     };
@@ -69,6 +75,13 @@ pub async fn run(
         () = cancelled.cancelled() => {}
         _ = next() => {}
     }
+}
+
+/// Waits until the link isn't on this connection any more.
+async fn given_up(mut link: watch::Receiver<Link>, generation: u64) {
+    let other = |link: &Link| link.channel.is_none() || link.generation != generation;
+    // An error is the end of the link's task, and of all connections.
+    let _ = link.wait_for(other).await;
 }
 
 struct Accepted {
@@ -112,13 +125,11 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts) {
             kdev_proto::v1::flow_failed::Reason::Refused,
             "this machine doesn't hold the intercept",
         );
-        let _ = outgoing.send(frame::failed(&gone)).await;
-        return;
+        return say(frame::failed(&gone), incoming, outgoing).await;
     };
     if !open.probe.is_empty() {
         // The manager waits for nothing but this answer.
-        let _ = outgoing.send(frame::opened()).await;
-        return;
+        return say(frame::opened(), incoming, outgoing).await;
     }
     match TcpStream::connect(local).await {
         Ok(connection) => {
@@ -129,7 +140,14 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts) {
         }
         Err(error) => {
             tracing::debug!(%local, %error, "the local program doesn't answer");
-            let _ = outgoing.send(frame::failed(&Failed::from(&error))).await;
+            say(frame::failed(&Failed::from(&error)), incoming, outgoing).await;
         }
+    }
+}
+
+/// Says one last thing.
+async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: mpsc::Sender<FlowFrame>) {
+    if outgoing.send(last).await.is_ok() {
+        relay::farewell(incoming, outgoing).await;
     }
 }

@@ -59,9 +59,6 @@ pub struct Tally {
 
 impl fmt::Debug for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for x in &self.failed {
-            writeln!(f, "{:?}", x)?;
-        }
         let (first, last) = (self.failed.first(), self.failed.last());
         let count = self.failed.len();
         write!(

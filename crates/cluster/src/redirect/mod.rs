@@ -8,6 +8,7 @@
 //! [`plan`](plan::plan) holds the order of steps, and why it leaves no gap.
 
 mod api;
+mod backends;
 mod changes;
 mod claim;
 mod intercept;
@@ -24,8 +25,9 @@ mod slices;
 mod suitable;
 
 pub use self::api::ServiceName;
+pub use self::backends::backends;
 pub use self::claim::{Claim, ClaimError, claim, release};
-pub use self::intercept::{Intercept, Original, Unreadable, intercepts, original};
+pub use self::intercept::{Intercept, Original, Unreadable, intercepts, original, session_id};
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
 pub use self::port::{PortQuery, PortRef, Protocol, ports_of};

@@ -1,7 +1,7 @@
 //! What the slices of a redirected Service are to hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
@@ -145,6 +145,22 @@ pub(super) fn is_ready(endpoint: &Endpoint) -> bool {
         .as_ref()
         .and_then(|conditions| conditions.ready)
         != Some(false)
+}
+
+/// Returns where connections of `port` go: the ready endpoints that serve it, with their ports.
+pub(super) fn destinations(wanted: &Wanted, port: &PortRef) -> Vec<SocketAddr> {
+    let serves = |slice: &SlicePort| (&slice.name, slice.protocol) == (&port.name, port.protocol);
+    let mut found = Vec::new();
+    for (group, endpoints) in wanted {
+        let Some(SlicePort { number, .. }) = group.ports.iter().find(|port| serves(port)) else {
+            continue;
+        };
+        let ready = endpoints.iter().filter(|endpoint| is_ready(endpoint));
+        let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
+        let addresses = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+        found.extend(addresses.map(|address| SocketAddr::new(address, *number)));
+    }
+    found
 }
 
 /// Returns whether `slices` lead, for each port and family with ready pods, to one of them.

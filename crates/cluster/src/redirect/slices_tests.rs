@@ -218,3 +218,16 @@ fn controllers_slices_cover_when_each_port_leads_to_a_pod_that_is_ready_now() {
     assert!(!cover(slices(&unready).iter(), &service, &pods));
     assert!(cover([].iter(), &service, &unready));
 }
+
+#[test]
+fn a_ports_destinations_are_its_ready_pods_on_their_own_ports() {
+    let mut away = pod("away", &["10.1.0.3"]);
+    set_ready(&mut away, false);
+    let pods = [pod("a", &["10.1.0.1"]), pod("b", &["10.1.0.2"]), away];
+    let wanted = wanted(&web(), &pods, &BTreeMap::new(), &BTreeMap::new());
+    let expected: Vec<SocketAddr> = ["10.1.0.1:8080", "10.1.0.2:8080"]
+        .map(|address| address.parse().unwrap())
+        .to_vec();
+    assert_eq!(destinations(&wanted, &port("http", 80)), expected);
+    assert_eq!(destinations(&wanted, &port("other", 81)), []);
+}

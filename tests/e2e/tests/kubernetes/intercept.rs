@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kdev_e2e::desk::Desk;
-use kdev_e2e::http::who_answers;
+use kdev_e2e::http::{Requests, who_answers};
 use kdev_e2e::laptop::Daemon;
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
@@ -76,6 +76,46 @@ fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
         let left: Vec<String> = (0..50).map(|_| answers(&desk, address)).collect();
         assert!(left.iter().all(|name| name.starts_with("web-")), "{left:?}");
     }
+}
+
+#[test]
+fn no_request_fails_while_a_service_is_switched_there_and_back() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "switch");
+    connect_to(&desk, &web);
+    let program = desk.laptop.serve(9000);
+    let requests = Requests::start(desk.cluster.node(), web.address(80));
+    for _ in 0..5 {
+        requests.more(30);
+        desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+        requests.more(30);
+        desk.kdev(&["leave", "web"]).ok();
+    }
+    // Nothing needs the program any more, whatever the nodes still believe.
+    drop(program);
+    requests.more(400);
+    let tally = requests.stop();
+    assert!(tally.failed.is_empty(), "{tally:?}");
+    assert!(tally.answered["the-laptop"] >= 100, "{tally:?}");
+    web.assert_untouched();
+}
+
+#[test]
+fn quitting_gives_back_what_is_intercepted() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "quit");
+    connect_to(&desk, &web);
+    let program = desk.laptop.serve(9000);
+    desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+    let requests = Requests::start(desk.cluster.node(), web.address(80));
+    requests.more(30);
+    desk.kdev(&["quit"]).ok();
+    drop(program);
+    web.assert_untouched();
+    assert!(web.answers_a_pod().starts_with("web-"));
+    requests.more(400);
+    let tally = requests.stop();
+    assert!(tally.failed.is_empty(), "{tally:?}");
 }
 
 #[test]

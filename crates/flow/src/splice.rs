@@ -1,0 +1,85 @@
+//! Joins two TCP connections of the kernel's: half-closes and resets pass both ways.
+
+use std::io;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
+
+use crate::reset::ResetUnlessClosed;
+
+/// Carries bytes until both directions are closed. Dropping the future, at any time, resets both.
+///
+/// # Errors
+///
+/// What broke one of them; both have been reset.
+pub async fn splice(one: TcpStream, other: TcpStream) -> io::Result<()> {
+    let mut one = ResetUnlessClosed::new(one);
+    let mut other = ResetUnlessClosed::new(other);
+    copy_bidirectional(&mut one.connection, &mut other.connection).await?;
+    one.handle_closed();
+    other.handle_closed();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (here.unwrap(), there.unwrap().0)
+    }
+
+    async fn rig() -> (TcpStream, TcpStream, JoinHandle<io::Result<()>>) {
+        let ((client, one), (other, server)) = (pair().await, pair().await);
+        (client, server, tokio::spawn(splice(one, other)))
+    }
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), future)
+            .await
+            .expect("in time")
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_back_after_the_question_has_ended() {
+        let (mut client, mut server, splice) = rig().await;
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let (mut asked, mut answered) = (String::new(), String::new());
+        soon(server.read_to_string(&mut asked)).await.unwrap();
+        server.write_all(b"answer").await.unwrap();
+        drop(server);
+        soon(client.read_to_string(&mut answered)).await.unwrap();
+        assert_eq!((&*asked, &*answered), ("question", "answer"));
+        soon(splice).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reset_of_one_side_resets_the_other() {
+        let (mut client, server, splice) = rig().await;
+        server.set_zero_linger().unwrap();
+        drop(server);
+        let error = soon(client.read(&mut [0; 8])).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        soon(splice).await.unwrap().unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn stopping_it_resets_both() {
+        let (mut client, mut server, splice) = rig().await;
+        client.write_all(b"x").await.unwrap();
+        soon(server.read_exact(&mut [0])).await.unwrap();
+        splice.abort();
+        for side in [&mut client, &mut server] {
+            let error = soon(side.read(&mut [0; 8])).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+}
