@@ -14,9 +14,11 @@ use crate::session::Session;
 use crate::session::intercepts::{self, Held};
 
 /// How long the manager may take to redirect a Service and to probe it.
-const ACTIVE: Duration = Duration::from_secs(30);
+const ACTIVE: Duration = Duration::from_secs(45);
 /// How long the manager may take to restore a Service.
 const RESTORED: Duration = Duration::from_secs(30);
+/// The same for a manager that is out of reach: it restores when it is back, as the claim is gone.
+const UNATTENDED: Duration = Duration::from_secs(8);
 /// How long the manager may take to say that it has.
 const REPORTED: Duration = Duration::from_secs(5);
 
@@ -170,18 +172,16 @@ pub async fn leave(
     ))
 }
 
-/// Leaves everything; goes on after a failure and returns the first.
+/// Leaves everything at once; returns the first failure after all have ended.
 ///
 /// # Errors
 ///
 /// See [`leave`].
 pub async fn leave_all(session: &Session, sink: &Sink) -> Result<(), Failure> {
-    let mut first = Ok(());
-    for one in session.intercepts.all() {
-        let left = leave_one(session, &one, sink).await;
-        first = first.and(left);
-    }
-    first
+    let all = session.intercepts.all();
+    let left = all.iter().map(|one| leave_one(session, one, sink));
+    let left = futures::future::join_all(left).await;
+    left.into_iter().collect()
 }
 
 async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Failure> {
@@ -207,12 +207,14 @@ async fn undo(session: &Session, id: &str, namespace: &str, service: &str) -> Re
         namespace: namespace.to_owned(),
         service: service.to_owned(),
     }));
-    let restored = redirect::wait_restored(client, &name, id, RESTORED).await;
+    let linked = || session.manager.link.borrow().channel.is_some();
+    let patience = if linked() { RESTORED } else { UNATTENDED };
+    let restored = redirect::wait_restored(client, &name, id, patience).await;
     // Connections may still come here until the manager says that it passes them to the pods.
     let reported = session.intercepts.wait_for(id, |state| {
         matches!(state.phase(), Phase::Restored | Phase::Failed)
     });
-    if session.manager.link.borrow().channel.is_some() {
+    if restored.is_ok() && linked() {
         let _ = tokio::time::timeout(REPORTED, reported).await;
     }
     session.intercepts.remove(id);

@@ -14,9 +14,10 @@ use kdev_proto::v1::State;
 use kdev_proto::v1::user_daemon_server::UserDaemonServer;
 use nix::unistd::Uid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::progress::Sink;
 use crate::service::Service;
 use crate::session::Session;
 
@@ -31,6 +32,8 @@ pub struct Daemon {
     pub session: Mutex<Option<Arc<Session>>>,
     /// The session again, for those who only look.
     pub current: watch::Sender<Option<Arc<Session>>>,
+    /// Changes when somebody quits.
+    pub quits: watch::Sender<()>,
     /// Since when the daemon runs.
     pub started: Part,
     /// Ends the daemon.
@@ -39,6 +42,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Waits until no other command makes or ends the session; says so when that takes time.
+    pub async fn only_one(&self, sink: &Sink) -> MutexGuard<'_, Option<Arc<Session>>> {
+        if let Ok(slot) = self.session.try_lock() {
+            return slot;
+        }
+        sink.line("waiting for another command to end").await;
+        self.session.lock().await
+    }
+
     /// Notes that somebody needs the daemon.
     pub fn touch(&self) {
         self.called.store(true, Ordering::Release);
@@ -59,6 +71,7 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
     let daemon = Arc::new(Daemon {
         session: Mutex::new(None),
         current: watch::Sender::new(None),
+        quits: watch::Sender::new(()),
         started: Part::new(State::Ok, "running"),
         ending: CancellationToken::new(),
         called: AtomicBool::new(true),

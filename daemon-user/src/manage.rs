@@ -15,10 +15,10 @@ use kdev_proto::{Failure, RELEASE};
 use tokio::sync::mpsc;
 
 use crate::daemon::Daemon;
+use crate::failures;
 use crate::progress::Sink;
-use crate::service::{manager_namespace, target};
+use crate::service::{self, manager_namespace, target};
 use crate::session::Session;
-use crate::{claims, failures};
 
 /// How long a Service may take to be restored.
 const RESTORE: Duration = Duration::from_secs(30);
@@ -100,9 +100,12 @@ pub async fn uninstall(
     let wanted = request.cluster.unwrap_or_default();
     let cluster = reach(target(&wanted)).await?;
     let namespace = manager_namespace(&wanted);
-    if let Some(session) = own_session(daemon, &cluster, &namespace) {
-        claims::leave_all(&session, &sink).await?;
+    let mut slot = daemon.only_one(&sink).await;
+    if let Some(session) = slot.take_if(|one| is_with(one, &cluster, &namespace)) {
+        sink.line("ending this machine's session with it").await;
+        service::end(daemon, &session, &sink).await?;
     }
+    drop(slot);
     let client = cluster.kube();
     let (mut tell, show) = steps(sink);
     let work = async {
@@ -140,12 +143,9 @@ pub async fn uninstall(
     ))
 }
 
-/// The daemon's session, if it is with this manager.
-fn own_session(daemon: &Daemon, cluster: &ClusterClient, namespace: &str) -> Option<Arc<Session>> {
-    daemon.current.borrow().clone().filter(|session| {
-        session.cluster.server_url() == cluster.server_url()
-            && session.manager_namespace == namespace
-    })
+/// Whether a session is with this manager.
+fn is_with(session: &Session, cluster: &ClusterClient, namespace: &str) -> bool {
+    session.cluster.server_url() == cluster.server_url() && session.manager_namespace == namespace
 }
 
 /// Where the steps of some work are told, and the future that shows them until that is dropped.
@@ -178,8 +178,8 @@ pub async fn list(
     session: Option<Arc<Session>>,
 ) -> Result<ListResponse, Failure> {
     let wanted = request.cluster.unwrap_or_default();
-    // An own context asks another cluster than the session's.
-    let session = session.filter(|_| wanted.context.is_empty());
+    // Who names another cluster than the session's asks that one.
+    let session = session.filter(|session| !wanted.chosen || session.is_of(&target(&wanted)));
     let cluster = match &session {
         Some(session) => Arc::clone(&session.cluster),
         None => Arc::new(reach(target(&wanted)).await?),

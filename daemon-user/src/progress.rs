@@ -21,6 +21,11 @@ pub type Lines = Pin<Box<dyn Stream<Item = Result<Progress, Status>> + Send>>;
 pub struct Sink(mpsc::Sender<Result<Progress, Status>>);
 
 impl Sink {
+    /// Waits until nobody reads any more: the command was interrupted. Cancel safe.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+
     /// Shows a line; one that nobody reads any more is lost.
     pub async fn line(&self, line: impl Into<String>) {
         let _ = self
@@ -35,8 +40,8 @@ impl Sink {
 
 /// Runs `work` on a thread of its own and answers with its lines, its result last.
 ///
-/// The work goes on when the caller leaves: a command that was interrupted half way must not leave
-/// half a change behind, and the work undoes by itself what it can't finish. A thread, as commands are
+/// The work goes on when the caller leaves, unless it asks: a command that was interrupted half way
+/// must not leave half a change behind, and the work undoes by itself what it can't finish. A thread, as commands are
 /// few and long, and their futures borrow what needn't be shared between threads.
 pub fn lines<F, W>(work: W) -> Lines
 where

@@ -51,6 +51,7 @@ pub fn target(cluster: &Cluster) -> KubeTarget {
     KubeTarget {
         kubeconfig: (!files.is_empty()).then_some(files),
         context: (!cluster.context.is_empty()).then(|| cluster.context.clone()),
+        environment: (!cluster.environment.is_empty()).then(|| cluster.environment.clone()),
     }
 }
 
@@ -178,9 +179,7 @@ impl UserDaemon for Service {
     async fn quit(&self, _: Request<QuitRequest>) -> Answer<Lines> {
         let daemon = Arc::clone(&self.daemon);
         Ok(Response::new(lines(|sink| async move {
-            let quit = quit(&daemon, &sink).await;
-            daemon.ending.cancel();
-            quit
+            quit(&daemon, &sink).await
         })))
     }
 }
@@ -200,32 +199,68 @@ async fn root_status() -> Result<RootStatus, Failure> {
 }
 
 async fn connect(daemon: &Daemon, request: ConnectRequest, sink: Sink) -> Result<String, Failure> {
-    let mut slot = daemon.session.lock().await;
-    if let Some(session) = slot.as_ref() {
-        let context = &session.cluster.names().context;
-        if session.healthy() && !request.root_started {
-            return Err(Failure::new(
-                ErrorKind::Conflict,
-                "this machine is connected already",
-                format!("to context {context}, namespace {}", session.namespace),
-                "`kdev status` shows the session; `kdev quit` ends it",
-            ));
+    let mut quits = daemon.quits.subscribe();
+    quits.mark_unchanged();
+    let given_up = async {
+        tokio::select! {
+            () = daemon.ending.cancelled() => {}
+            _ = quits.changed() => {}
+            // Ctrl-C: nobody is to find himself connected behind his prompt.
+            () = sink.closed() => {}
         }
-        sink.line(format!("mending the session with context {context}"))
-            .await;
-        session.mend(&sink).await?;
-        return Ok(format!(
-            "connected to context {context}, namespace {}",
-            session.namespace
-        ));
+    };
+    tokio::select! {
+        biased;
+        () = given_up => Err(Failure::new(
+            ErrorKind::NotConnected,
+            "connecting was given up",
+            "`kdev quit`, or whoever asked for it, ended it",
+            "run `kdev connect` again",
+        )),
+        connected = connect_or_mend(daemon, request, &sink) => connected,
     }
+}
+
+async fn connect_or_mend(
+    daemon: &Daemon,
+    request: ConnectRequest,
+    sink: &Sink,
+) -> Result<String, Failure> {
+    let mut slot = daemon.only_one(sink).await;
     let cluster = request.cluster.unwrap_or_default();
     let wanted = Wanted {
         target: target(&cluster),
         namespace: (!request.namespace.is_empty()).then_some(request.namespace),
         manager_namespace: manager_namespace(&cluster),
     };
-    let session = Arc::new(Session::connect(wanted, owner(), &sink).await?);
+    if let Some(session) = slot.as_ref() {
+        let context = &session.cluster.names().context;
+        let is_meant = session.is_meant_by(&wanted, cluster.chosen);
+        if !is_meant || (session.healthy() && !request.root_started) {
+            let other = if is_meant {
+                ""
+            } else {
+                ", which is another one"
+            };
+            return Err(Failure::new(
+                ErrorKind::Conflict,
+                "this machine is connected already",
+                format!(
+                    "to context {context}, namespace {}{other}",
+                    session.namespace
+                ),
+                "`kdev status` shows the session; `kdev quit` ends it",
+            ));
+        }
+        sink.line(format!("mending the session with context {context}"))
+            .await;
+        session.mend(sink).await?;
+        return Ok(format!(
+            "connected to context {context}, namespace {}",
+            session.namespace
+        ));
+    }
+    let session = Arc::new(Session::connect(wanted, owner(), sink).await?);
     daemon.current.send_replace(Some(Arc::clone(&session)));
     let line = format!(
         "connected to context {}, namespace {}",
@@ -236,17 +271,38 @@ async fn connect(daemon: &Daemon, request: ConnectRequest, sink: Sink) -> Result
     Ok(line)
 }
 
+/// Ends the session, and the daemon with it.
 async fn quit(daemon: &Daemon, sink: &Sink) -> Result<String, Failure> {
-    let mut slot = daemon.session.lock().await;
-    let Some(session) = slot.take() else {
-        return Ok("no session".to_owned());
+    // One that is being made is given up.
+    daemon.quits.send_replace(());
+    let mut slot = daemon.only_one(sink).await;
+    let quit = match slot.take() {
+        Some(session) => {
+            let ended = end(daemon, &session, sink).await;
+            ended.map(|()| {
+                format!(
+                    "session with context {} ended",
+                    session.cluster.names().context
+                )
+            })
+        }
+        None => Ok("no session".to_owned()),
     };
-    let left = claims::leave_all(&session, sink).await;
+    // While the slot is still held: who waits for it must find a daemon that ends.
+    daemon.ending.cancel();
+    quit
+}
+
+/// Gives back everything of a session.
+///
+/// # Errors
+///
+/// What couldn't be restored in the cluster; the machine is as it was all the same.
+pub async fn end(daemon: &Daemon, session: &Session, sink: &Sink) -> Result<(), Failure> {
+    // The machine first: its names and routes must not wait for an API server that is away.
+    session.release_network();
+    let left = claims::leave_all(session, sink).await;
     daemon.current.send_replace(None);
     session.end().await;
-    left?;
-    Ok(format!(
-        "session with context {} ended",
-        session.cluster.names().context
-    ))
+    left
 }

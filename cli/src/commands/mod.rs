@@ -7,6 +7,8 @@ mod quit;
 mod status;
 mod version;
 
+use std::path::PathBuf;
+
 use kdev_proto::Failure;
 use kdev_proto::v1::{Cluster, InterceptRequest, LeaveRequest, Progress};
 use tonic::{Response, Status, Streaming};
@@ -71,8 +73,8 @@ pub async fn follow(call: Result<Response<Streaming<Progress>>, Status>) -> Resu
     ))
 }
 
-/// Which cluster the arguments and the environment mean. Paths are made absolute, as the daemon that
-/// reads them has another working directory.
+/// Which cluster the arguments and the environment mean. Nothing is left to the daemon, which has
+/// another working directory, and the environment of whoever started it.
 ///
 /// # Errors
 ///
@@ -80,13 +82,7 @@ pub async fn follow(call: Result<Response<Streaming<Progress>>, Status>) -> Resu
 pub fn cluster(args: &ClusterArgs, manager_namespace: &str) -> Result<Cluster, Failure> {
     let files = match &args.kubeconfig {
         Some(file) => vec![file.clone()],
-        None => std::env::var_os("KUBECONFIG")
-            .map(|list| {
-                std::env::split_paths(&list)
-                    .filter(|p| !p.as_os_str().is_empty())
-                    .collect()
-            })
-            .unwrap_or_default(),
+        None => kubeconfig_files(),
     };
     let absolute = |file| {
         std::path::absolute(file)
@@ -97,5 +93,28 @@ pub fn cluster(args: &ClusterArgs, manager_namespace: &str) -> Result<Cluster, F
         kubeconfig: files.into_iter().map(absolute).collect::<Result<_, _>>()?,
         context: args.context.clone().unwrap_or_default(),
         manager_namespace: manager_namespace.to_owned(),
+        chosen: args.kubeconfig.is_some() || args.context.is_some(),
+        // What isn't text can't be carried over gRPC, and no plugin needs it.
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
     })
+}
+
+/// `$KUBECONFIG`, else `~/.kube/config`, as kubectl does it.
+fn kubeconfig_files() -> Vec<PathBuf> {
+    let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
+        .map(|list| std::env::split_paths(&list).collect())
+        .unwrap_or_default();
+    let named: Vec<PathBuf> = listed
+        .into_iter()
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if !named.is_empty() {
+        return named;
+    }
+    std::env::home_dir()
+        .map(|home| home.join(".kube").join("config"))
+        .into_iter()
+        .collect()
 }

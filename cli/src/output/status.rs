@@ -48,7 +48,8 @@ struct SessionView {
     namespace: String,
     manager_namespace: String,
     api_server: String,
-    since_ms: u64,
+    #[serde(flatten)]
+    part: PartView,
 }
 
 #[derive(Serialize)]
@@ -139,7 +140,7 @@ fn session_view(session: &Session) -> SessionView {
         namespace: session.namespace.clone(),
         manager_namespace: session.manager_namespace.clone(),
         api_server: session.api_server.clone(),
-        since_ms: session.part.as_ref().map_or(0, |part| part.since_ms),
+        part: part(session.part.as_ref()),
     }
 }
 
@@ -202,17 +203,12 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
     row("userd", &view.userd.part, view.userd.part.detail.clone());
     row("rootd", &view.rootd.part, view.rootd.part.detail.clone());
     if let Some(session) = &view.session {
-        let connected = PartView {
-            state: "ok",
-            since_ms: session.since_ms,
-            detail: String::new(),
-        };
         row(
             "session",
-            &connected,
+            &session.part,
             format!(
-                "context {}, namespace {}",
-                session.context, session.namespace
+                "context {}, namespace {}; {}",
+                session.context, session.namespace, session.part.detail
             ),
         );
     }

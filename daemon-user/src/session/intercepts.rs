@@ -131,9 +131,19 @@ impl Intercepts {
         }
     }
 
-    /// All of them for `kdev status`.
-    pub fn status(&self) -> Vec<InterceptStatus> {
+    /// All of them for `kdev status`. While the link to the manager doesn't work, nobody knows.
+    pub fn status(&self, manager: &Part) -> Vec<InterceptStatus> {
         let held = self.lock();
+        let part = |one: &Held| {
+            if manager.state() == State::Ok || one.part.state() != State::Ok {
+                return one.part.clone();
+            }
+            Part {
+                state: State::Degraded.into(),
+                since_ms: manager.since_ms,
+                detail: "the manager is out of reach; it was active".to_owned(),
+            }
+        };
         held.values()
             .map(|one| InterceptStatus {
                 id: one.intercept.id.clone(),
@@ -143,7 +153,7 @@ impl Intercepts {
                 port_name: one.intercept.port.name.clone(),
                 protocol: one.intercept.port.protocol.to_string(),
                 local_port: one.local.port().into(),
-                part: Some(one.part.clone()),
+                part: Some(part(one)),
                 connections: one.connections,
             })
             .collect()
@@ -161,6 +171,7 @@ impl InterceptEvents for Intercepts {
                 State::Ok,
                 format!("active; the probe took {} µs", state.probe_us),
             ),
+            Phase::Contested => (State::Degraded, state.reason.clone()),
             Phase::Failed => (State::Down, state.reason.clone()),
             Phase::Restored => (State::Down, "the Service is as it was".to_owned()),
             Phase::Unspecified => return,

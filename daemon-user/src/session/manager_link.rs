@@ -60,7 +60,7 @@ pub struct ManagerAddress {
     pub cluster: Arc<ClusterClient>,
     /// The manager's namespace.
     pub namespace: String,
-    /// The session's id.
+    /// The session's secret, which nobody but the manager may know.
     pub session: String,
     /// "user@machine".
     pub owner: String,
@@ -234,14 +234,6 @@ impl Task {
             Ok(Err(status)) => return Err(status.into()),
             _ => return Err(broken(&"the manager didn't welcome the session")),
         }
-        for request in self.intercepts.held() {
-            let _ = live
-                .requests
-                .send(SessionRequest {
-                    kind: Some(request),
-                })
-                .await;
-        }
         let pod = pod.name;
         self.link.send_modify(|link| {
             link.part = link.part.then(State::Ok, format!("pod {namespace}/{pod}"));
@@ -250,6 +242,16 @@ impl Task {
             link.failure = None;
             link.generation += 1;
         });
+        // What is claimed from now on finds the channel and is asked for by itself; asking twice does
+        // no harm.
+        for request in self.intercepts.held() {
+            let _ = live
+                .requests
+                .send(SessionRequest {
+                    kind: Some(request),
+                })
+                .await;
+        }
         Ok(live)
     }
 

@@ -10,11 +10,13 @@ pub mod intercepts;
 pub mod manager_link;
 pub mod root_link;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kdev_cluster::client::{self, ClusterClient, KubeTarget};
 use kdev_cluster::install;
+use kdev_cluster::redirect::session_id;
 use kdev_proto::Failure;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{self, CarrierStatus, ErrorKind, Part, State};
@@ -46,7 +48,7 @@ pub struct Wanted {
 /// A session that is connected, or mends itself.
 #[derive(Debug)]
 pub struct Session {
-    /// The session's id.
+    /// The session's id, which everyone may know.
     pub id: String,
     /// "user@machine", for people.
     pub owner: String,
@@ -62,6 +64,7 @@ pub struct Session {
     pub root: RootLink,
     /// What is intercepted.
     pub intercepts: Arc<Intercepts>,
+    kubeconfig: Option<Vec<PathBuf>>,
     since: Part,
     tasks: TaskTracker,
     cancelled: CancellationToken,
@@ -92,7 +95,9 @@ impl Session {
         sink.line(format!("manager: pod {}/{}", pod.namespace, pod.name))
             .await;
         let namespace = wanted.namespace.unwrap_or_else(|| names.namespace.clone());
-        let session = Self::start(cluster, namespace, wanted.manager_namespace, owner);
+        let manager_namespace = wanted.manager_namespace;
+        let kubeconfig = wanted.target.kubeconfig;
+        let session = Self::start(cluster, namespace, manager_namespace, owner, kubeconfig);
         let up = tokio::time::timeout(CONNECT, session.come_up(sink))
             .await
             .unwrap_or_else(|_| {
@@ -117,8 +122,10 @@ impl Session {
         namespace: String,
         manager_namespace: String,
         owner: String,
+        kubeconfig: Option<Vec<PathBuf>>,
     ) -> Self {
-        let id = format!("{:032x}", rand::random::<u128>());
+        let secret = format!("{:032x}", rand::random::<u128>());
+        let id = session_id(&secret);
         let cluster = Arc::new(cluster);
         let intercepts = Arc::new(Intercepts::default());
         let (tasks, cancelled) = (TaskTracker::new(), CancellationToken::new());
@@ -126,7 +133,7 @@ impl Session {
         let address = ManagerAddress {
             cluster: Arc::clone(&cluster),
             namespace: manager_namespace.clone(),
-            session: id.clone(),
+            session: secret.clone(),
             owner: owner.clone(),
         };
         let events: Arc<dyn manager_link::InterceptEvents> = Arc::clone(&intercepts) as _;
@@ -145,7 +152,7 @@ impl Session {
             tasks.spawn(carrier::keep(number, address.clone(), token, ended));
         }
         tasks.spawn(acceptor::run(
-            id.clone(),
+            secret,
             manager.link.clone(),
             Arc::clone(&intercepts),
             tasks.clone(),
@@ -161,6 +168,7 @@ impl Session {
             manager,
             root,
             intercepts,
+            kubeconfig,
             since,
             tasks,
             cancelled,
@@ -217,6 +225,22 @@ impl Session {
         )
     }
 
+    /// Whether `target` is this session's cluster; a context that it leaves open is this one.
+    pub fn is_of(&self, target: &KubeTarget) -> bool {
+        let context = &self.cluster.names().context;
+        target.kubeconfig == self.kubeconfig
+            && target.context.as_ref().is_none_or(|one| one == context)
+    }
+
+    /// Whether `wanted` asks for this session, its cluster being `chosen` or left open; what is left
+    /// open is as it is.
+    pub fn is_meant_by(&self, wanted: &Wanted, chosen: bool) -> bool {
+        let namespace = wanted.namespace.as_ref();
+        (!chosen || self.is_of(&wanted.target))
+            && namespace.is_none_or(|one| *one == self.namespace)
+            && wanted.manager_namespace == self.manager_namespace
+    }
+
     /// Whether every part works now.
     pub fn healthy(&self) -> bool {
         self.manager.link.borrow().failure.is_none() && self.root.link.borrow().failure.is_none()
@@ -259,7 +283,7 @@ impl Session {
             namespace: self.namespace.clone(),
             manager_namespace: self.manager_namespace.clone(),
             api_server: self.cluster.server_url(),
-            part: Some(self.since.clone()),
+            part: Some(self.part()),
             control: Some(CarrierStatus {
                 id: 0,
                 part: Some(manager.part.clone()),
@@ -267,9 +291,34 @@ impl Session {
                 round_trip_us: u64::try_from(manager.round_trip.as_micros()).unwrap_or(u64::MAX),
                 flows: 0,
             }),
+            intercepts: self.intercepts.status(&manager.part),
             manager: Some(manager.part),
             manager_version: manager.version,
-            intercepts: self.intercepts.status(),
+        }
+    }
+
+    /// How the session as a whole is doing: as badly as the part that it can't do without.
+    fn part(&self) -> Part {
+        let (manager, root) = (self.manager.link.borrow(), self.root.link.borrow());
+        let but = |state: State, part: &Part, what: &str| Part {
+            state: state.into(),
+            since_ms: part.since_ms,
+            detail: format!("{what}: {}", part.detail),
+        };
+        if root.part.state() != State::Ok {
+            but(
+                State::Down,
+                &root.part,
+                "this machine isn't on the cluster's network",
+            )
+        } else if manager.part.state() != State::Ok {
+            but(
+                State::Degraded,
+                &manager.part,
+                "the manager is out of reach",
+            )
+        } else {
+            self.since.clone()
         }
     }
 
@@ -278,14 +327,27 @@ impl Session {
         self.manager.request(request)
     }
 
-    /// Gives the machine's network back first, then takes leave of the manager. Everything of the
-    /// session has ended when this returns.
-    pub async fn end(&self) {
+    /// Gives the machine's network back; the link to the manager stays.
+    pub fn release_network(&self) {
         self.network.cancel();
+    }
+
+    /// Gives the machine's network back, then takes leave of the manager. Everything of the session
+    /// has ended when this returns.
+    pub async fn end(&self) {
+        self.release_network();
         self.cancelled.cancel();
         self.tasks.close();
         if tokio::time::timeout(END, self.tasks.wait()).await.is_err() {
             tracing::warn!("parts of the session didn't end in time");
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // One that was given up while it came up: its tasks end by themselves.
+        self.release_network();
+        self.cancelled.cancel();
     }
 }

@@ -10,14 +10,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::ConnectError;
-use super::kubeconfig::{ContextNames, detach_plugin};
+use super::kubeconfig::{ContextNames, Environment, detach_plugin, surround_plugin};
 use super::proxy::{self, ProxyEnv};
 
 /// Makes the configuration of a context that `choose` has found. Blocks on the file system.
 pub(super) fn make(
     kubeconfig: &Kubeconfig,
     names: &ContextNames,
-    env: &ProxyEnv,
+    environment: &Environment,
 ) -> Result<Config, ConnectError> {
     let unusable = |what: String| ConnectError::ContextUnusable {
         context: names.context.clone(),
@@ -51,11 +51,13 @@ pub(super) fn make(
     };
     if let Some(exec) = &mut config.auth_info.exec {
         detach_plugin(exec)?;
+        surround_plugin(exec, environment);
         if exec.provide_cluster_info {
             exec.cluster = Some(shown);
         }
     }
-    config.proxy_url = proxy::choose(&config.cluster_url, cluster.proxy_url.as_deref(), env)
+    let env = ProxyEnv::read(environment);
+    config.proxy_url = proxy::choose(&config.cluster_url, cluster.proxy_url.as_deref(), &env)
         .map(|url| {
             url.parse()
                 .map_err(|source| ConnectError::ProxyInvalid { url, source })
@@ -111,9 +113,13 @@ mod tests {
         .unwrap()
     }
 
-    fn made(cluster: &str, user: &str, env: &ProxyEnv) -> Result<Config, ConnectError> {
+    fn made(cluster: &str, user: &str, env: &[(&str, &str)]) -> Result<Config, ConnectError> {
         let kubeconfig = kubeconfig(cluster, user);
-        make(&kubeconfig, &choose(&kubeconfig, None)?, env)
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        make(&kubeconfig, &choose(&kubeconfig, None)?, &env)
     }
 
     #[test]
@@ -122,7 +128,7 @@ mod tests {
             "{{server: 'https://api.example:6443', certificate-authority-data: {CA}, \
               tls-server-name: kube, insecure-skip-tls-verify: true}}"
         );
-        let config = made(&cluster, "{as: alice}", &ProxyEnv::default()).unwrap();
+        let config = made(&cluster, "{as: alice}", &[]).unwrap();
         assert_eq!(config.cluster_url, "https://api.example:6443/");
         assert_eq!(config.default_namespace, "n");
         assert_eq!(config.root_cert, Some(vec![vec![1, 2, 3]]));
@@ -134,11 +140,7 @@ mod tests {
 
     #[test]
     fn the_environments_proxy_counts_though_no_proxy_has_an_empty_entry() {
-        let env = |bypass: &str| ProxyEnv {
-            https: Some("http://proxy:3128".to_owned()),
-            http: None,
-            bypass: Some(bypass.to_owned()),
-        };
+        let env = |bypass| [("https_proxy", "http://proxy:3128"), ("NO_PROXY", bypass)];
         let cluster = "{server: 'https://api.example:6443'}";
         let config = made(cluster, "{}", &env("other.example,")).unwrap();
         assert_eq!(
@@ -172,7 +174,7 @@ mod tests {
             ),
         ];
         for (cluster, part) in table {
-            let error = made(cluster, "{}", &ProxyEnv::default()).unwrap_err();
+            let error = made(cluster, "{}", &[]).unwrap_err();
             assert!(
                 matches!(error, ConnectError::ContextUnusable { .. }),
                 "{error}"
@@ -186,15 +188,30 @@ mod tests {
         let cluster = format!("{{server: 'https://a', certificate-authority-data: {CA}}}");
         let plugin = |asks: bool| -> ExecConfig {
             let user = format!("{{exec: {{command: login, provideClusterInfo: {asks}}}}}");
-            made(&cluster, &user, &ProxyEnv::default())
-                .unwrap()
-                .auth_info
-                .exec
-                .unwrap()
+            made(&cluster, &user, &[]).unwrap().auth_info.exec.unwrap()
         };
         assert!(plugin(false).cluster.is_none());
         let asking = plugin(true);
         assert_eq!(asking.cluster.unwrap().server.as_deref(), Some("https://a"));
         assert_eq!(asking.interactive_mode, Some(ExecInteractiveMode::Never));
+    }
+
+    #[test]
+    fn a_plugin_runs_in_the_callers_environment_and_not_in_this_process_s() {
+        let user = "{exec: {command: login, env: [{name: A, value: kubeconfig}]}}";
+        let env = [("A", "caller"), ("AWS_PROFILE", "work")];
+        let config = made("{server: 'https://a'}", user, &env).unwrap();
+        let exec = config.auth_info.exec.unwrap();
+        let set: Vec<(String, String)> = exec
+            .env
+            .unwrap()
+            .iter()
+            .map(|one| (one["name"].clone(), one["value"].clone()))
+            .collect();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(set, [pair("A", "kubeconfig"), pair("AWS_PROFILE", "work")]);
+        let dropped = exec.drop_env.unwrap();
+        assert!(dropped.contains(&"PATH".to_owned()), "{dropped:?}");
+        assert!(!dropped.contains(&"A".to_owned()), "{dropped:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Reading kubeconfig files the way kubectl does, and choosing a context in them.
 
+use std::collections::HashMap;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,13 @@ pub struct KubeTarget {
     pub kubeconfig: Option<Vec<PathBuf>>,
     /// The context; `None`: the kubeconfig's current one.
     pub context: Option<String>,
+    /// The environment that says which proxy to use and that credential plugins run in; `None`:
+    /// this process's own.
+    pub environment: Option<Environment>,
 }
+
+/// Variables by their names.
+pub type Environment = HashMap<String, String>;
 
 impl KubeTarget {
     /// Returns the files to read, in order.
@@ -39,6 +46,13 @@ impl KubeTarget {
                 .collect(),
         }
     }
+}
+
+/// This process's environment, as far as it is text.
+pub(super) fn own_environment() -> Environment {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// A context of a kubeconfig, by the names that its owner gave things.
@@ -169,6 +183,31 @@ pub(super) fn detach_plugin(exec: &mut ExecConfig) -> Result<(), ConnectError> {
     }
     exec.interactive_mode = Some(ExecInteractiveMode::Never);
     Ok(())
+}
+
+/// Makes a credential plugin run in `environment` instead of this process's; what the kubeconfig
+/// sets comes first.
+pub(super) fn surround_plugin(exec: &mut ExecConfig, environment: &Environment) {
+    let set = exec.env.get_or_insert_default();
+    let own = |name: &str| {
+        set.iter()
+            .any(|one| one.get("name").map(String::as_str) == Some(name))
+    };
+    let added: Vec<_> = environment
+        .iter()
+        .filter(|(name, _)| !own(name))
+        .map(|(name, value)| {
+            HashMap::from([
+                ("name".to_owned(), name.clone()),
+                ("value".to_owned(), value.clone()),
+            ])
+        })
+        .collect();
+    let foreign = env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| !environment.contains_key(name) && !own(name));
+    exec.drop_env.get_or_insert_default().extend(foreign);
+    set.extend(added);
 }
 
 /// Returns the plugin's command as the kubeconfig spells it.

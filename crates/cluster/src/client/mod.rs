@@ -24,9 +24,7 @@ pub use self::failure::{
     classify_watch, timed_out,
 };
 pub use self::forbidden::Forbidden;
-pub use self::kubeconfig::{ContextNames, KubeTarget};
-
-use self::proxy::ProxyEnv;
+pub use self::kubeconfig::{ContextNames, Environment, KubeTarget};
 
 /// How long the API server may take to answer the first question.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,22 +62,25 @@ impl fmt::Debug for ClusterClient {
 pub async fn connect(target: &KubeTarget) -> Result<ClusterClient, ConnectError> {
     let paths = target.paths();
     let kubeconfig = blocking(move || kubeconfig::read(&paths)).await?;
-    let client = ClusterClient::from_kubeconfig(kubeconfig, target.context.as_deref()).await?;
+    let environment = target.environment.clone();
+    let environment = environment.unwrap_or_else(kubeconfig::own_environment);
+    let context = target.context.as_deref();
+    let client = ClusterClient::from_kubeconfig(kubeconfig, context, environment).await?;
     client.probe().await?;
     Ok(client)
 }
 
 impl ClusterClient {
-    /// Makes a client out of a kubeconfig's context, running its credential plugin if it has one.
-    /// Asks the API server nothing.
+    /// Makes a client out of a kubeconfig's context, running its credential plugin, if it has one,
+    /// in `environment`. Asks the API server nothing.
     pub async fn from_kubeconfig(
         kubeconfig: Kubeconfig,
         context: Option<&str>,
+        environment: Environment,
     ) -> Result<Self, ConnectError> {
         let names = kubeconfig::choose(&kubeconfig, context)?;
         let chosen = names.clone();
-        let config =
-            blocking(move || config::make(&kubeconfig, &chosen, &ProxyEnv::read())).await?;
+        let config = blocking(move || config::make(&kubeconfig, &chosen, &environment)).await?;
         let command = config
             .auth_info
             .exec

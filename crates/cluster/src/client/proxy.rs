@@ -3,11 +3,12 @@
 //! The rules are those of Go's `net/http`, which kubectl follows: `proxy-url` of the kubeconfig's
 //! cluster first, else `HTTPS_PROXY` (or `HTTP_PROXY`) unless `NO_PROXY` names the server.
 
-use std::env;
 use std::net::IpAddr;
 
 use http::Uri;
 use ipnet::IpNet;
+
+use super::kubeconfig::Environment;
 
 /// The environment's say about proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,12 +22,13 @@ pub(super) struct ProxyEnv {
 }
 
 impl ProxyEnv {
-    /// Reads the process's environment.
-    pub(super) fn read() -> Self {
+    /// Reads an environment.
+    pub(super) fn read(environment: &Environment) -> Self {
         let read = |name: &str| {
             [name.to_owned(), name.to_lowercase()]
                 .iter()
-                .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+                .find_map(|name| environment.get(name).filter(|value| !value.is_empty()))
+                .cloned()
         };
         Self {
             https: read("HTTPS_PROXY"),

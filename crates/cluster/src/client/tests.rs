@@ -26,14 +26,15 @@ contexts:
 }
 
 async fn client(server: &str, user: &str) -> Result<ClusterClient, ConnectError> {
-    ClusterClient::from_kubeconfig(kubeconfig(server, user), None).await
+    let environment = kubeconfig::own_environment();
+    ClusterClient::from_kubeconfig(self::kubeconfig(server, user), None, environment).await
 }
 
 #[tokio::test]
 async fn a_kubeconfig_that_does_not_exist_is_said_first() {
     let target = KubeTarget {
         kubeconfig: Some(vec![PathBuf::from("/nowhere/config")]),
-        context: None,
+        ..KubeTarget::default()
     };
     let error = connect(&target).await.unwrap_err();
     assert!(
@@ -163,7 +164,9 @@ async fn the_api_servers_addresses_are_those_that_are_dialled() {
 
     let mut config = kubeconfig("https://127.0.0.9:6443", "{token: t}");
     config.clusters[0].cluster.as_mut().unwrap().proxy_url = Some("http://127.0.0.1:3128".into());
-    let proxied = ClusterClient::from_kubeconfig(config, None).await.unwrap();
+    let proxied = ClusterClient::from_kubeconfig(config, None, Environment::default())
+        .await
+        .unwrap();
     let addresses = proxied.api_server_addresses().await.unwrap();
     assert_eq!(
         addresses,
