@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use kdev_common::detach;
+use kdev_common::logging::FILTER_VARIABLE;
 use kdev_common::paths::{self, UserDirs};
 use kdev_common::socket::{self, CallError};
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
@@ -16,16 +17,21 @@ use kdev_proto::{Failure, check_version};
 use nix::unistd::Uid;
 use tokio::process::Command;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use crate::output;
 
 /// How long a daemon may take to start.
 const START: Duration = Duration::from_secs(10);
+/// How long a daemon may take to answer a question about itself.
+const ANSWER: Duration = Duration::from_secs(8);
 /// How long a daemon that was killed may take to be gone.
 const GOING: Duration = Duration::from_secs(3);
 /// Between two looks at whether it listens: a Unix socket can't be waited for.
 const LOOK: Duration = Duration::from_millis(10);
 const SERVICE: &str = "kdev-rootd.service";
+/// How `kdev-rootd launch` begins what it says on standard error.
+const OF_THE_DAEMON: &str = "kdev-rootd: ";
 
 /// A channel to the user's daemon.
 pub type User = UserDaemonClient<Channel>;
@@ -50,7 +56,8 @@ fn call_failure(name: &str, error: &CallError) -> Failure {
         ErrorKind::Daemon
     };
     let next = if error.not_permitted() {
-        "it was started for another user: they may run `kdev quit`; or run kdev as that user"
+        "it serves another user, who may run `kdev quit`; or its group doesn't have you (yet): look \
+         with `ls -l /run/kdev` and `id`"
     } else {
         "run the command again; the daemon's log may say more"
     };
@@ -79,6 +86,28 @@ async fn running(name: &str, path: &Path) -> Result<Option<Channel>, Failure> {
     }
 }
 
+/// Waits for the answer to a question that every daemon answers at once.
+///
+/// # Errors
+///
+/// When it doesn't, as one that was stopped.
+pub async fn answer<T>(
+    name: &str,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Result<T, Status>, Failure> {
+    match tokio::time::timeout(ANSWER, call).await {
+        Ok(answer) => Ok(answer.map(Response::into_inner)),
+        Err(_) => Err(Failure::new(
+            ErrorKind::Daemon,
+            format!("{name} doesn't answer"),
+            format!("it runs, but said nothing for {} s", ANSWER.as_secs()),
+            format!(
+                "end it with `pkill -9 {name}` and run the command again: nothing is left behind"
+            ),
+        )),
+    }
+}
+
 /// Calls the user's daemon if it runs.
 ///
 /// # Errors
@@ -91,7 +120,7 @@ pub async fn running_user() -> Result<Option<User>, Failure> {
             return Ok(None);
         };
         let mut client = UserDaemonClient::new(channel);
-        match client.get_version(VersionRequest {}).await {
+        match answer("kdev-userd", client.get_version(VersionRequest {})).await? {
             Err(status) if went_away(&status) && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(LOOK).await;
             }
@@ -112,7 +141,7 @@ pub async fn running_root() -> Result<Option<Root>, Failure> {
             return Ok(None);
         };
         let mut client = RootDaemonClient::new(channel);
-        match client.get_version(VersionRequest {}).await {
+        match answer("kdev-rootd", client.get_version(VersionRequest {})).await? {
             Err(status) if went_away(&status) && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(LOOK).await;
             }
@@ -122,7 +151,7 @@ pub async fn running_root() -> Result<Option<Root>, Failure> {
 }
 
 /// Whether a call broke in the transport; what a daemon itself refuses has details.
-fn went_away(status: &tonic::Status) -> bool {
+fn went_away(status: &Status) -> bool {
     status.details().is_empty()
 }
 
@@ -136,7 +165,7 @@ pub async fn user() -> Result<User, Failure> {
         Some(client) => client,
         None => start_user().await?,
     };
-    let versions = client.get_version(VersionRequest {}).await?.into_inner();
+    let versions = answer("kdev-userd", client.get_version(VersionRequest {})).await??;
     check_version(&versions.userd.unwrap_or_default())?;
     Ok(client)
 }
@@ -162,7 +191,7 @@ async fn start_user() -> Result<User, Failure> {
     let program = program("kdev-userd")?;
     // A daemon that ended is left as a zombie only until this command exits.
     let _child =
-        detach::spawn(&program, &[]).map_err(|error| start_failure("kdev-userd", &error))?;
+        detach::spawn(&program, &[], None).map_err(|error| start_failure("kdev-userd", &error))?;
     let dirs = user_dirs()?;
     wait_for(&dirs.socket(), "kdev-userd", &dirs.state).await?;
     running_user()
@@ -180,7 +209,7 @@ pub async fn ensure_root() -> Result<bool, Failure> {
         Some(client) => (client, false),
         None => (start_root().await?, true),
     };
-    let version: Version = client.get_version(VersionRequest {}).await?.into_inner();
+    let version: Version = answer("kdev-rootd", client.get_version(VersionRequest {})).await??;
     check_version(&version)?;
     Ok(started)
 }
@@ -190,15 +219,26 @@ async fn start_root() -> Result<Root, Failure> {
         output::progress(&format!(
             "starting the root daemon as the service {SERVICE} ({unit})"
         ));
-        run("systemctl", &[OsStr::new("start"), OsStr::new(SERVICE)]).await?;
+        run("systemctl", &[OsStr::new("start"), OsStr::new(SERVICE)])
+            .await
+            .map_err(|failure| {
+                failure.with_next(format!(
+                    "have it started once for good: `sudo systemctl enable --now {SERVICE}`"
+                ))
+            })?;
     } else {
         let program = program("kdev-rootd")?;
         let uid = Uid::current().to_string();
-        let launch = [
+        let mut launch = vec![
             OsStr::new("launch"),
             OsStr::new("--owner"),
             OsStr::new(&uid),
         ];
+        // sudo keeps the environment to itself.
+        let filter = std::env::var_os(FILTER_VARIABLE);
+        if let Some(filter) = &filter {
+            launch.extend([OsStr::new("--log"), filter]);
+        }
         if Uid::effective().is_root() {
             output::progress("starting the root daemon, as this is root");
             run(program.as_os_str(), &launch).await?;
@@ -214,12 +254,18 @@ async fn start_root() -> Result<Root, Failure> {
             }
             args.extend([OsStr::new("--"), program.as_os_str()]);
             args.extend(launch);
-            run("sudo", &args).await.map_err(|failure| Failure {
-                kind: ErrorKind::NotPermitted,
-                next: "run `kdev connect` in a terminal where sudo can ask for your password, \
-                       or have the service kdev-rootd installed once (see the README)"
-                    .to_owned(),
-                ..failure
+            run("sudo", &args).await.map_err(|failure| {
+                // What the daemon itself said comes after its name; everything else is sudo's.
+                if failure.why.contains(OF_THE_DAEMON) {
+                    return failure;
+                }
+                Failure {
+                    kind: ErrorKind::NotPermitted,
+                    next: "run `kdev connect` in a terminal where sudo can ask for your password, \
+                           or have the service kdev-rootd installed once (see the README)"
+                        .to_owned(),
+                    ..failure
+                }
             })?;
         }
     }

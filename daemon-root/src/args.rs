@@ -27,6 +27,9 @@ pub enum Command {
         /// User id of the user it is for.
         #[arg(long, value_name = "UID")]
         owner: u32,
+        /// What it logs, in the syntax of KDEV_LOG.
+        #[arg(long, value_name = "FILTER")]
+        log: Option<String>,
     },
     /// Restores the resolver's file when the daemon dies; the daemon starts it.
     #[command(hide = true)]

@@ -9,7 +9,7 @@ use kdev_common::transport;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -30,6 +30,8 @@ struct Carrier {
     part: Part,
     round_trip: Duration,
     flows: Arc<AtomicU32>,
+    /// Asks for a heartbeat at once.
+    doubted: Arc<Notify>,
 }
 
 /// The pool.
@@ -85,17 +87,33 @@ impl Carriers {
         }
     }
 
-    /// Takes a place if there is a carrier now.
+    /// Takes a place if there is a carrier now; on one that is in doubt only without another.
     pub fn try_place(&self) -> Option<Place> {
         let alive = self.lock();
-        let carrier = alive
-            .values()
-            .min_by_key(|one| one.flows.load(Ordering::Relaxed))?;
+        let carrier = alive.values().min_by_key(|one| {
+            let doubtful = one.part.state() != State::Ok;
+            (doubtful, one.flows.load(Ordering::Relaxed))
+        })?;
         carrier.flows.fetch_add(1, Ordering::Relaxed);
         Some(Place {
             client: carrier.client.clone(),
             flows: Arc::clone(&carrier.flows),
         })
+    }
+
+    /// Something broke on the carrier of `place`: it is asked at once whether it is alive, and what
+    /// comes next takes another.
+    pub fn doubt(&self, place: &Place) {
+        let mut alive = self.lock();
+        let carrier = alive
+            .values_mut()
+            .find(|one| Arc::ptr_eq(&one.flows, &place.flows));
+        if let Some(carrier) = carrier {
+            carrier.part = carrier.part.then(State::Degraded, "something broke on it");
+            carrier.doubted.notify_one();
+        }
+        drop(alive);
+        self.changed.send_replace(());
     }
 
     /// All of them for `kdev status`, those that are gone included.
@@ -158,14 +176,15 @@ impl Carriers {
             part: Part::new(State::Ok, "carries"),
             round_trip,
             flows: Arc::default(),
+            doubted: Arc::default(),
         };
-        let flows = Arc::clone(&carrier.flows);
+        let (flows, doubted) = (Arc::clone(&carrier.flows), Arc::clone(&carrier.doubted));
         self.lock().insert(id, carrier);
         self.lock_gone().remove(&id);
         self.changed.send_replace(());
         let why = tokio::select! {
             () = cancelled.cancelled() => "the session ends",
-            why = self.watch_over(id, client) => why,
+            why = self.watch_over(id, client, &doubted) => why,
         };
         let mut alive = self.lock();
         // A successor with the same number may have come before this one was found dead.
@@ -185,13 +204,16 @@ impl Carriers {
     }
 
     /// Beats until the carrier is dead; says why.
-    async fn watch_over(&self, id: u32, mut client: Client) -> &'static str {
+    async fn watch_over(&self, id: u32, mut client: Client, doubted: &Notify) -> &'static str {
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         beat.reset();
         let mut missed = 0;
         loop {
-            beat.tick().await;
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = doubted.notified() => {}
+            }
             let started = Instant::now();
             let answer = tokio::time::timeout(HEARTBEAT, client.get_version(VersionRequest {}));
             match answer.await {

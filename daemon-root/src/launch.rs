@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use kdev_common::logging::FILTER_VARIABLE;
 use kdev_common::{detach, paths};
 
 /// How long the daemon may take until it serves.
@@ -12,15 +13,16 @@ const START: Duration = Duration::from_secs(10);
 /// Between two looks: neither a socket nor a child can be waited for together with the other.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Starts a detached daemon and waits until it serves.
-pub fn launch(owner: u32) -> anyhow::Result<()> {
+/// Starts a detached daemon, which logs what `filter` says, and waits until it serves.
+pub fn launch(owner: u32, filter: Option<&str>) -> anyhow::Result<()> {
     if !nix::unistd::Uid::effective().is_root() {
         bail!("this must run as root: it makes a network device and sets routes");
     }
     let program = std::env::current_exe().context("can't tell where kdev-rootd is")?;
     let owner = owner.to_string();
     let args = ["run", "--owner", &owner].map(OsStr::new);
-    let mut child = detach::spawn(&program, &args).context("can't start kdev-rootd")?;
+    let filter = filter.map(|filter| (FILTER_VARIABLE, filter));
+    let mut child = detach::spawn(&program, &args, filter).context("can't start kdev-rootd")?;
     let deadline = Instant::now() + START;
     while std::os::unix::net::UnixStream::connect(paths::root_socket()).is_err() {
         if let Some(status) = child.try_wait()? {

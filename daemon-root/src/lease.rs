@@ -1,9 +1,11 @@
 //! A lease on the machine's network: device, routes, resolver and stack, there as long as the stream
 //! of the user's daemon is.
 
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use kdev_common::causes::with_causes;
 use kdev_common::paths;
 use kdev_host::device::{Device, DeviceConfig};
 use kdev_host::resolver::{Applied, RESOLV_CONF, ResolvConf, ResolverError, ResolverGuard, Watch};
@@ -24,6 +27,7 @@ use kdev_proto::v1::{
 };
 use kdev_proto::{Failure, PartCell};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
@@ -36,6 +40,9 @@ use crate::shard::{Parts, Shard};
 
 /// How long a lease waits for one that is being given back.
 const HANDOVER: Duration = Duration::from_secs(10);
+/// Least time between two answers to others who write the resolver's file: who also writes it again
+/// and again must not keep the machine busy.
+const CONTESTED: Duration = Duration::from_secs(1);
 /// Port of the DNS server on the device's address.
 const DNS_PORT: u16 = 53;
 /// Addresses that the device may have, from the range for benchmarks (RFC 2544), which no network
@@ -140,13 +147,10 @@ struct Resolver {
 
 impl Resolver {
     fn new() -> Result<Self, ResolverError> {
-        let own = std::env::current_exe().map_err(|source| ResolverError::Guard {
-            program: "kdev-rootd".into(),
-            source,
-        })?;
         let file = ResolvConf::new(RESOLV_CONF, paths::ROOT_STATE_DIR);
         let watch = file.watch()?;
-        let guard = ResolverGuard::spawn(&own, &[OsStr::new("guard")])?;
+        // Not by its path, where there may be another version by now.
+        let guard = ResolverGuard::spawn(Path::new("/proc/self/exe"), &[OsStr::new("guard")])?;
         Ok(Self {
             file,
             watch,
@@ -177,6 +181,9 @@ struct Held {
     token: Token,
     tasks: TaskTracker,
     cancelled: CancellationToken,
+    /// Cancelled when the stack or the DNS server has ended, by a panic too: without them the device
+    /// and the resolver's file lead nowhere.
+    broken: CancellationToken,
 }
 
 impl Held {
@@ -192,10 +199,12 @@ impl Held {
         };
         let device = Device::open(&config)
             .await
-            .map_err(|error| network(&error))?;
+            .map_err(|error| network(&error).with_next(error.next_step()))?;
         let device = Arc::new(device);
-        let routes = Routes::new(&device).map_err(|error| network(&error))?;
-        let resolver = Resolver::new().map_err(|error| network(&error))?;
+        let routes =
+            Routes::new(&device).map_err(|error| network(&error).with_next(error.next_step()))?;
+        let resolver =
+            Resolver::new().map_err(|error| network(&error).with_next(error.next_step()))?;
         let server = DnsServer::bind(address.into(), DNS_PORT, kdev_names::Limits::default())
             .await
             .map_err(|error| network(&error))?;
@@ -212,8 +221,11 @@ impl Held {
         let (tasks, cancelled) = (TaskTracker::new(), CancellationToken::new());
         let dns = server.handle();
         let (carriers, ended) = (Arc::clone(&lease.carriers), cancelled.clone());
+        let broken = CancellationToken::new();
         let watched = Arc::clone(&lease);
+        let breaks = broken.clone().drop_guard();
         tasks.spawn(async move {
+            let _breaks = breaks;
             if let Err(error) = server.run(OverCarriers(carriers), ended).await {
                 tracing::warn!(%error, "the DNS server ended");
                 watched.dns.set(State::Down, error.to_string());
@@ -227,7 +239,9 @@ impl Held {
             flows: Arc::clone(&lease.flows),
         });
         let watched = Arc::clone(&lease);
+        let breaks = broken.clone().drop_guard();
         tasks.spawn(async move {
+            let _breaks = breaks;
             if let Err(error) = shard.run().await {
                 tracing::warn!(%error, "the device failed");
                 watched
@@ -254,6 +268,7 @@ impl Held {
             token,
             tasks,
             cancelled,
+            broken,
         })
     }
 
@@ -269,7 +284,7 @@ impl Held {
         };
         let mut carriers = self.lease.carriers.changes();
         let mut machine = kdev_host::link::changes().map_err(|error| network(&error))?;
-        let mut last = None;
+        let (mut last, mut quiet_until) = (None, Instant::now());
         if !send(events, Event::Opened(opened)).await {
             return Ok(());
         }
@@ -301,15 +316,30 @@ impl Held {
                         return Ok(());
                     }
                 },
-                changed = self.resolver.watch.changed() => {
-                    changed.map_err(|error| network(&error))?;
+                changed = async {
+                    tokio::time::sleep_until(quiet_until).await;
+                    self.resolver.watch.changed().await
+                } => {
+                    changed.map_err(|error| network(&error).with_next(error.next_step()))?;
+                    quiet_until = Instant::now() + CONTESTED;
                     if let Some(settings) = &last {
                         self.apply(settings).await?;
                     }
                 }
+                () = self.broken.cancelled() => return Err(self.why_broken()),
                 () = events.closed() => return Ok(()),
             }
         }
+    }
+
+    fn why_broken(&self) -> Failure {
+        let parts = [self.lease.dns.get(), self.lease.routing.get()];
+        let down = parts.into_iter().find(|part| part.state() == State::Down);
+        let why = down.map_or_else(
+            || "a part of kdev-rootd ended by a defect".to_owned(),
+            |part| part.detail,
+        );
+        network(&std::io::Error::other(why))
     }
 
     async fn apply(&mut self, settings: &NetworkSettings) -> Result<NetworkApplied, Failure> {
@@ -322,7 +352,8 @@ impl Held {
             namespaces,
             prefixes.iter().copied(),
         )
-        .map_err(|error| network(&error))?;
+        .map_err(|error| network(&error))?
+        .with_outside(&settings.outside_names);
         self.dns.set_policy(Some(policy));
         self.apply_resolver();
         // The machine's own name servers must stay reachable by their old way, whatever the prefixes.
@@ -333,7 +364,7 @@ impl Held {
             .routes
             .apply(&desired)
             .await
-            .map_err(|error| network(&error))?;
+            .map_err(|error| network(&error).with_next(error.next_step()))?;
         let routes: Vec<RouteStatus> = report
             .routes
             .iter()
@@ -373,17 +404,19 @@ impl Held {
     fn apply_resolver(&mut self) {
         let address = self.dns.local_addr();
         match self.resolver.apply(address.ip()) {
-            Ok(Some(Applied { former, .. })) => {
-                self.upstreams = former.servers;
+            Ok(applied) => {
+                if let Some(Applied { former, .. }) = applied {
+                    self.upstreams = former.servers;
+                    self.dns.set_upstreams(self.upstreams.iter().copied());
+                }
                 let names: Vec<String> = self.upstreams.iter().map(ToString::to_string).collect();
-                self.dns.set_upstreams(self.upstreams.iter().copied());
                 let detail = format!("{address}; everything else goes to {}", names.join(", "));
                 self.lease.dns.set(State::Ok, detail);
             }
-            Ok(None) => {}
             Err(error) => {
-                tracing::warn!(%error, "the resolver isn't set");
-                self.lease.dns.set(State::Down, error.to_string());
+                let why = format!("{}; {}", with_causes(&error), error.next_step());
+                tracing::warn!(why, "the resolver isn't set");
+                self.lease.dns.set(State::Down, why);
             }
         }
     }
@@ -434,7 +467,7 @@ fn parsed<T: FromStr<Err: Display>>(texts: &[String]) -> Result<Vec<T>, Failure>
         .iter()
         .map(|text| {
             text.parse()
-                .map_err(|error| network(&format!("\"{text}\": {error}")))
+                .map_err(|error| network(&std::io::Error::other(format!("\"{text}\": {error}"))))
         })
         .collect()
 }
@@ -447,11 +480,11 @@ async fn send(events: &Events, event: Event) -> bool {
         .is_ok()
 }
 
-fn network(error: &dyn Display) -> Failure {
+fn network(error: &dyn Error) -> Failure {
     Failure::new(
         ErrorKind::Network,
         "this machine's network can't be set up",
-        error.to_string(),
+        with_causes(error),
         format!(
             "kdev-rootd's log in {} has the details",
             paths::ROOT_LOG_DIR

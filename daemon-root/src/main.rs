@@ -9,6 +9,7 @@ mod flow_link;
 mod killable;
 mod launch;
 mod lease;
+mod opening;
 mod packets;
 mod service;
 mod shard;
@@ -24,7 +25,7 @@ use kdev_common::{detach, logging, paths};
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Launch { owner } => launch::launch(owner),
+        Command::Launch { owner, log } => launch::launch(owner, log.as_deref()),
         Command::Guard => kdev_host::resolver::run_guard(Path::new(paths::ROOT_STATE_DIR))
             .map(drop)
             .map_err(Into::into),

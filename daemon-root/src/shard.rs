@@ -189,7 +189,7 @@ impl Shard {
             };
             self.written = match written {
                 Ok(written) => written,
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(error) if costs_only_the_packet(&error) => {
                     tracing::warn!(%error, "the kernel refuses a packet");
                     true
                 }
@@ -200,6 +200,15 @@ impl Shard {
             }
         }
     }
+}
+
+/// A packet that the kernel doesn't understand, or has no memory for; every other error is the
+/// device's.
+fn costs_only_the_packet(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOMEM | libc::ENOBUFS)
+    )
 }
 
 /// Waits until a moment; for ever when there is none.

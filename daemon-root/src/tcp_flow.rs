@@ -3,31 +3,29 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kdev_flow::frame;
-use kdev_flow::open::{OpenError, Opened, open};
+use kdev_flow::open::Opened;
 use kdev_netstack::FlowKey;
-use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tonic::Streaming;
 
-use crate::carriers::{Carriers, Place};
+use crate::carriers::Carriers;
 use crate::flow_link::{Down, FromProgram, TaskEnd, ToProgram, Up};
-
-/// How long a flow may be opened again and again while carriers break under it.
-const OPEN: Duration = Duration::from_secs(20);
-/// Between two attempts, unless a carrier comes or goes before.
-const BETWEEN: Duration = Duration::from_millis(100);
+use crate::opening::open_flow;
 
 /// Runs the flow until it is over on both sides.
 pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
     let (mut from_program, to_program) = link.split();
+    let request = FlowOpen {
+        protocol: FlowProtocol::Tcp.into(),
+        target: key.target.to_string(),
+        ..FlowOpen::default()
+    };
     let opened = tokio::select! {
-        opened = open_flow(key, &carriers) => opened,
+        opened = open_flow(request, &carriers) => opened,
         // The program gave up waiting. It can't have sent anything before it was answered.
         _ = from_program.next() => return,
     };
@@ -41,33 +39,6 @@ pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
             to_program.send(Down::Failed(reason)).await;
         }
     }
-}
-
-async fn open_flow(key: FlowKey, carriers: &Carriers) -> Result<(Place, Opened), Reason> {
-    let end = Instant::now() + OPEN;
-    let mut changes = carriers.changes();
-    while Instant::now() < end {
-        changes.mark_unchanged();
-        let mut place = carriers.place().await;
-        let request = FlowOpen {
-            protocol: FlowProtocol::Tcp.into(),
-            target: key.target.to_string(),
-            ..FlowOpen::default()
-        };
-        match open(request, |frames| place.client.flow(frames)).await {
-            Ok(opened) => return Ok((place, opened)),
-            Err(OpenError::Failed(failed)) => {
-                tracing::debug!(target = %key.target, reason = %failed, "flow not opened");
-                return Err(failed.reason);
-            }
-            // Nothing was sent yet: another carrier is as good, once the pool has noticed.
-            Err(OpenError::Carrier(status)) => {
-                tracing::debug!(error = status.message(), "carrier broke under a new flow");
-                let _ = tokio::time::timeout(BETWEEN, changes.changed()).await;
-            }
-        }
-    }
-    Err(Reason::HostUnreachable)
 }
 
 /// Carries until both directions have ended, or one side breaks: then the other is told at once.

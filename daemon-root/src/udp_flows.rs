@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use kdev_flow::frame;
-use kdev_flow::open::{OpenError, open};
+use kdev_flow::open::Opened;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
@@ -15,14 +14,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::carriers::Carriers;
+use crate::carriers::{Carriers, Place};
+use crate::opening::open_flow;
 
 /// Most flows at once; what comes beyond is dropped, as by a full NAT.
 const LIMIT: usize = 8192;
 /// Datagrams that wait for one flow.
 const QUEUE: usize = 64;
-/// How long a flow may wait for its far end before its datagrams are given up.
-const OPEN: Duration = Duration::from_secs(10);
 
 type Key = (SocketAddr, SocketAddr);
 type Table = Arc<Mutex<HashMap<Key, mpsc::Sender<Bytes>>>>;
@@ -142,13 +140,17 @@ impl Drop for Flow {
 
 impl Flow {
     async fn run(self, datagrams: mpsc::Receiver<Bytes>) {
-        let failed = match tokio::time::timeout(OPEN, self.open()).await {
-            Ok(Ok(opened)) => self.carry(datagrams, opened).await,
-            Ok(Err(reason)) => {
+        let request = FlowOpen {
+            protocol: FlowProtocol::Udp.into(),
+            target: self.target.to_string(),
+            ..FlowOpen::default()
+        };
+        let failed = match open_flow(request, &self.carriers).await {
+            Ok(opened) => self.carry(datagrams, opened).await,
+            Err(reason) => {
                 drop(datagrams);
                 Some(reason)
             }
-            Err(_) => None,
         };
         if let Some(reason) = failed {
             let (client, target) = (self.client, self.target);
@@ -163,27 +165,11 @@ impl Flow {
         }
     }
 
-    async fn open(&self) -> Result<(crate::carriers::Place, kdev_flow::open::Opened), Reason> {
-        loop {
-            let mut place = self.carriers.place().await;
-            let request = FlowOpen {
-                protocol: FlowProtocol::Udp.into(),
-                target: self.target.to_string(),
-                ..FlowOpen::default()
-            };
-            match open(request, |frames| place.client.flow(frames)).await {
-                Ok(opened) => return Ok((place, opened)),
-                Err(OpenError::Failed(failed)) => return Err(failed.reason),
-                Err(OpenError::Carrier(_)) => {}
-            }
-        }
-    }
-
     /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another.
     async fn carry(
         &self,
         mut datagrams: mpsc::Receiver<Bytes>,
-        (_place, opened): (crate::carriers::Place, kdev_flow::open::Opened),
+        (_place, opened): (Place, Opened),
     ) -> Option<Reason> {
         let mut incoming = opened.incoming;
         loop {

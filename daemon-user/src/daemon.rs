@@ -1,5 +1,7 @@
 //! The daemon's life: one per user, there as long as it is needed.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +25,9 @@ use crate::session::Session;
 
 /// A daemon without a session that nobody called for this long ends.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// How often the daemon looks whether it can still be called.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What all calls share.
 #[derive(Debug)]
@@ -68,6 +73,9 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
     };
     let listener = LocalListener::bind(&dirs.socket(), Access::User(Uid::effective().as_raw()))
         .with_context(|| format!("can't listen on {}", dirs.socket().display()))?;
+    let own = std::fs::metadata(dirs.socket())
+        .ok()
+        .map(|found| found.ino());
     let daemon = Arc::new(Daemon {
         session: Mutex::new(None),
         current: watch::Sender::new(None),
@@ -79,18 +87,40 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
     tracing::info!(release = kdev_proto::RELEASE, "kdev-userd runs");
     let serve = transport::server()
         .add_service(UserDaemonServer::new(Service::new(Arc::clone(&daemon))))
-        .serve_with_incoming_shutdown(listener.incoming(), until_end(Arc::clone(&daemon)));
+        .serve_with_incoming_shutdown(
+            listener.incoming(),
+            until_end(Arc::clone(&daemon), dirs.socket()),
+        );
     serve.await?;
     let session = daemon.session.lock().await.take();
     if let Some(session) = session {
         session.end().await;
     }
-    let _ = std::fs::remove_file(dirs.socket());
+    if std::fs::metadata(dirs.socket())
+        .ok()
+        .map(|found| found.ino())
+        == own
+    {
+        let _ = std::fs::remove_file(dirs.socket());
+    }
     tracing::info!("kdev-userd ends");
     Ok(())
 }
 
-async fn until_end(daemon: Arc<Daemon>) {
+/// Waits until the socket isn't there any more. A logout removes it where the user's run directory
+/// goes with the last login: nobody could command the daemon then, or end its session.
+async fn unlinked(socket: &Path) {
+    let inode = || std::fs::metadata(socket).ok().map(|found| found.ino());
+    let own = inode();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if inode() != own {
+            return;
+        }
+    }
+}
+
+async fn until_end(daemon: Arc<Daemon>, socket: PathBuf) {
     let idle = async {
         let mut interval = tokio::time::interval(IDLE);
         loop {
@@ -120,6 +150,7 @@ async fn until_end(daemon: Arc<Daemon>) {
     tokio::select! {
         () = idle => tracing::info!("nobody needs the daemon"),
         () = terminate => tracing::info!("told to end by a signal"),
+        () = unlinked(&socket) => tracing::warn!("its socket is gone, so nobody can command it"),
         () = daemon.ending.cancelled() => {}
     }
     // Calls that wait for a session that is being made must not keep the server up.

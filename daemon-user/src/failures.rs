@@ -27,9 +27,8 @@ fn kind_of(failure: &ApiFailure) -> ErrorKind {
         ApiFailure::Forbidden(_) | ApiFailure::Denied { .. } => ErrorKind::Forbidden,
         ApiFailure::NotFound { .. } => ErrorKind::NotFound,
         ApiFailure::AlreadyExists { .. } | ApiFailure::Conflict { .. } => ErrorKind::Conflict,
-        ApiFailure::Invalid { .. } | ApiFailure::Expired | ApiFailure::Other { .. } => {
-            ErrorKind::Unspecified
-        }
+        ApiFailure::Invalid { .. } => ErrorKind::Usage,
+        ApiFailure::Expired | ApiFailure::Other { .. } => ErrorKind::ApiServer,
     }
 }
 
@@ -92,7 +91,7 @@ pub fn uninstall(error: &UninstallError) -> Failure {
         UninstallError::MissingRights(_) => ErrorKind::Forbidden,
         UninstallError::Foreign { .. } => ErrorKind::Conflict,
         UninstallError::NotGone { .. } => ErrorKind::Timeout,
-        UninstallError::Restore(_) => ErrorKind::Unspecified,
+        UninstallError::Restore(_) => ErrorKind::Timeout,
         UninstallError::Api(error) => kind_of(&error.failure),
     };
     told(kind, "the traffic manager isn't removed", error)

@@ -28,5 +28,9 @@ fn run() -> anyhow::Result<()> {
         .ok_or_else(|| anyhow::anyhow!("this user has no home directory; set HOME"))?;
     logging::to_directory(&dirs.state, "kdev-userd")?;
     detach::raise_descriptor_limit();
-    tokio::runtime::Runtime::new()?.block_on(daemon::run(dirs))
+    let runtime = tokio::runtime::Runtime::new()?;
+    let done = runtime.block_on(daemon::run(dirs));
+    // A credential plugin can't be cancelled; nobody waits for it any more.
+    runtime.shutdown_background();
+    done
 }

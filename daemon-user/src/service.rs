@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kdev_cluster::client::KubeTarget;
 use kdev_cluster::install::DEFAULT_NAMESPACE;
@@ -20,6 +21,9 @@ use crate::daemon::Daemon;
 use crate::progress::{Lines, Sink, lines};
 use crate::session::{Session, Wanted};
 use crate::{claims, failures, manage};
+
+/// How long the root daemon may take to say how it is.
+const ROOT_STATUS: Duration = Duration::from_secs(3);
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
@@ -189,13 +193,27 @@ fn own_version() -> Version {
 }
 
 async fn root_status() -> Result<RootStatus, Failure> {
-    let channel = socket::call(&paths::root_socket())
+    let ask = async {
+        let channel = socket::call(&paths::root_socket())
+            .await
+            .map_err(|error| failures::root_daemon(&error))?;
+        Ok::<_, Failure>(
+            RootDaemonClient::new(channel)
+                .get_status(RootStatusRequest {})
+                .await?
+                .into_inner(),
+        )
+    };
+    tokio::time::timeout(ROOT_STATUS, ask)
         .await
-        .map_err(|error| failures::root_daemon(&error))?;
-    Ok(RootDaemonClient::new(channel)
-        .get_status(RootStatusRequest {})
-        .await?
-        .into_inner())
+        .unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorKind::Daemon,
+                "the root daemon doesn't answer",
+                format!("it said nothing for {} s", ROOT_STATUS.as_secs()),
+                "look into its log",
+            ))
+        })
 }
 
 async fn connect(daemon: &Daemon, request: ConnectRequest, sink: Sink) -> Result<String, Failure> {

@@ -46,6 +46,15 @@ impl Failure {
         )
     }
 
+    /// The same failure with another next step.
+    #[must_use]
+    pub fn with_next(self, next: impl Into<String>) -> Self {
+        Self {
+            next: next.into(),
+            ..self
+        }
+    }
+
     /// The exit code of a command that ended with this failure; the README has the table.
     pub fn exit_code(&self) -> u8 {
         match self.kind {

@@ -184,13 +184,13 @@ async fn carry(
         biased;
         pods = pods(&mut destination) => pods,
         answer = to_machine(&connection, client, way) => match answer {
-            Answer::Opened(stream, Purpose::Client) => {
+            Ok((stream, Purpose::Client)) => {
                 let (outgoing, incoming) = stream;
                 relay::relay(connection, incoming, outgoing).await;
                 return Ok(());
             }
-            Answer::Opened(_, Purpose::Probe) => return prove(connection, way).await,
-            Answer::No(reason) => match &*destination.borrow() {
+            Ok((_, Purpose::Probe)) => return prove(connection, way).await,
+            Err(reason) => match &*destination.borrow() {
                 // It was asked just before the intercept ended.
                 Destination::Pods(pods) => Arc::clone(pods),
                 Destination::Machine => return Err(reset(&connection, reason)),
@@ -233,18 +233,18 @@ async fn dial(pods: &[SocketAddr]) -> Option<TcpStream> {
     None
 }
 
-enum Answer {
-    Opened(Stream, Purpose),
-    No(&'static str),
-}
-
 enum Purpose {
     Client,
     Probe,
 }
 
-/// Asks the machine to take a connection, of which no byte is taken yet.
-async fn to_machine(connection: &TcpStream, client: SocketAddr, way: &Way) -> Answer {
+/// Asks the machine to take a connection, of which no byte is taken yet; the error says why it
+/// doesn't.
+async fn to_machine(
+    connection: &TcpStream,
+    client: SocketAddr,
+    way: &Way,
+) -> Result<(Stream, Purpose), &'static str> {
     let probe = way.probe.is_probe(connection).await;
     let open = FlowOpen {
         protocol: FlowProtocol::Tcp.into(),
@@ -263,9 +263,9 @@ async fn to_machine(connection: &TcpStream, client: SocketAddr, way: &Way) -> An
         Purpose::Client
     };
     match tokio::time::timeout(PATIENCE, ask_machine(way, open)).await {
-        Ok(Some(stream)) => Answer::Opened(stream, purpose),
-        Ok(None) => Answer::No("the machine refused: nothing listens on the local port"),
-        Err(_) => Answer::No("the machine didn't answer in time"),
+        Ok(Some(stream)) => Ok((stream, purpose)),
+        Ok(None) => Err("the machine refused: nothing listens on the local port"),
+        Err(_) => Err("the machine didn't answer in time"),
     }
 }
 

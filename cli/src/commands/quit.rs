@@ -8,6 +8,8 @@ use kdev_common::socket;
 use kdev_proto::Failure;
 use kdev_proto::v1::{ErrorKind, QuitRequest, RootStatus, RootStatusRequest, ShutdownRequest};
 
+use tonic::Code;
+
 use super::follow;
 use crate::{daemons, output};
 
@@ -15,7 +17,7 @@ use crate::{daemons, output};
 const GONE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(20);
 /// Stands in a resolver file that is kdev's.
-const RESOLVER_MARK: &str = "kdev";
+const RESOLVER_MARK: &str = "# Written by kdev";
 
 /// Ends the session and the daemons that were started for it, then looks whether anything is left.
 ///
@@ -23,15 +25,18 @@ const RESOLVER_MARK: &str = "kdev";
 ///
 /// What couldn't be undone, or is left.
 pub async fn quit() -> Result<(), Failure> {
-    let mut root = daemons::running_root().await.unwrap_or(None);
-    let before = match &mut root {
-        Some(client) => client
-            .get_status(RootStatusRequest {})
-            .await
-            .ok()
-            .map(|s| s.into_inner()),
-        None => None,
+    let (mut root, mut others) = match daemons::running_root().await {
+        Ok(root) => (root, false),
+        Err(failure) => (None, failure.kind == ErrorKind::NotPermitted),
     };
+    let mut before = None;
+    if let Some(client) = &mut root {
+        let asked = client.get_status(RootStatusRequest {});
+        match daemons::answer("kdev-rootd", asked).await? {
+            Ok(status) => before = Some(status),
+            Err(status) => others = status.code() == Code::PermissionDenied,
+        }
+    }
     let mut ended = Ok(());
     match daemons::running_user().await? {
         Some(mut user) => {
@@ -41,6 +46,10 @@ pub async fn quit() -> Result<(), Failure> {
             }
         }
         None => output::progress("the user's daemon doesn't run"),
+    }
+    if others {
+        output::result("kdev-rootd serves another user; nothing of yours is left");
+        return ended;
     }
     let stays = match root {
         Some(mut client) => {
@@ -74,9 +83,7 @@ async fn prove(before: RootStatus, stays: bool) -> Result<(), Failure> {
         let file = tokio::fs::read_to_string("/etc/resolv.conf")
             .await
             .unwrap_or_default();
-        !file
-            .lines()
-            .any(|line| line.starts_with('#') && line.contains(RESOLVER_MARK))
+        !file.lines().any(|line| line.starts_with(RESOLVER_MARK))
     })
     .await?;
     seen.push("the resolver's file is the machine's own".to_owned());

@@ -10,14 +10,16 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Starts `program` with nothing of the caller's terminal. The child must call [`settle`] first thing.
+/// Starts `program` with nothing of the caller's terminal, and one variable more than the caller's
+/// where it is given. The child must call [`settle`] first thing.
 ///
 /// # Errors
 ///
 /// When the program can't be started.
-pub fn spawn(program: &Path, args: &[&OsStr]) -> io::Result<Child> {
+pub fn spawn(program: &Path, args: &[&OsStr], variable: Option<(&str, &str)>) -> io::Result<Child> {
     Command::new(program)
         .args(args)
+        .envs(variable)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

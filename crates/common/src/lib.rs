@@ -1,6 +1,7 @@
 //! What kdev's programs share below the level of any protocol: where their files are, how they talk
 //! over local sockets, how they log, and how a daemon comes to life alone and detached.
 
+pub mod causes;
 pub mod clock;
 pub mod detach;
 pub mod instance;

@@ -67,6 +67,8 @@ pub fn to_directory(dir: &Path, process: &str) -> Result<(), LoggingError> {
         .with_ansi(false)
         .with_writer(std::sync::Mutex::new(appender))
         .init();
+    // A daemon has no standard error that anybody would read.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a task panicked")));
     Ok(())
 }
 

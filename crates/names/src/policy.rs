@@ -15,6 +15,7 @@ pub struct Policy {
     namespace: String,
     namespaces: BTreeSet<String>,
     prefixes: Vec<IpNet>,
+    outside: BTreeSet<Name>,
 }
 
 /// Why a policy was refused.
@@ -81,7 +82,25 @@ impl Policy {
                 .map(|name| name.as_ref().to_ascii_lowercase())
                 .collect(),
             prefixes: prefixes.into_iter().collect(),
+            outside: BTreeSet::new(),
         })
+    }
+
+    /// The same policy with names that are the machine's own even below the cluster's domain, as that
+    /// of the API server may be: asked of the cluster, it would cut the way to the cluster. What isn't
+    /// a name is passed over, as addresses are.
+    #[must_use]
+    pub fn with_outside(self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let read = |name: &str| {
+            let mut name = Name::from_ascii(name).ok()?;
+            name.set_fqdn(true);
+            Some(name.to_lowercase())
+        };
+        let outside = names
+            .into_iter()
+            .filter_map(|name| read(name.as_ref()))
+            .collect();
+        Self { outside, ..self }
     }
 
     fn has_namespace(&self, label: &[u8]) -> bool {
@@ -111,6 +130,7 @@ impl Policy {
 ///
 /// | name | route |
 /// |---|---|
+/// | what [`Policy::with_outside`] names | outside |
 /// | the cluster's domain and all below | cluster, as it is |
 /// | `….svc` | cluster, with the domain |
 /// | one label | outside, else cluster as a service of the session's namespace |
@@ -142,6 +162,9 @@ pub fn classify(policy: &Policy, name: &Name) -> Route {
 
     if is("localhost") {
         return Route::Localhost;
+    }
+    if policy.outside.contains(&name.to_lowercase()) {
+        return Route::Outside;
     }
     if policy.domain.zone_of(name) {
         return Route::Cluster(name.clone());

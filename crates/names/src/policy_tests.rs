@@ -193,3 +193,13 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_api_servers_name_is_outside_even_below_the_clusters_domain() {
+    let policy = Policy::new("k8s.corp.test", "dev", ["dev"], [])
+        .unwrap()
+        .with_outside(["API.k8s.corp.test", "10.0.0.1"]);
+    let route = |name| classify(&policy, &Name::from_ascii(name).unwrap());
+    assert_eq!(route("api.k8s.corp.test."), Route::Outside);
+    assert!(matches!(route("web.k8s.corp.test."), Route::Cluster(_)));
+}

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub(crate) enum Said {
     /// Nothing yet.
     Pending,
-    /// The name exists: NOERROR, with or without data of the type asked.
+    /// The name exists: NOERROR, with or without data of the type asked; a top-level domain without
+    /// any address doesn't.
     Exists,
     /// Any other answer.
     Negative,

@@ -1,6 +1,7 @@
 //! What is read from a DNS message, or changed in it, without touching the rest (RFC 1035 section 4).
 
 use hickory_proto::op::{Header, MessageType, Query};
+use hickory_proto::rr::RecordType;
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, DecodeError};
 
 /// Bytes of a message's header.
@@ -34,6 +35,24 @@ pub(crate) fn is_truncated(message: &[u8]) -> bool {
 /// The four bits of the response code in the header.
 pub(crate) fn response_code(message: &[u8]) -> u8 {
     message.get(3).map_or(0, |flags| flags & 0x0f)
+}
+
+/// How many records the answer section has.
+pub(crate) fn answers(message: &[u8]) -> u16 {
+    read_u16(message, 6).unwrap_or(0)
+}
+
+/// The query with another type asked; `None` where it has no single question.
+pub(crate) fn with_type(query: &[u8], record_type: RecordType) -> Option<Vec<u8>> {
+    let head = Head::read(query).ok()?;
+    head.question.as_ref()?;
+    let mut other = query.to_vec();
+    // The question ends with its type and its class.
+    let at = head.end.checked_sub(4)?;
+    other
+        .get_mut(at..at + 2)?
+        .copy_from_slice(&u16::from(record_type).to_be_bytes());
+    Some(other)
 }
 
 /// Header and question of a message that has one question or none, and where they end.

@@ -66,6 +66,29 @@ async fn no_data_outside_wins_because_the_name_exists_there() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_called_like_a_top_level_domain_is_the_clusters() {
+    let split = Split::of(
+        // The domain exists, without an address.
+        Zone::new()
+            .txt("shop.", "registry")
+            .a("nas.", [192, 0, 2, 1]),
+        Zone::new()
+            .a("shop.dev.svc.cluster.local.", [10, 96, 0, 1])
+            .a("nas.dev.svc.cluster.local.", [10, 96, 0, 2]),
+    )
+    .await;
+    assert_eq!(
+        data(&split.ask("shop.", RecordType::A).await),
+        ["10.96.0.1"]
+    );
+    // What has an address of the other family outside stays the outside's for both.
+    let answer = split.ask("nas.", RecordType::AAAA).await;
+    assert_eq!(code(&answer), ResponseCode::NoError);
+    assert_eq!(data(&answer), NO_STRINGS);
+    assert_eq!(data(&split.ask("nas.", RecordType::A).await), ["192.0.2.1"]);
+}
+
+#[tokio::test]
 async fn an_outside_that_fails_in_any_way_leaves_the_name_to_the_cluster() {
     for failing in [
         ResponseCode::NXDomain,

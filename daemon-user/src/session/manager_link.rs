@@ -208,7 +208,11 @@ impl Task {
                 .await
                 .map_err(|error| broken(&error))?;
             let mut client = ManagerClient::new(channel.clone());
-            let version = client.get_version(VersionRequest {}).await?.into_inner();
+            let version = client
+                .get_version(VersionRequest {})
+                .await
+                .map_err(|status| broken(&status.message()))?
+                .into_inner();
             check_version(&version)?;
             let (requests, receiver) = mpsc::channel(QUEUE);
             let hello = Request::Hello(SessionHello {
@@ -220,7 +224,8 @@ impl Task {
             let _ = requests.try_send(SessionRequest { kind: Some(hello) });
             let events = client
                 .session(ReceiverStream::new(receiver))
-                .await?
+                .await
+                .map_err(refused)?
                 .into_inner();
             Ok::<_, Failure>((channel, version, Live { events, requests }))
         };
@@ -231,7 +236,7 @@ impl Task {
             Ok(Ok(Some(SessionEvent {
                 kind: Some(Event::Welcome(_)),
             }))) => {}
-            Ok(Err(status)) => return Err(status.into()),
+            Ok(Err(status)) => return Err(refused(status)),
             _ => return Err(broken(&"the manager didn't welcome the session")),
         }
         let pod = pod.name;
@@ -315,6 +320,15 @@ impl Task {
             link.channel = None;
             link.failure = Some(failure);
         });
+    }
+}
+
+/// What the manager itself said, or what broke under it.
+fn refused(status: tonic::Status) -> Failure {
+    if status.details().is_empty() {
+        broken(&status.message())
+    } else {
+        status.into()
     }
 }
 

@@ -166,7 +166,10 @@ impl Task {
             tokio::select! {
                 event = events.message() => match event? {
                     Some(event) => {
-                        backoff.reset();
+                        // A lease that was given and couldn't be used is no reason for haste.
+                        if matches!(event.kind, Some(Event::Applied(_))) {
+                            backoff.reset();
+                        }
                         self.handle(event.kind);
                     }
                     None => return Err(ended(&"the root daemon ended it")),
@@ -195,7 +198,8 @@ impl Task {
                 BTreeSet::new()
             }
         };
-        let settings = settings(&network, &self.namespace, exempt, sent.as_ref());
+        let mut settings = settings(&network, &self.namespace, exempt, sent.as_ref());
+        settings.outside_names = self.cluster.api_server_hosts();
         if sent.as_ref() != Some(&settings) {
             send(requests, Request::Settings(settings.clone())).await?;
             *sent = Some(settings);
@@ -259,6 +263,7 @@ fn settings(
         domain: network.domain.clone(),
         namespace: namespace.to_owned(),
         namespaces: network.namespaces.clone(),
+        outside_names: Vec::new(),
     }
 }
 

@@ -205,7 +205,7 @@ fn daemon(pid: i32) -> Option<Daemon> {
     let program = words.next()?.rsplit('/').next()?;
     match (program, words.next()) {
         ("kdev-userd", _) => Some(Daemon::User),
-        ("kdev-rootd", Some("guard")) => Some(Daemon::Guard),
+        ("kdev-guard", _) => Some(Daemon::Guard),
         ("kdev-rootd", _) => Some(Daemon::Root),
         _ => None,
     }

@@ -185,6 +185,16 @@ impl ClusterClient {
         self.server.to_string().trim_end_matches('/').to_owned()
     }
 
+    /// Returns the hosts that connections to the API server go to, as the kubeconfig and the
+    /// environment spell them: names or addresses.
+    pub fn api_server_hosts(&self) -> Vec<String> {
+        [Some(&self.server), self.proxy.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|url| proxy::host_of(url).map(str::to_owned))
+            .collect()
+    }
+
     /// Resolves the addresses that connections to the API server go to: the server's own, and the
     /// proxy's if one leads there. No route of a tunnel may cover them.
     ///

@@ -79,7 +79,7 @@ pub enum ClaimError {
     },
     /// The Service is served by another traffic manager.
     #[error(
-        "service {service} is intercepted by {by} through the traffic manager in namespace {manager:?}, and one Service can only have one. Use that manager: --manager-namespace {manager}"
+        "service {service} is intercepted by {by} through the traffic manager in namespace {manager:?}, and one Service can only have one. Use that manager: --manager-namespace {manager}; if that namespace is gone, `kdev uninstall -n {manager}` clears what it left"
     )]
     OtherManager {
         /// The Service.

@@ -1,21 +1,26 @@
 //! Looking whether a Service is as it was, and making all of them so where no manager does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kube::api::ListParams;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::api::ServiceName;
 use super::intercept::{intercepts, original};
+use super::objects::{SERVICE_NAME_LABEL, slices_by};
 use super::observed::Desired;
 use super::reconcile::{Limits, ReconcileError, reconcile};
 use crate::client::{ApiError, call};
 
-/// Between two looks. A watch would be quicker, but needs rights that a user may lack.
+/// Between two looks, at first. A watch would be quicker, but needs rights that a user may lack.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at what takes its time.
+const LOOK_SELDOM: Duration = Duration::from_millis(500);
 
 /// Why a Service doesn't count as restored.
 #[derive(Debug, Error)]
@@ -49,6 +54,7 @@ pub async fn wait_restored(
 ) -> Result<(), RestoreError> {
     let services: Api<Service> = Api::namespaced(client.clone(), &service.namespace);
     let end = Instant::now() + deadline;
+    let mut pause = LOOK;
     loop {
         let found = call(
             format!("read service {service}"),
@@ -62,7 +68,8 @@ pub async fn wait_restored(
             let (service, seconds) = (service.clone(), deadline.as_secs());
             return Err(RestoreError::StillRedirected { service, seconds });
         }
-        sleep(LOOK).await;
+        sleep(pause).await;
+        pause = (pause * 5 / 4).min(LOOK_SELDOM);
     }
 }
 
@@ -76,15 +83,40 @@ fn is_restored(service: &Service, id: &str) -> bool {
 
 /// Restores every Service that the traffic manager in `manager` has redirected or is asked to, with
 /// the rights of `client`; returns their names.
+///
+/// # Errors
+///
+/// The first of all that went wrong, after all were tried.
 pub async fn restore_all(
     client: &Client,
     manager: &str,
     deadline: Duration,
 ) -> Result<Vec<ServiceName>, RestoreError> {
+    let (mut restored, mut first) = (Vec::new(), Ok(()));
+    for (name, claims) in ours(client, manager).await? {
+        let limits = Limits {
+            deadline,
+            ..Limits::default()
+        };
+        match reconcile(client, &name, &Desired::restored(claims), limits).await {
+            Ok(_) => restored.push(name),
+            Err(error) => first = first.and(Err(error)),
+        }
+    }
+    first?;
+    Ok(restored)
+}
+
+/// Finds the Services with a trace of the manager in `manager`, with the ids of the claims on them:
+/// by their annotations, and by its slices where somebody has replaced the annotations.
+async fn ours(
+    client: &Client,
+    manager: &str,
+) -> Result<BTreeMap<ServiceName, Vec<String>>, RestoreError> {
     let services: Api<Service> = Api::all(client.clone());
-    let all = call("list services", services.list(&ListParams::default())).await?;
-    let mut restored = Vec::new();
-    for service in all {
+    let services = call("list services", services.list(&ListParams::default())).await?;
+    let mut found = BTreeMap::new();
+    for service in services {
         let claims = intercepts(&service.metadata).unwrap_or_default();
         let saved = original(&service.metadata).ok().flatten();
         let ours: Vec<String> = claims
@@ -92,16 +124,21 @@ pub async fn restore_all(
             .filter(|claim| claim.manager == manager)
             .map(|claim| claim.id)
             .collect();
-        if ours.is_empty() && saved.is_none_or(|saved| saved.manager != manager) {
-            continue;
+        if !ours.is_empty() || saved.is_some_and(|saved| saved.manager == manager) {
+            let namespace = service.namespace().unwrap_or_default();
+            found.insert(ServiceName::new(namespace, service.name_any()), ours);
         }
-        let name = ServiceName::new(service.namespace().unwrap_or_default(), service.name_any());
-        let limits = Limits {
-            deadline,
-            ..Limits::default()
-        };
-        reconcile(client, &name, &Desired::restored(ours), limits).await?;
-        restored.push(name);
     }
-    Ok(restored)
+    let slices: Api<PartialObjectMeta<EndpointSlice>> = Api::all(client.clone());
+    let by_manager = ListParams::default().labels(&slices_by(manager));
+    let slices = call("list endpoint slices", slices.list_metadata(&by_manager)).await?;
+    for slice in slices {
+        if let Some(service) = slice.labels().get(SERVICE_NAME_LABEL) {
+            let namespace = slice.namespace().unwrap_or_default();
+            found
+                .entry(ServiceName::new(namespace, service))
+                .or_default();
+        }
+    }
+    Ok(found)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 use tokio::time::{self, timeout};
 
 use super::handle::{Counters, Settings, Shared};
@@ -130,7 +130,7 @@ impl<L: ClusterLookup> Resolver<L> {
     }
 
     async fn outside_first(&self, task: &Task<'_>, ask: &Name) -> Vec<u8> {
-        let mut outside = pin!(self.ask_outside(task));
+        let mut outside = pin!(self.ask_outside_of(task));
         let mut cluster = pin!(self.ask_cluster(task.request, ask));
         let (mut from_outside, mut from_cluster) = (None, None);
         let start = time::Instant::now();
@@ -149,11 +149,10 @@ impl<L: ClusterLookup> Resolver<L> {
                 () = time::sleep_until(until.unwrap_or(start)), if until.is_some() => {}
             }
         }
-        let exists = outside_said(&from_outside) == Said::Exists;
         match (from_outside, from_cluster) {
-            (Some(Ok(answer)), _) if exists => self.give_outside(task, answer),
+            (Some(Ok((answer, true))), _) => self.give_outside(task, answer),
             (_, Some(Ok(answer))) if code_exists(&answer) => self.give_cluster(task, answer, ask),
-            (Some(Ok(mut answer)), _) => {
+            (Some(Ok((mut answer, false))), _) => {
                 wire::cap_ttls(&mut answer, FILLED_IN_NEGATIVE_TTL);
                 self.give_outside(task, answer)
             }
@@ -164,6 +163,34 @@ impl<L: ClusterLookup> Resolver<L> {
     async fn ask_outside(&self, task: &Task<'_>) -> Result<Vec<u8>, ForwardError> {
         let via = task.client.via();
         task.settings.upstream.ask(task.packet, via).await
+    }
+
+    /// The outside's answer, and whether by it the name exists there. A name of one label may be a
+    /// top-level domain (`shop`, `app`): that exists without an address, and nobody has ever reached
+    /// anything by it.
+    async fn ask_outside_of(&self, task: &Task<'_>) -> Result<(Vec<u8>, bool), ForwardError> {
+        let answer = self.ask_outside(task).await?;
+        let no_error = |answer: &[u8]| wire::response_code(answer) == ResponseCode::NoError.low();
+        let exists = no_error(&answer);
+        let question = &task.request.question;
+        let other = match question.query_type {
+            RecordType::A => RecordType::AAAA,
+            RecordType::AAAA => RecordType::A,
+            _ => return Ok((answer, exists)),
+        };
+        if !exists || wire::answers(&answer) > 0 || question.name.num_labels() > 1 {
+            return Ok((answer, exists));
+        }
+        let Some(packet) = wire::with_type(task.packet, other) else {
+            return Ok((answer, exists));
+        };
+        let upstream = &task.settings.upstream;
+        let has_other = match upstream.ask(&packet, task.client.via()).await {
+            Ok(answer) => no_error(&answer) && wire::answers(&answer) > 0,
+            // Not known: what resolved before goes first.
+            Err(_) => true,
+        };
+        Ok((answer, has_other))
     }
 
     /// The cluster's answer by the name `ask`, remembered or fresh. A failure is noted for `status`.
@@ -255,14 +282,12 @@ fn route(settings: &Settings, request: &Request) -> Route {
     }
 }
 
-fn outside_said(answer: &Option<Result<Vec<u8>, ForwardError>>) -> Said {
+fn outside_said(answer: &Option<Result<(Vec<u8>, bool), ForwardError>>) -> Said {
     match answer {
         None => Said::Pending,
         Some(Err(_)) => Said::Failed,
-        Some(Ok(answer)) if wire::response_code(answer) == ResponseCode::NoError.low() => {
-            Said::Exists
-        }
-        Some(Ok(_)) => Said::Negative,
+        Some(Ok((_, true))) => Said::Exists,
+        Some(Ok((_, false))) => Said::Negative,
     }
 }
 

@@ -10,6 +10,7 @@ mod carriers;
 mod connect;
 mod connect_refused;
 mod crash;
+mod credentials;
 mod install;
 mod install_refused;
 mod intercept;

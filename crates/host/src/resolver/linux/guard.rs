@@ -20,6 +20,9 @@ pub(in crate::resolver) struct Guard {
     pipe: Option<ChildStdin>,
 }
 
+/// What a guard is called in the list of processes.
+const NAME: &str = "kdev-guard";
+
 impl Guard {
     pub(in crate::resolver) fn spawn(
         program: &Path,
@@ -31,6 +34,8 @@ impl Guard {
         };
         let mut command = Command::new(program);
         command
+            // Not the daemon's name: who kills all of those must not kill what mends after them.
+            .arg0(NAME)
             .args(args)
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -22,6 +22,10 @@ use super::{
 use crate::device::Device;
 use crate::netlink::{Netlink, io_error};
 
+/// The routes' metric. Larger than what others use, so that a VPN that comes up later can add the
+/// same prefix, and has it.
+const METRIC: u32 = 2048;
+
 /// The routes over one device.
 #[derive(Debug)]
 pub(super) struct Routes {
@@ -201,11 +205,13 @@ impl Routes {
                 .output_interface(self.index)
                 .scope(RouteScope::Link)
                 .protocol(protocol)
+                .priority(METRIC)
                 .build(),
             IpNet::V6(prefix) => RouteMessageBuilder::<Ipv6Addr>::new()
                 .destination_prefix(prefix.addr(), prefix.prefix_len())
                 .output_interface(self.index)
                 .protocol(protocol)
+                .priority(METRIC)
                 .build(),
         }
     }

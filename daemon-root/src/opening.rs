@@ -1,0 +1,43 @@
+//! Opening a flow over whichever carrier works.
+
+use kdev_flow::open::{OpenError, Opened, open};
+use kdev_proto::v1::FlowOpen;
+use kdev_proto::v1::flow_failed::Reason;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+
+use crate::carriers::{Carriers, Place};
+
+/// How long a flow may be opened again and again while carriers break under it, or there is none.
+const OPEN: Duration = Duration::from_secs(20);
+/// Between two attempts, unless a carrier comes or goes before.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+/// Opens a flow; a flow that is opened while all carriers are being made again waits, it doesn't fail.
+///
+/// # Errors
+///
+/// What the far end said; [`Reason::HostUnreachable`] when no carrier worked in time.
+pub async fn open_flow(request: FlowOpen, carriers: &Carriers) -> Result<(Place, Opened), Reason> {
+    let end = Instant::now() + OPEN;
+    let mut changes = carriers.changes();
+    while Instant::now() < end {
+        changes.mark_unchanged();
+        let Ok(mut place) = timeout_at(end, carriers.place()).await else {
+            break;
+        };
+        match open(request.clone(), |frames| place.client.flow(frames)).await {
+            Ok(opened) => return Ok((place, opened)),
+            Err(OpenError::Failed(failed)) => {
+                tracing::debug!(target = %request.target, reason = %failed, "flow not opened");
+                return Err(failed.reason);
+            }
+            // Nothing was sent yet: another carrier is as good, once the pool has noticed.
+            Err(OpenError::Carrier(status)) => {
+                tracing::debug!(error = status.message(), "carrier broke under a new flow");
+                carriers.doubt(&place);
+                let _ = timeout(BETWEEN, changes.changed()).await;
+            }
+        }
+    }
+    Err(Reason::HostUnreachable)
+}
