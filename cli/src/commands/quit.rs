@@ -1,12 +1,13 @@
 //! `kdev quit`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kdev_common::paths::{self, UserDirs};
-use kdev_common::socket;
+use kdev_common::paths;
 use kdev_proto::Failure;
-use kdev_proto::v1::{ErrorKind, QuitRequest, RootStatus, RootStatusRequest, ShutdownRequest};
+use kdev_proto::v1::{
+    ErrorKind, QuitRequest, RootStatus, RootStatusRequest, ShutdownRequest, StatusRequest,
+};
 
 use tonic::Code;
 
@@ -40,16 +41,23 @@ pub async fn quit() -> Result<(), Failure> {
     let mut ended = Ok(());
     match daemons::running_user().await? {
         Some(mut user) => {
+            let asked = user.get_status(StatusRequest {});
+            let pid = daemons::answer("kdev-userd", asked)
+                .await?
+                .map_or(0, |status| status.pid);
             ended = follow(user.quit(QuitRequest {}).await).await;
-            if let Some(dirs) = UserDirs::find() {
-                gone("kdev-userd", async || !listens(&dirs.socket()).await).await?;
-            }
+            gone("kdev-userd", async || !runs(pid)).await?;
         }
         None => output::progress("the user's daemon doesn't run"),
     }
     if others {
-        output::result("kdev-rootd serves another user; nothing of yours is left");
-        return ended;
+        ended?;
+        return Err(Failure::new(
+            ErrorKind::NotPermitted,
+            "kdev-rootd isn't yours to end",
+            "it serves another user; nothing of your own is left",
+            "leave it to them",
+        ));
     }
     let stays = match root {
         Some(mut client) => {
@@ -61,10 +69,11 @@ pub async fn quit() -> Result<(), Failure> {
         }
         None => false,
     };
+    let before = before.unwrap_or_default();
     if !stays {
-        gone("kdev-rootd", async || !listens(&paths::root_socket()).await).await?;
+        gone("kdev-rootd", async || !runs(before.pid)).await?;
     }
-    prove(before.unwrap_or_default(), stays).await?;
+    prove(before, stays).await?;
     ended
 }
 
@@ -96,10 +105,12 @@ async fn prove(before: RootStatus, stays: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn listens(path: &Path) -> bool {
-    !socket::call(path)
-        .await
-        .is_err_and(|error| error.nobody_listens())
+/// Whether there is such a process; one that nobody has waited for yet has ended all the same.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // "PID (NAME) STATE …", where the name may hold anything.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 async fn gone(what: &str, mut check: impl AsyncFnMut() -> bool) -> Result<(), Failure> {

@@ -11,13 +11,14 @@ use kdev_proto::v1::network_event::Kind as Event;
 use kdev_proto::v1::network_request::Kind as Request;
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::{
-    CarrierStatus, ClusterNetwork, ErrorKind, NetworkApplied, NetworkOpen, NetworkRequest,
-    NetworkSettings, Part, State, VersionRequest,
+    CarrierStatus, ClusterNetwork, ErrorKind, NetworkApplied, NetworkEvent, NetworkOpen,
+    NetworkRequest, NetworkSettings, Part, State, VersionRequest,
 };
 use kdev_proto::{Failure, check_version, version_of};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
 
 use super::backoff::Backoff;
 use super::carrier::Token;
@@ -25,6 +26,8 @@ use crate::failures;
 
 /// How often the API server's name is resolved again: behind it addresses change.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How long the root daemon may take to give everything back.
+const GIVEN_BACK: Duration = Duration::from_secs(8);
 const QUEUE: usize = 8;
 
 /// What the link is now.
@@ -119,12 +122,9 @@ impl Task {
     async fn run(mut self, cancelled: CancellationToken) {
         let mut backoff = Backoff::default();
         loop {
-            let ended = tokio::select! {
-                // The stream is dropped with the lease: the root daemon undoes everything.
-                () = cancelled.cancelled() => return,
-                ended = self.hold(&mut backoff) => ended,
+            let Some(failure) = self.hold(&mut backoff, &cancelled).await else {
+                return;
             };
-            let Err(failure) = ended;
             tracing::info!(reason = %failure.why, "the lease on the machine's network ended");
             self.token.send_replace(None);
             self.link.send_modify(|link| {
@@ -141,8 +141,36 @@ impl Task {
         }
     }
 
-    /// Holds the lease until it ends; says why.
-    async fn hold(&mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible, Failure> {
+    /// Holds the lease until it ends and says why, or gives it back when `cancelled`.
+    async fn hold(
+        &mut self,
+        backoff: &mut Backoff,
+        cancelled: &CancellationToken,
+    ) -> Option<Failure> {
+        let opened = tokio::select! {
+            () = cancelled.cancelled() => return None,
+            opened = self.open() => opened,
+        };
+        let (mut events, requests) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => return Some(failure),
+        };
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            Err(failure) = self.follow(&mut events, &requests, backoff) => return Some(failure),
+        }
+        // The root daemon undoes everything when the requests end, and ends its events when it has.
+        drop(requests);
+        let given_back = async { while let Ok(Some(_)) = events.message().await {} };
+        if tokio::time::timeout(GIVEN_BACK, given_back).await.is_err() {
+            tracing::warn!("the root daemon takes long to give the machine's network back");
+        }
+        None
+    }
+
+    async fn open(
+        &self,
+    ) -> Result<(Streaming<NetworkEvent>, mpsc::Sender<NetworkRequest>), Failure> {
         let channel = socket::call(&paths::root_socket())
             .await
             .map_err(|error| failures::root_daemon(&error))?;
@@ -155,10 +183,19 @@ impl Task {
             version,
         };
         send(&requests, Request::Open(open)).await?;
-        let mut events = client
+        let events = client
             .network(ReceiverStream::new(receiver))
             .await?
             .into_inner();
+        Ok((events, requests))
+    }
+
+    async fn follow(
+        &mut self,
+        events: &mut Streaming<NetworkEvent>,
+        requests: &mpsc::Sender<NetworkRequest>,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, Failure> {
         let mut resolve = tokio::time::interval(RESOLVE);
         let mut sent = None;
         self.network.mark_changed();
@@ -176,9 +213,9 @@ impl Task {
                 },
                 changed = self.network.changed() => {
                     changed.map_err(|_| ended(&"the session ends"))?;
-                    self.send_settings(&mut sent, &requests).await?;
+                    self.send_settings(&mut sent, requests).await?;
                 }
-                _ = resolve.tick() => self.send_settings(&mut sent, &requests).await?,
+                _ = resolve.tick() => self.send_settings(&mut sent, requests).await?,
             }
         }
     }

@@ -68,11 +68,10 @@ fn when_the_guard_dies_too_the_next_start_restores_the_resolver() {
     desk.laptop.kill(Daemon::Guard);
     desk.laptop.kill(Daemon::Root);
     desk.laptop.kill(Daemon::User);
-    let left = Machine::of(&desk.laptop);
-    assert_eq!(
-        (&left.devices, &left.routes),
-        (&desk.before.devices, &desk.before.routes)
-    );
+    wait::until_true("device and routes are gone", AT_ONCE, || {
+        let left = Machine::of(&desk.laptop);
+        (left.devices, left.routes) == (desk.before.devices.clone(), desk.before.routes.clone())
+    });
     // Any start of the root daemon will do.
     desk.laptop
         .run(User::Root, &["kdev-rootd", "launch", "--owner", "1000"])

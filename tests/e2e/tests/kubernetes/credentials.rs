@@ -6,6 +6,7 @@ use kdev_e2e::command::Outcome;
 use kdev_e2e::desk::Desk;
 use kdev_e2e::laptop::{Daemon, User};
 use kdev_e2e::snapshot::Machine;
+use kdev_e2e::wait;
 
 const KUBECONFIG: i32 = 5;
 const CONFLICT: i32 = 11;
@@ -16,7 +17,8 @@ const NOT_CONNECTED: i32 = 14;
 const PLUGIN: &str = r#"
 dir=$(mktemp -d)
 cp ~/.kube/config $dir/config
-cat > $dir/plugin <<'END'
+mkdir $dir/bin
+cat > $dir/bin/plugin <<'END'
 #!/bin/sh
 [ -z "$KDEV_E2E_SLEEP" ] || sleep "$KDEV_E2E_SLEEP"
 [ "$KDEV_E2E_LOGIN" = yes ] || { echo 'nobody is logged in' >&2; exit 1; }
@@ -25,8 +27,8 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
 printf '{"clientCertificateData":"%s","clientKeyData":"%s"}}' \
     "$(pem client-certificate-data)" "$(pem client-key-data)"
 END
-chmod +x $dir/plugin
-kubectl config --kubeconfig $dir/config set-credentials plugin --exec-command=$dir/plugin \
+chmod +x $dir/bin/plugin
+kubectl config --kubeconfig $dir/config set-credentials plugin --exec-command=$dir/bin/plugin \
     --exec-api-version=client.authentication.k8s.io/v1 --exec-interactive-mode=Never
 kubectl config --kubeconfig $dir/config set-context plugin --cluster="$1" --user=plugin
 "#;
@@ -91,7 +93,9 @@ fn connecting_to_another_cluster_is_refused_also_while_the_session_mends_itself(
         .exits(CONFLICT)
         .says("another one")
         .says(desk.cluster.name());
-    // Whoever means the session gets it mended.
-    desk.connect();
+    // The root daemon was started for it, which is all that the session needed.
+    wait::until_true("the session is whole", Duration::from_secs(20), || {
+        desk.status()["session"]["state"] == "ok"
+    });
     assert!(desk.pod_at("http://web/").starts_with("web-"));
 }
