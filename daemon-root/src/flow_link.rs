@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 pub const QUEUE: usize = 8;
 
 /// From the program to the cluster.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Up {
     /// The next bytes.
     Data(Bytes),

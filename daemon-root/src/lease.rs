@@ -237,6 +237,7 @@ impl Held {
             tasks: tasks.clone(),
             cancelled: cancelled.clone(),
             flows: Arc::clone(&lease.flows),
+            session: lease.session.as_str().into(),
         });
         let watched = Arc::clone(&lease);
         let breaks = broken.clone().drop_guard();

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use crate::carriers::{Carriers, Place};
 
 /// How long a flow may be opened again and again while carriers break under it, or there is none.
-const OPEN: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts, unless a carrier comes or goes before.
 const BETWEEN: Duration = Duration::from_millis(100);
 
@@ -17,8 +17,12 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// What the far end said; [`Reason::HostUnreachable`] when no carrier worked in time.
-pub async fn open_flow(request: FlowOpen, carriers: &Carriers) -> Result<(Place, Opened), Reason> {
-    let end = Instant::now() + OPEN;
+pub async fn open_flow(
+    request: FlowOpen,
+    carriers: &Carriers,
+    patience: Duration,
+) -> Result<(Place, Opened), Reason> {
+    let end = Instant::now() + patience;
     let mut changes = carriers.changes();
     while Instant::now() < end {
         changes.mark_unchanged();

@@ -1,124 +1,117 @@
 //! The task of one TCP flow: opens it over a carrier, then carries bytes between the program's
-//! connection and the manager.
+//! connection and the manager, over one carrier after the other.
 
-use std::pin::pin;
 use std::sync::Arc;
 
-use kdev_flow::frame;
-use kdev_flow::open::Opened;
+use bytes::Bytes;
+use kdev_flow::carry::{self, Gone, NearRead, NearWrite, Outcome, Resumed, Said, Stream};
 use kdev_netstack::FlowKey;
-use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
-use tokio::sync::mpsc;
-use tonic::Streaming;
+use kdev_proto::v1::{FlowOpen, FlowProtocol, FlowResume};
 
-use crate::carriers::Carriers;
+use crate::carriers::{Carriers, Place};
 use crate::flow_link::{Down, FromProgram, TaskEnd, ToProgram, Up};
-use crate::opening::open_flow;
+use crate::opening::{self, open_flow};
 
 /// Runs the flow until it is over on both sides.
-pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
+pub async fn run(key: FlowKey, session: &str, link: TaskEnd, carriers: Arc<Carriers>) {
     let (mut from_program, to_program) = link.split();
+    let flow: [u8; 16] = rand::random();
     let request = FlowOpen {
         protocol: FlowProtocol::Tcp.into(),
         target: key.target.to_string(),
+        session: session.to_owned(),
+        flow: Bytes::copy_from_slice(&flow),
         ..FlowOpen::default()
     };
     let opened = tokio::select! {
-        opened = open_flow(request, &carriers) => opened,
+        opened = open_flow(request.clone(), &carriers, opening::PATIENCE) => opened,
         // The program gave up waiting. It can't have sent anything before it was answered.
         _ = from_program.next() => return,
     };
-    match opened {
-        Ok((_place, Opened { outgoing, incoming })) => {
-            if to_program.send(Down::Opened).await {
-                carry(from_program, to_program, outgoing, incoming).await;
-            }
-        }
+    let (place, opened) = match opened {
+        Ok(opened) => opened,
         Err(reason) => {
             to_program.send(Down::Failed(reason)).await;
+            return;
         }
+    };
+    if !to_program.send(Down::Opened).await {
+        return;
     }
-}
-
-/// Carries until both directions have ended, or one side breaks: then the other is told at once.
-async fn carry(
-    from_program: FromProgram,
-    to_program: ToProgram,
-    outgoing: mpsc::Sender<FlowFrame>,
-    mut incoming: Streaming<FlowFrame>,
-) {
-    let ended = both(from_program, &to_program, outgoing, &mut incoming).await;
-    // Dropping the stream before the manager has ended it would take back what is still on its way.
-    let broken = ended.is_none() || !matches!(incoming.message().await, Ok(None));
-    if broken {
+    let means = OtherCarriers {
+        carriers,
+        request,
+        place: Some(place),
+    };
+    let stream = Stream::from(opened);
+    let outcome = carry::carry(from_program, &to_program, stream, means).await;
+    if outcome == Outcome::ResetByFlow {
         to_program.send(Down::Reset).await;
     }
 }
 
-/// `None` when something broke.
-async fn both(
-    from_program: FromProgram,
-    to_program: &ToProgram,
-    outgoing: mpsc::Sender<FlowFrame>,
-    incoming: &mut Streaming<FlowFrame>,
-) -> Option<()> {
-    let mut up = pin!(upward(from_program, outgoing));
-    let mut down = pin!(downward(to_program, incoming));
-    tokio::select! {
-        half_closed = &mut up => {
-            let (mut from_program, _outgoing) = half_closed?;
-            tokio::select! {
-                ended = down => ended,
-                // After its end, only a reset can come from the program.
-                _ = from_program.next() => None,
-            }
+impl NearRead for FromProgram {
+    async fn next(&mut self) -> Said {
+        match FromProgram::next(self).await {
+            Up::Data(bytes) => Said::Data(bytes),
+            Up::End => Said::End,
+            Up::Reset => Said::Reset,
         }
-        ended = &mut down => {
-            ended?;
-            up.await.map(drop)
+    }
+
+    async fn gone(&mut self) {
+        while FromProgram::next(self).await != Up::Reset {}
+    }
+}
+
+impl NearWrite for &ToProgram {
+    async fn write(&mut self, bytes: Bytes) -> Result<usize, Gone> {
+        let count = bytes.len();
+        if self.send(Down::Data(bytes)).await {
+            Ok(count)
+        } else {
+            Err(Gone)
+        }
+    }
+
+    async fn end(&mut self) -> Result<(), Gone> {
+        if self.send(Down::End).await {
+            Ok(())
+        } else {
+            Err(Gone)
         }
     }
 }
 
-/// Sends what the program says, until it ends. Gives the sender back after an orderly end: dropping it
-/// ends the stream; `None` when the program or the carrier broke.
-async fn upward(
-    mut from_program: FromProgram,
-    outgoing: mpsc::Sender<FlowFrame>,
-) -> Option<(FromProgram, mpsc::Sender<FlowFrame>)> {
-    loop {
-        let frame = match from_program.next().await {
-            Up::Data(bytes) => frame::data(bytes),
-            Up::End => {
-                outgoing.send(frame::end()).await.ok()?;
-                return Some((from_program, outgoing));
-            }
-            Up::Reset => {
-                let _ = outgoing.send(frame::reset()).await;
-                return None;
-            }
-        };
-        outgoing.send(frame).await.ok()?;
-    }
+/// Resumes a flow over whichever carrier works next.
+struct OtherCarriers {
+    carriers: Arc<Carriers>,
+    request: FlowOpen,
+    /// On the carrier that carries it now.
+    place: Option<Place>,
 }
 
-/// Hands the program what comes, until its end; `None` when the carrier or the far end broke.
-async fn downward(to_program: &ToProgram, incoming: &mut Streaming<FlowFrame>) -> Option<()> {
-    loop {
-        let item = match incoming.message().await {
-            Ok(Some(FlowFrame {
-                kind: Some(Kind::Data(bytes)),
-            })) => Down::Data(bytes),
-            Ok(Some(FlowFrame {
-                kind: Some(Kind::End(_)),
-            })) => {
-                return to_program.send(Down::End).await.then_some(());
-            }
-            _ => return None,
-        };
-        if !to_program.send(item).await {
-            return None;
+impl carry::Resume for OtherCarriers {
+    async fn replaced(&mut self) -> Resumed {
+        // This is the side that comes with another one.
+        std::future::pending().await
+    }
+
+    async fn resume(&mut self, received: u64) -> Option<Resumed> {
+        if let Some(place) = self.place.take() {
+            self.carriers.doubt(&place);
         }
+        let request = FlowOpen {
+            resume: Some(FlowResume { received }),
+            ..self.request.clone()
+        };
+        let resumed = open_flow(request, &self.carriers, carry::RESUME_LIMIT).await;
+        let (place, opened) = resumed.ok()?;
+        self.place = Some(place);
+        Some(Resumed {
+            received: opened.received,
+            stream: opened.into(),
+            answer: false,
+        })
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carriers::{Carriers, Place};
-use crate::opening::open_flow;
+use crate::opening::{self, open_flow};
 
 /// Most flows at once; what comes beyond is dropped, as by a full NAT.
 const LIMIT: usize = 8192;
@@ -145,7 +145,7 @@ impl Flow {
             target: self.target.to_string(),
             ..FlowOpen::default()
         };
-        let failed = match open_flow(request, &self.carriers).await {
+        let failed = match open_flow(request, &self.carriers, opening::PATIENCE).await {
             Ok(opened) => self.carry(datagrams, opened).await,
             Err(reason) => {
                 drop(datagrams);

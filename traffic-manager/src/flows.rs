@@ -4,15 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use kdev_flow::carry::{Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
-use kdev_flow::{QUEUE, datagram, relay};
+use kdev_flow::socket::carry_socket;
+use kdev_flow::{QUEUE, datagram};
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
+use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
+
+use crate::resumable::{Never, ResumableFlows};
 
 /// Where clouds have their instances' metadata over IPv6; over IPv4 it is link-local.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -31,16 +35,33 @@ enum Far {
 }
 
 /// Serves one flow on a task of `tasks`; the frames to the machine come out of the receiver.
-pub fn serve(tasks: &TaskTracker, mut incoming: Streaming<FlowFrame>) -> mpsc::Receiver<FlowFrame> {
+pub fn serve(
+    tasks: &TaskTracker,
+    flows: ResumableFlows,
+    mut incoming: Streaming<FlowFrame>,
+) -> mpsc::Receiver<FlowFrame> {
     let (outgoing, frames) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        match dial(&mut incoming).await {
-            Ok(Some(far)) => {
+        let opened = match first(&mut incoming).await {
+            Ok(FlowOpen {
+                flow,
+                resume: Some(FlowResume { received }),
+                ..
+            }) => {
+                // Its own task goes on, and answers.
+                let stream = Stream::new(outgoing, incoming);
+                return resume(&flows, &flow, stream, received).await;
+            }
+            Ok(open) => dial(&open, &mut incoming).await.map(|far| (open, far)),
+            Err(failed) => Err(failed),
+        };
+        match opened {
+            Ok((open, Some(far))) => {
                 if outgoing.send(frame::opened()).await.is_ok() {
-                    carry(far, incoming, outgoing).await;
+                    carry(far, &open, &flows, incoming, outgoing).await;
                 }
             }
-            Ok(None) => {}
+            Ok((_, None)) => {}
             Err(failed) => {
                 tracing::debug!(reason = %failed, "flow not opened");
                 let _ = outgoing.send(frame::failed(&failed)).await;
@@ -50,19 +71,33 @@ pub fn serve(tasks: &TaskTracker, mut incoming: Streaming<FlowFrame>) -> mpsc::R
     frames
 }
 
-/// Reads what the flow is to lead to and dials it; `None` when the machine lost interest.
-async fn dial(incoming: &mut Streaming<FlowFrame>) -> Result<Option<Far>, Failed> {
-    let open = tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await;
-    let Ok(Some(Ok(FlowFrame {
-        kind: Some(Kind::Open(open)),
-    }))) = open
-    else {
-        return Err(Failed::new(
+async fn resume(flows: &ResumableFlows, id: &[u8], stream: Stream, received: u64) {
+    let resumed = Resumed {
+        stream,
+        received,
+        answer: true,
+    };
+    if let Err(Resumed { stream, .. }) = flows.resume(id, resumed) {
+        let unknown = Failed::new(Reason::Unspecified, "there is no such flow (any more)");
+        let _ = stream.outgoing.send(frame::failed(&unknown)).await;
+    }
+}
+
+async fn first(incoming: &mut Streaming<FlowFrame>) -> Result<FlowOpen, Failed> {
+    match tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await {
+        Ok(Some(Ok(FlowFrame {
+            kind: Some(Kind::Open(open)),
+        }))) => Ok(open),
+        _ => Err(Failed::new(
             Reason::Prohibited,
             "the first frame of a flow must open it",
-        ));
-    };
-    let target = target(&open)?;
+        )),
+    }
+}
+
+/// Dials what the flow is to lead to; `None` when the machine lost interest.
+async fn dial(open: &FlowOpen, incoming: &mut Streaming<FlowFrame>) -> Result<Option<Far>, Failed> {
+    let target = target(open)?;
     match open.protocol() {
         FlowProtocol::Tcp => {
             let dial = tokio::time::timeout(DIAL_DEADLINE, TcpStream::connect(target));
@@ -83,10 +118,20 @@ async fn dial(incoming: &mut Streaming<FlowFrame>) -> Result<Option<Far>, Failed
     }
 }
 
-async fn carry(far: Far, incoming: Streaming<FlowFrame>, outgoing: mpsc::Sender<FlowFrame>) {
+async fn carry(
+    far: Far,
+    open: &FlowOpen,
+    flows: &ResumableFlows,
+    incoming: Streaming<FlowFrame>,
+    outgoing: mpsc::Sender<FlowFrame>,
+) {
     match far {
         Far::Tcp(connection) => {
-            let outcome = relay::relay(connection, incoming, outgoing).await;
+            let stream = Stream::new(outgoing, incoming);
+            let outcome = match flows.register(&open.flow, &open.session) {
+                Some(registered) => carry_socket(connection, stream, registered).await,
+                None => carry_socket(connection, stream, Never).await,
+            };
             tracing::debug!(?outcome, "flow ended");
         }
         Far::Udp(socket) => datagram::relay(socket, incoming, outgoing, datagram::IDLE).await,

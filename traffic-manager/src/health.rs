@@ -29,17 +29,18 @@ impl Ready {
     }
 }
 
-/// Answers `/livez` and `/readyz` until cancelled.
+/// Answers `/livez` and `/readyz` until cancelled, on the first of `addresses` that there is: a
+/// kernel without IPv6 has no address for both families.
 ///
 /// # Errors
 ///
-/// When the port can't be bound.
+/// When none can be bound.
 pub async fn serve(
-    address: SocketAddr,
+    addresses: [SocketAddr; 2],
     ready: Ready,
     cancelled: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(&addresses[..]).await?;
     let router = Router::new()
         .route("/livez", get(|| async { StatusCode::OK }))
         .route("/readyz", get(move || async move { ready.status() }));

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::intercepts::Tools;
 use crate::probe::{self, Expected, ProbeError};
-use crate::router::RouterPort;
+use crate::router::{Machine, RouterPort};
 use crate::sessions::Session;
 
 /// How long the API server may take to show a claim that was just written.
@@ -99,8 +99,12 @@ pub async fn run(
             Duration::ZERO,
         );
     };
-    let streams = std::sync::Arc::clone(&session.streams);
-    let opened = RouterPort::open(&tools.pod_ips, id.to_owned(), streams, &tools.tasks).await;
+    let machine = Machine {
+        session: session.id.clone(),
+        streams: std::sync::Arc::clone(&session.streams),
+        flows: tools.flows.clone(),
+    };
+    let opened = RouterPort::open(&tools.pod_ips, id.to_owned(), machine, &tools.tasks).await;
     let router = match opened {
         Ok(router) => router,
         Err(error) => {

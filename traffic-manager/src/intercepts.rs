@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::intercept::{self, News};
 use crate::manager::DRAIN;
+use crate::resumable::ResumableFlows;
 use crate::sessions::{Session, Sessions};
 
 /// News that wait for one intercept.
@@ -26,6 +27,8 @@ pub struct Tools {
     pub client: Client,
     /// Changes Services.
     pub redirector: Redirector,
+    /// The flows that outlive their carriers.
+    pub flows: ResumableFlows,
     /// Where the router listens.
     pub pod_ips: Vec<IpAddr>,
     /// Where everything runs.
@@ -123,8 +126,9 @@ impl Intercepts {
         }
     }
 
-    /// A session is over: everything that it claimed is restored.
+    /// A session is over: everything that it claimed is restored, and nothing of it goes on.
     pub async fn end_session(&self, session: &str) {
+        self.tools.flows.end_session(session);
         let news: Vec<_> = self
             .lock()
             .values()

@@ -8,6 +8,7 @@ mod lease;
 mod lookup;
 mod manager;
 mod probe;
+mod resumable;
 mod router;
 mod server;
 mod sessions;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::health::{self, Ready};
 use crate::intercepts::{Intercepts, Tools};
 use crate::lookup::Lookup;
+use crate::resumable::ResumableFlows;
 use crate::server::Server;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
@@ -59,9 +60,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         () = terminated(cancelled.clone()) => return Ok(()),
     };
     let sessions = Arc::new(Sessions::new(settings.grace));
+    let flows = ResumableFlows::default();
     let intercepts = Intercepts::new(Tools {
         client,
         redirector: running.redirector,
+        flows: flows.clone(),
         pod_ips: settings.pod_ips,
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
@@ -73,6 +76,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = Server {
         sessions,
         intercepts,
+        flows,
         facts: discovery.facts,
         lookup,
         tasks: tasks.clone(),

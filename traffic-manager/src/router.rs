@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use kdev_flow::{frame, relay, splice};
+use kdev_flow::carry::Stream;
+use kdev_flow::socket::carry_socket;
+use kdev_flow::{frame, splice};
 use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
+use kdev_proto::v1::{FlowOpen, FlowProtocol};
 use rand::seq::SliceRandom as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::probe::Expected;
+use crate::resumable::{FlowId, Never, Registered, ResumableFlows};
 use crate::waiting::WaitingStreams;
 
 /// Most connections that one intercept has at once; more wait in the kernel's queue.
@@ -60,15 +63,26 @@ enum Destination {
 
 struct Way {
     intercept: String,
-    streams: Arc<WaitingStreams>,
+    machine: Machine,
     probe: Arc<Expected>,
     destination: watch::Receiver<Destination>,
     slots: Arc<Semaphore>,
     closed: CancellationToken,
 }
 
+/// The machine that connections go to.
+#[derive(Clone)]
+pub struct Machine {
+    /// Its session's id.
+    pub session: String,
+    /// Streams to it that wait for connections.
+    pub streams: Arc<WaitingStreams>,
+    /// Where its flows are found again when a connection to it breaks.
+    pub flows: ResumableFlows,
+}
+
 impl RouterPort {
-    /// Opens a port on every address of the pod; its connections go to `streams`.
+    /// Opens a port on every address of the pod; its connections go to `machine`.
     ///
     /// # Errors
     ///
@@ -76,7 +90,7 @@ impl RouterPort {
     pub async fn open(
         addresses: &[IpAddr],
         intercept: String,
-        streams: Arc<WaitingStreams>,
+        machine: Machine,
         tasks: &TaskTracker,
     ) -> io::Result<Self> {
         let listeners = bind_same(addresses).await?;
@@ -89,7 +103,7 @@ impl RouterPort {
         let (destination, destination_rx) = watch::channel(Destination::Machine);
         let way = Arc::new(Way {
             intercept,
-            streams,
+            machine,
             probe: Arc::clone(&probe),
             destination: destination_rx,
             slots: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -184,9 +198,11 @@ async fn carry(
         biased;
         pods = pods(&mut destination) => pods,
         answer = to_machine(&connection, client, way) => match answer {
-            Ok((stream, Purpose::Client)) => {
-                let (outgoing, incoming) = stream;
-                relay::relay(connection, incoming, outgoing).await;
+            Ok((stream, Purpose::Client(registered))) => {
+                match registered {
+                    Some(registered) => carry_socket(connection, stream, registered).await,
+                    None => carry_socket(connection, stream, Never).await,
+                };
                 return Ok(());
             }
             Ok((_, Purpose::Probe)) => return prove(connection, way).await,
@@ -234,7 +250,7 @@ async fn dial(pods: &[SocketAddr]) -> Option<TcpStream> {
 }
 
 enum Purpose {
-    Client,
+    Client(Option<Registered>),
     Probe,
 }
 
@@ -246,8 +262,10 @@ async fn to_machine(
     way: &Way,
 ) -> Result<(Stream, Purpose), &'static str> {
     let probe = way.probe.is_probe(connection).await;
+    let flow: FlowId = rand::random();
     let open = FlowOpen {
         protocol: FlowProtocol::Tcp.into(),
+        flow: Bytes::copy_from_slice(&flow),
         intercept: way.intercept.clone(),
         client: client.to_string(),
         probe: if probe {
@@ -260,7 +278,9 @@ async fn to_machine(
     let purpose = if probe {
         Purpose::Probe
     } else {
-        Purpose::Client
+        // Before the machine knows of it, as it may lose the stream at once.
+        let flows = &way.machine.flows;
+        Purpose::Client(flows.register(&flow, &way.machine.session))
     };
     match tokio::time::timeout(PATIENCE, ask_machine(way, open)).await {
         Ok(Some(stream)) => Ok((stream, purpose)),
@@ -281,15 +301,10 @@ fn reset(connection: &TcpStream, reason: &'static str) -> &'static str {
     reason
 }
 
-type Stream = (
-    tokio::sync::mpsc::Sender<FlowFrame>,
-    tonic::Streaming<FlowFrame>,
-);
-
 /// Asks over waiting streams until a living one answers; `None` when the machine says no.
 async fn ask_machine(way: &Way, open: FlowOpen) -> Option<Stream> {
     loop {
-        let mut waiting = way.streams.take().await;
+        let mut waiting = way.machine.streams.take().await;
         let asked = async {
             waiting
                 .outgoing
@@ -299,7 +314,9 @@ async fn ask_machine(way: &Way, open: FlowOpen) -> Option<Stream> {
             waiting.incoming.next().await?.ok()?.kind
         };
         match tokio::time::timeout(ONE_STREAM, asked).await {
-            Ok(Some(Kind::Opened(_))) => return Some((waiting.outgoing, waiting.incoming)),
+            Ok(Some(Kind::Opened(_))) => {
+                return Some(Stream::new(waiting.outgoing, waiting.incoming));
+            }
             Ok(Some(Kind::Failed(_))) => return None,
             // Its connection broke while it waited: the next one may be alive.
             _ => {}

@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::flows::{self, Frames};
 use crate::intercepts::Intercepts;
 use crate::lookup::Lookup;
+use crate::resumable::ResumableFlows;
 use crate::sessions::{self, Events, Session, Sessions};
 use crate::waiting::Waiting;
 
@@ -37,6 +38,8 @@ pub struct Server {
     pub facts: watch::Receiver<ClusterFacts>,
     /// The cluster's DNS.
     pub lookup: Lookup,
+    /// The flows that outlive their carriers.
+    pub flows: ResumableFlows,
     /// Where flows run.
     pub tasks: TaskTracker,
     /// Ends everything.
@@ -113,6 +116,7 @@ impl Manager for Server {
     ) -> Result<Response<Frames>, Status> {
         Ok(Response::new(flows::answer(flows::serve(
             &self.tasks,
+            self.flows.clone(),
             request.into_inner(),
         ))))
     }

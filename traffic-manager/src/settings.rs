@@ -1,6 +1,6 @@
 //! What the manager is told by its pod's environment.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Settings {
     /// Where sessions arrive.
     pub sessions: SocketAddr,
     /// Where the kubelet asks.
-    pub health: SocketAddr,
+    pub health: [SocketAddr; 2],
     /// How long a session may be away.
     pub grace: Grace,
 }
@@ -46,11 +46,7 @@ impl Settings {
         let pod_ips = required(&get, "KDEV_POD_IPS")?
             .split(',')
             .map(|ip| parse("KDEV_POD_IPS", ip.trim()))
-            .collect::<Result<Vec<IpAddr>, _>>()?;
-        let first = *pod_ips.first().ok_or_else(|| SettingsError {
-            name: "KDEV_POD_IPS",
-            why: "is empty".to_owned(),
-        })?;
+            .collect::<Result<_, _>>()?;
         let default = Grace::default();
         let grace = match get("KDEV_SESSION_GRACE_SECONDS") {
             None => default,
@@ -67,8 +63,10 @@ impl Settings {
             namespace,
             pod_ips,
             sessions: (Ipv4Addr::LOCALHOST, SESSION_PORT).into(),
-            // The kubelet asks at the pod's first address, of whichever family.
-            health: (first, HEALTH_PORT).into(),
+            health: [
+                (Ipv6Addr::UNSPECIFIED, HEALTH_PORT).into(),
+                (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
+            ],
             grace,
         })
     }
@@ -112,7 +110,6 @@ mod tests {
     fn a_dual_stack_pod_has_both_addresses() {
         let settings = Settings::from_env(environment).unwrap();
         assert_eq!(settings.pod_ips.len(), 2);
-        assert_eq!(settings.health.ip(), settings.pod_ips[0]);
         assert_eq!(settings.grace, Grace::default());
     }
 

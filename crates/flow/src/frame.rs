@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::{FlowEnd, FlowFailed, FlowFrame, FlowOpen, FlowOpened, FlowReset};
+use kdev_proto::v1::{FlowAck, FlowEnd, FlowFailed, FlowFrame, FlowOpen, FlowOpened, FlowReset};
 
 fn frame(kind: Kind) -> FlowFrame {
     FlowFrame { kind: Some(kind) }
@@ -19,7 +19,17 @@ pub fn open(open: FlowOpen) -> FlowFrame {
 
 /// The answer that the far end accepted.
 pub fn opened() -> FlowFrame {
-    frame(Kind::Opened(FlowOpened {}))
+    resumed(0)
+}
+
+/// The answer that a flow goes on, and how much of it was received.
+pub fn resumed(received: u64) -> FlowFrame {
+    frame(Kind::Opened(FlowOpened { received }))
+}
+
+/// How much was handed on.
+pub fn ack(delivered: u64) -> FlowFrame {
+    frame(Kind::Ack(FlowAck { delivered }))
 }
 
 /// The answer that it didn't, and why.

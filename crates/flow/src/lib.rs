@@ -10,15 +10,23 @@
 //! end  ◄─► end             reset ◄─► at any time
 //! ```
 //!
-//! [`frame`] is the vocabulary, [`open`] the side that asks, [`relay`] joins an opened flow with a
+//! A TCP flow outlives its carrier: both sides keep what the other hasn't acknowledged ([`ledger`]),
+//! and go on from there over another one ([`carry`]).
+//!
+//! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
 //! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's.
 
+pub mod carry;
 pub mod datagram;
+mod farewell;
 pub mod frame;
+pub mod ledger;
 pub mod open;
-pub mod relay;
 mod reset;
+pub mod socket;
 pub mod splice;
+
+pub use farewell::farewell;
 
 /// Frames that wait between a flow's task and its gRPC stream; with the stream's window this bounds
 /// what one flow holds in memory.

@@ -17,6 +17,8 @@ pub struct Opened {
     pub outgoing: mpsc::Sender<FlowFrame>,
     /// Frames from the far end.
     pub incoming: Streaming<FlowFrame>,
+    /// For a flow that is resumed: what the other side has received.
+    pub received: u64,
 }
 
 /// Why a flow wasn't opened.
@@ -56,11 +58,18 @@ where
         .map_err(carrier)?
         .and_then(|frame| frame.kind)
     {
-        Some(Kind::Opened(_)) => Ok(Opened { outgoing, incoming }),
+        Some(Kind::Opened(opened)) => Ok(Opened {
+            outgoing,
+            incoming,
+            received: opened.received,
+        }),
         Some(Kind::Failed(failed)) => Err(OpenError::Failed(failed.into())),
-        _ => Err(OpenError::Failed(Failed::new(
+        Some(_) => Err(OpenError::Failed(Failed::new(
             Reason::HostUnreachable,
             "the answer to an open was neither opened nor failed",
         ))),
+        None => Err(OpenError::Carrier(Box::new(Status::unavailable(
+            "the stream ended before the far end said anything",
+        )))),
     }
 }

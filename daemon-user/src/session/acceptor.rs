@@ -1,12 +1,17 @@
 //! Connections from the cluster: streams that wait ready at the manager, and local dials.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use kdev_flow::carry::{RESUME_LIMIT, Resume, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
-use kdev_flow::{QUEUE, relay};
+use kdev_flow::open::{OpenError, open};
+use kdev_flow::socket::carry_socket;
+use kdev_flow::{QUEUE, farewell};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_client::ManagerClient;
-use kdev_proto::v1::{FlowFrame, FlowOpen};
+use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,6 +26,9 @@ use super::manager_link::Link;
 
 /// Streams that wait: as many connections may come at one moment without an extra round trip.
 const WAITING: usize = 32;
+
+/// Between two attempts at resuming a flow.
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// Keeps streams waiting as long as there are intercepts, until cancelled. Dials run on `tasks`.
 pub async fn run(
@@ -48,6 +56,10 @@ pub async fn run(
                 .and_then(|link| Some((link.channel.clone()?, link.generation)))?;
             let (session, intercepts) = (session.clone(), Arc::clone(&intercepts));
             let (broke, cancelled, link) = (broke.clone(), cancelled.clone(), link.clone());
+            let other_links = OtherLinks {
+                link: link.clone(),
+                flow: Bytes::new(),
+            };
             tasks.spawn(async move {
                 let serve = async {
                     let accepted = tokio::select! {
@@ -61,7 +73,7 @@ pub async fn run(
                         return;
                     };
                     drop(slot);
-                    answer(accepted, &intercepts).await;
+                    answer(accepted, &intercepts, other_links).await;
                 };
                 tokio::select! {
                     () = cancelled.cancelled() => {}
@@ -114,7 +126,7 @@ async fn accept(channel: Channel, session: MetadataValue<Ascii>) -> Option<Accep
     }
 }
 
-async fn answer(accepted: Accepted, intercepts: &Intercepts) {
+async fn answer(accepted: Accepted, intercepts: &Intercepts, mut other_links: OtherLinks) {
     let Accepted {
         open,
         outgoing,
@@ -135,7 +147,9 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts) {
         Ok(connection) => {
             intercepts.count_connection(&open.intercept);
             if outgoing.send(frame::opened()).await.is_ok() {
-                relay::relay(connection, incoming, outgoing).await;
+                other_links.flow = open.flow;
+                let stream = Stream::new(outgoing, incoming);
+                carry_socket(connection, stream, other_links).await;
             }
         }
         Err(error) => {
@@ -148,6 +162,54 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts) {
 /// Says one last thing.
 async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: mpsc::Sender<FlowFrame>) {
     if outgoing.send(last).await.is_ok() {
-        relay::farewell(incoming, outgoing).await;
+        farewell(incoming, outgoing).await;
+    }
+}
+
+/// Resumes a flow over the link's next connection.
+struct OtherLinks {
+    link: watch::Receiver<Link>,
+    flow: Bytes,
+}
+
+impl OtherLinks {
+    async fn next(&mut self, received: u64) -> Option<Resumed> {
+        loop {
+            let linked = self.link.wait_for(|link| link.channel.is_some());
+            let channel = linked.await.ok()?.channel.clone()?;
+            let request = FlowOpen {
+                protocol: FlowProtocol::Tcp.into(),
+                flow: self.flow.clone(),
+                resume: Some(FlowResume { received }),
+                ..FlowOpen::default()
+            };
+            let mut client = ManagerClient::new(channel);
+            match open(request, |frames| client.flow(frames)).await {
+                Ok(opened) => {
+                    return Some(Resumed {
+                        received: opened.received,
+                        stream: opened.into(),
+                        answer: false,
+                    });
+                }
+                Err(OpenError::Failed(_)) => return None,
+                // The link may not have noticed yet.
+                Err(OpenError::Carrier(_)) => {
+                    let _ = tokio::time::timeout(BETWEEN, self.link.changed()).await;
+                }
+            }
+        }
+    }
+}
+
+impl Resume for OtherLinks {
+    async fn replaced(&mut self) -> Resumed {
+        // This is the side that comes with another one.
+        std::future::pending().await
+    }
+
+    async fn resume(&mut self, received: u64) -> Option<Resumed> {
+        let next = tokio::time::timeout(RESUME_LIMIT, self.next(received));
+        next.await.ok().flatten()
     }
 }

@@ -20,6 +20,7 @@ mod list;
 mod names;
 mod outside;
 mod reach;
+mod resume;
 mod status;
 mod two_clusters;
 mod uninstall;

@@ -1,0 +1,311 @@
+use std::sync::{Arc, Mutex};
+
+use futures::stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::CHUNK;
+use crate::socket::carry_socket;
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(30), future)
+        .await
+        .expect("in time")
+}
+
+/// A connection of the kernel's: the program's end, and the one that is carried.
+async fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (here.unwrap(), there.unwrap().0)
+}
+
+/// Both sides of a carrier that breaks when `broken` is cancelled: what is under way is lost.
+fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
+    let (to_other, from_one) = mpsc::channel(crate::QUEUE);
+    let (to_one, from_other) = mpsc::channel(crate::QUEUE);
+    let incoming = |frames: mpsc::Receiver<FlowFrame>| {
+        ReceiverStream::new(frames)
+            .map(Ok)
+            .take_until(broken.clone().cancelled_owned())
+            .boxed()
+    };
+    let one = Stream {
+        outgoing: to_other,
+        incoming: incoming(from_other),
+    };
+    let other = Stream {
+        outgoing: to_one,
+        incoming: incoming(from_one),
+    };
+    (one, other)
+}
+
+/// The side that comes with another carrier.
+struct Comes {
+    to_other: mpsc::Sender<Resumed>,
+    broken: Arc<Mutex<CancellationToken>>,
+}
+
+impl Resume for Comes {
+    async fn replaced(&mut self) -> Resumed {
+        std::future::pending().await
+    }
+
+    async fn resume(&mut self, received: u64) -> Option<Resumed> {
+        let broken = CancellationToken::new();
+        let (mut stream, other) = carrier(&broken);
+        let resumed = Resumed {
+            stream: other,
+            received,
+            answer: true,
+        };
+        self.to_other.send(resumed).await.ok()?;
+        let answer = stream.incoming.next().await?.ok()?.kind;
+        let Some(kdev_proto::v1::flow_frame::Kind::Opened(opened)) = answer else {
+            panic!("no answer: {answer:?}")
+        };
+        *self.broken.lock().unwrap() = broken;
+        Some(Resumed {
+            stream,
+            received: opened.received,
+            answer: false,
+        })
+    }
+}
+
+/// The side that waits for it.
+struct Waits(mpsc::Receiver<Resumed>);
+
+impl Resume for Waits {
+    async fn replaced(&mut self) -> Resumed {
+        self.0.recv().await.expect("the other side is there")
+    }
+
+    async fn resume(&mut self, _: u64) -> Option<Resumed> {
+        self.0.recv().await
+    }
+}
+
+/// Two programs whose connections are joined by a flow.
+struct Rig {
+    programs: [TcpStream; 2],
+    sides: [JoinHandle<Outcome>; 2],
+    broken: Arc<Mutex<CancellationToken>>,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let (one, one_carried) = connection().await;
+        let (other, other_carried) = connection().await;
+        let token = CancellationToken::new();
+        let (near, far) = carrier(&token);
+        let broken = Arc::new(Mutex::new(token));
+        let (to_other, resumed) = mpsc::channel(1);
+        let comes = Comes {
+            to_other,
+            broken: Arc::clone(&broken),
+        };
+        let sides = [
+            tokio::spawn(carry_socket(one_carried, near, comes)),
+            tokio::spawn(carry_socket(other_carried, far, Waits(resumed))),
+        ];
+        Self {
+            programs: [one, other],
+            sides,
+            broken,
+        }
+    }
+}
+
+/// One side of a flow whose other side is the test.
+async fn alone() -> (TcpStream, Stream, JoinHandle<Outcome>) {
+    struct Never;
+    impl Resume for Never {
+        async fn replaced(&mut self) -> Resumed {
+            std::future::pending().await
+        }
+        async fn resume(&mut self, _: u64) -> Option<Resumed> {
+            None
+        }
+    }
+    let (program, carried) = connection().await;
+    let (near, far) = carrier(&CancellationToken::new());
+    (
+        program,
+        far,
+        tokio::spawn(carry_socket(carried, near, Never)),
+    )
+}
+
+async fn is_reset(program: &mut TcpStream) {
+    let read = soon(program.read(&mut [0; 8])).await;
+    assert_eq!(
+        read.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+}
+
+#[tokio::test]
+async fn an_answer_comes_back_after_the_question_has_ended() {
+    let Rig {
+        programs: [mut one, mut other],
+        sides,
+        ..
+    } = Rig::new().await;
+    one.write_all(b"question").await.unwrap();
+    one.shutdown().await.unwrap();
+    let (mut asked, mut answered) = (String::new(), String::new());
+    soon(other.read_to_string(&mut asked)).await.unwrap();
+    other.write_all(b"answer").await.unwrap();
+    drop(other);
+    soon(one.read_to_string(&mut answered)).await.unwrap();
+    assert_eq!((&*asked, &*answered), ("question", "answer"));
+    for side in sides {
+        assert_eq!(soon(side).await.unwrap(), Outcome::Closed);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_resets_the_other_one() {
+    let Rig {
+        programs: [one, mut other],
+        sides: [near, far],
+        ..
+    } = Rig::new().await;
+    one.set_zero_linger().unwrap();
+    drop(one);
+    is_reset(&mut other).await;
+    assert_eq!(soon(near).await.unwrap(), Outcome::ResetByNear);
+    assert_eq!(soon(far).await.unwrap(), Outcome::ResetByFlow);
+}
+
+#[tokio::test]
+async fn a_flow_that_nobody_resumes_resets_its_connection() {
+    let (mut program, far, side) = alone().await;
+    drop(far);
+    is_reset(&mut program).await;
+    assert_eq!(soon(side).await.unwrap(), Outcome::ResetByFlow);
+}
+
+#[tokio::test]
+async fn whoever_breaks_the_protocol_loses_the_flow() {
+    let (mut program, far, side) = alone().await;
+    far.outgoing.send(frame::ack(7)).await.unwrap();
+    is_reset(&mut program).await;
+    assert_eq!(soon(side).await.unwrap(), Outcome::ResetByFlow);
+}
+
+#[tokio::test]
+async fn stopping_it_resets_the_connection() {
+    let (mut program, _far, side) = alone().await;
+    program.write_all(b"x").await.unwrap();
+    side.abort();
+    is_reset(&mut program).await;
+}
+
+#[tokio::test]
+async fn a_program_that_doesnt_read_may_still_write() {
+    const FLOOD: usize = 16 << 20;
+    let Rig {
+        programs: [one, other],
+        sides: _sides,
+        ..
+    } = Rig::new().await;
+    let (_never_read, mut upload) = one.into_split();
+    let (mut read, mut flood) = other.into_split();
+    // Stops somewhere, when nobody has room for more.
+    let flooding = tokio::spawn(async move { flood.write_all(&vec![0; FLOOD]).await });
+    let uploading = tokio::spawn(async move {
+        upload.write_all(&vec![7; FLOOD]).await.unwrap();
+        upload
+    });
+    let (mut got, mut buffer) = (0, vec![0; CHUNK]);
+    while got < FLOOD {
+        got += soon(read.read(&mut buffer)).await.unwrap();
+    }
+    drop(soon(uploading).await.unwrap());
+    assert!(!flooding.is_finished());
+    flooding.abort();
+}
+
+#[tokio::test]
+async fn every_byte_arrives_though_the_carrier_breaks_again_and_again() {
+    const CUTS: u32 = 50;
+    let mut rig = Rig::new().await;
+    let sent: Arc<Vec<u8>> = Arc::new(
+        (0..40_000_000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect(),
+    );
+    let broken = Arc::clone(&rig.broken);
+    let cutting = tokio::spawn(async move {
+        for _ in 0..CUTS {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            broken.lock().unwrap().cancel();
+        }
+    });
+    let programs = rig.programs.map(|program| {
+        let (mut read, mut write) = program.into_split();
+        let said = Arc::clone(&sent);
+        let say = tokio::spawn(async move {
+            write.write_all(&said).await.unwrap();
+            write.shutdown().await.unwrap();
+        });
+        let hear = tokio::spawn(async move {
+            let mut got = Vec::new();
+            read.read_to_end(&mut got).await.unwrap();
+            got
+        });
+        (say, hear)
+    });
+    for (say, hear) in programs {
+        soon(say).await.unwrap();
+        assert!(soon(hear).await.unwrap() == *sent);
+    }
+    for side in &mut rig.sides {
+        assert_eq!(soon(side).await.unwrap(), Outcome::Closed);
+    }
+    soon(cutting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_carrier_may_be_replaced_before_this_side_has_noticed_that_it_broke() {
+    let (mut program, carried) = connection().await;
+    let (near, _silent) = carrier(&CancellationToken::new());
+    let (to_side, resumed) = mpsc::channel(1);
+    let side = tokio::spawn(carry_socket(carried, near, Waits(resumed)));
+    program.write_all(b"hello").await.unwrap();
+    let (other, mut mine) = carrier(&CancellationToken::new());
+    let resumed = Resumed {
+        stream: other,
+        received: 0,
+        answer: true,
+    };
+    to_side.send(resumed).await.map_err(drop).unwrap();
+    assert_eq!(
+        soon(mine.incoming.next()).await.unwrap().unwrap(),
+        frame::opened()
+    );
+    let again = soon(mine.incoming.next()).await.unwrap().unwrap();
+    assert_eq!(again, frame::data(Bytes::from("hello")));
+    side.abort();
+}
+
+#[tokio::test]
+async fn only_a_stream_that_was_cancelled_was_given_up() {
+    let none: BoxStream<'static, Result<FlowFrame, Status>> =
+        stream::iter([Err(Status::unavailable("the connection broke"))]).boxed();
+    let mut ledger = Ledger::default();
+    let mut none = none;
+    let broken = heard(&mut ledger, none.next().await);
+    assert!(matches!(broken, Err(Loss::Carrier)));
+    let cancelled = Status::from_error(Box::new(h2::Error::from(h2::Reason::CANCEL)));
+    // An error of this side's own making is no reset by the other one.
+    assert!(!was_cancelled(&cancelled));
+}

@@ -1,0 +1,294 @@
+//! What one side of a TCP flow has said and heard: enough to go on over another carrier, and to never
+//! have more under way than the other side can hold.
+//!
+//! Pure: frames and bytes in, frames and bytes out. Offsets count bytes; the end after them counts as
+//! one more, as TCP's FIN does (RFC 9293 section 3.4).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kdev_proto::v1::FlowFrame;
+use kdev_proto::v1::flow_frame::Kind;
+
+use crate::{CHUNK, frame};
+
+/// Bytes of one direction that may be under way: sent and not yet handed on at the other side.
+pub const WINDOW: u64 = 4 << 20;
+/// Bytes after which it is worth telling the other side that they were handed on.
+const ACK_EVERY: u64 = 512 << 10;
+
+/// A frame that the other side must not send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// More than the window allows.
+    #[error("more data than the window of {WINDOW} bytes allows")]
+    Window,
+    /// Something after the end.
+    #[error("data after the end")]
+    AfterEnd,
+    /// An offset of what was never said.
+    #[error("offset {told} of what was said from {from} to {to}")]
+    Offset {
+        /// What was told.
+        told: u64,
+        /// The least that makes sense.
+        from: u64,
+        /// The most that makes sense.
+        to: u64,
+    },
+    /// A frame that has no place in a flow that is open.
+    #[error("a frame that has no place in an open flow")]
+    Misplaced,
+}
+
+/// What the other side said beyond data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing that concerns anybody else.
+    Nothing,
+    /// The connection broke.
+    Reset,
+}
+
+/// What waits to be handed on to the near end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The next bytes.
+    Data(Bytes),
+    /// The end after all of them.
+    End,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// What was said and isn't acknowledged: from `acked` on.
+    kept: VecDeque<Bytes>,
+    /// What the other side has handed on.
+    acked: u64,
+    /// What was said, without the end.
+    said: u64,
+    ended: bool,
+    /// What has gone out on the current carrier, with the end.
+    sent: u64,
+
+    undelivered: VecDeque<Bytes>,
+    /// What was received, with the end.
+    received: u64,
+    other_ended: bool,
+    /// What was handed on, with the end.
+    delivered: u64,
+    told: u64,
+    tell: bool,
+}
+
+impl Ledger {
+    /// Whether the near end may say [`CHUNK`] bytes more.
+    pub fn has_room(&self) -> bool {
+        !self.ended && self.said - self.acked + CHUNK as u64 <= WINDOW
+    }
+
+    /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.
+    pub fn handle_said(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.said += bytes.len() as u64;
+            self.kept.push_back(bytes);
+        }
+    }
+
+    /// The near end has ended its side.
+    pub fn handle_ended(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether it has.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// All that is to be said, with the end.
+    fn last(&self) -> u64 {
+        self.said + u64::from(self.ended)
+    }
+
+    /// Whether [`Ledger::poll_frame`] has one.
+    pub fn has_frame(&self) -> bool {
+        self.owes_ack() || self.sent < self.last()
+    }
+
+    fn owes_ack(&self) -> bool {
+        let owed = self.delivered - self.told;
+        owed >= ACK_EVERY || (owed > 0 && (self.tell || self.delivered_end()))
+    }
+
+    fn delivered_end(&self) -> bool {
+        self.other_ended && self.delivered == self.received
+    }
+
+    /// The next frame for the carrier.
+    pub fn poll_frame(&mut self) -> Option<FlowFrame> {
+        if self.owes_ack() {
+            (self.told, self.tell) = (self.delivered, false);
+            return Some(frame::ack(self.delivered));
+        }
+        if self.sent < self.said {
+            let bytes = self.kept_at(self.sent)?;
+            self.sent += bytes.len() as u64;
+            return Some(frame::data(bytes));
+        }
+        if self.sent < self.last() {
+            self.sent += 1;
+            return Some(frame::end());
+        }
+        None
+    }
+
+    /// What is kept from `offset` to the end of its piece.
+    fn kept_at(&self, offset: u64) -> Option<Bytes> {
+        let mut start = self.acked.min(self.said);
+        // From the back: all but the youngest has been sent already, as a rule.
+        let mut end = self.said;
+        for bytes in self.kept.iter().rev() {
+            start = end - bytes.len() as u64;
+            if start <= offset {
+                let skipped = usize::try_from(offset - start).ok()?;
+                let piece = bytes.slice(skipped.min(bytes.len())..);
+                return Some(piece.slice(..piece.len().min(CHUNK)));
+            }
+            end = start;
+        }
+        debug_assert!(start <= offset, "what isn't acknowledged is kept");
+        None
+    }
+
+    /// Takes a frame from the carrier.
+    ///
+    /// # Errors
+    ///
+    /// When the other side breaks the protocol; the flow has to be reset.
+    pub fn handle_frame(&mut self, kind: Kind) -> Result<Heard, Violation> {
+        match kind {
+            Kind::Data(_) | Kind::End(_) if self.other_ended => Err(Violation::AfterEnd),
+            Kind::Data(bytes) => {
+                if self.received + bytes.len() as u64 - self.delivered > WINDOW {
+                    return Err(Violation::Window);
+                }
+                if !bytes.is_empty() {
+                    self.received += bytes.len() as u64;
+                    self.undelivered.push_back(bytes);
+                }
+                Ok(Heard::Nothing)
+            }
+            Kind::End(_) => {
+                self.received += 1;
+                self.other_ended = true;
+                Ok(Heard::Nothing)
+            }
+            Kind::Ack(ack) => {
+                let told = ack.delivered;
+                if !(self.acked..=self.sent).contains(&told) {
+                    let (from, to) = (self.acked, self.sent);
+                    return Err(Violation::Offset { told, from, to });
+                }
+                self.forget(told);
+                Ok(Heard::Nothing)
+            }
+            Kind::Reset(_) => Ok(Heard::Reset),
+            Kind::Open(_) | Kind::Opened(_) | Kind::Failed(_) => Err(Violation::Misplaced),
+        }
+    }
+
+    fn forget(&mut self, acked: u64) {
+        let mut gone = acked.min(self.said) - self.acked.min(self.said);
+        while gone > 0 {
+            let Some(front) = self.kept.front_mut() else {
+                break;
+            };
+            let length = front.len() as u64;
+            if length <= gone {
+                gone -= length;
+                self.kept.pop_front();
+            } else {
+                // Fits, as it is less than the piece's own length.
+                let part = usize::try_from(gone).unwrap_or(front.len());
+                drop(front.split_to(part));
+                gone = 0;
+            }
+        }
+        self.acked = acked;
+    }
+
+    /// What is to be handed on next.
+    pub fn undelivered(&self) -> Option<Undelivered> {
+        match self.undelivered.front() {
+            Some(bytes) => Some(Undelivered::Data(bytes.clone())),
+            None if self.other_ended && self.delivered < self.received => Some(Undelivered::End),
+            None => None,
+        }
+    }
+
+    /// The near end has taken so many of the bytes that are first.
+    pub fn handle_delivered(&mut self, count: usize) {
+        if let Some(front) = self.undelivered.front_mut() {
+            let count = count.min(front.len());
+            drop(front.split_to(count));
+            if front.is_empty() {
+                self.undelivered.pop_front();
+            }
+            self.delivered += count as u64;
+        }
+    }
+
+    /// The near end was told of the end.
+    pub fn handle_end_delivered(&mut self) {
+        if self.undelivered() == Some(Undelivered::End) {
+            self.delivered += 1;
+        }
+    }
+
+    /// Whether something was handed on that the other side doesn't know of yet.
+    pub fn is_in_debt(&self) -> bool {
+        self.delivered > self.told
+    }
+
+    /// It was long enough: the next frame tells.
+    pub fn handle_ack_timeout(&mut self) {
+        self.tell = true;
+    }
+
+    /// What was received, to be told to the other side when the flow is resumed.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The flow goes on over another carrier, and the other side has received so much.
+    ///
+    /// # Errors
+    ///
+    /// When it can't have.
+    pub fn handle_resumed(&mut self, other_received: u64) -> Result<(), Violation> {
+        if !(self.acked..=self.last()).contains(&other_received) {
+            return Err(Violation::Offset {
+                told: other_received,
+                from: self.acked,
+                to: self.last(),
+            });
+        }
+        self.sent = other_received;
+        // What was told on the old carrier may not have arrived.
+        (self.told, self.tell) = (0, self.delivered > 0);
+        Ok(())
+    }
+
+    /// Whether all was said, heard, handed on and acknowledged, both ways.
+    pub fn is_done(&self) -> bool {
+        self.ended
+            && self.acked == self.last()
+            && self.delivered_end()
+            && self.told == self.delivered
+    }
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -1,0 +1,227 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Two sides of one flow, and what is under way between them on the current carrier.
+#[derive(Default)]
+struct Pair {
+    sides: [Side; 2],
+}
+
+#[derive(Default)]
+struct Side {
+    ledger: Ledger,
+    /// Frames on their way to this side.
+    coming: VecDeque<FlowFrame>,
+    said: Vec<u8>,
+    ended: bool,
+    heard: Vec<u8>,
+    heard_end: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Say(usize, usize),
+    End(usize),
+    /// One frame leaves a side.
+    Send(usize),
+    /// One frame arrives at a side.
+    Arrive(usize),
+    Deliver(usize, usize),
+    Tell(usize),
+    Cut,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let side = 0..2usize;
+    prop_oneof![
+        4 => (side.clone(), 1..=CHUNK).prop_map(|(side, size)| Step::Say(side, size)),
+        1 => side.clone().prop_map(Step::End),
+        6 => side.clone().prop_map(Step::Send),
+        6 => side.clone().prop_map(Step::Arrive),
+        4 => (side.clone(), 1..100_000usize).prop_map(|(side, size)| Step::Deliver(side, size)),
+        1 => side.prop_map(Step::Tell),
+        1 => Just(Step::Cut),
+    ]
+}
+
+impl Pair {
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Say(side, size) => self.sides[side].say(size),
+            Step::End(side) => self.sides[side].end(),
+            Step::Send(side) => {
+                if let Some(frame) = self.sides[side].ledger.poll_frame() {
+                    self.sides[1 - side].coming.push_back(frame);
+                }
+            }
+            Step::Arrive(side) => self.sides[side].arrive(),
+            Step::Deliver(side, size) => self.sides[side].deliver(size),
+            Step::Tell(side) => self.sides[side].ledger.handle_ack_timeout(),
+            Step::Cut => self.cut(),
+        }
+        for side in &self.sides {
+            side.check();
+        }
+    }
+
+    fn cut(&mut self) {
+        let received = [0, 1].map(|side: usize| self.sides[side].ledger.received());
+        for (side, other) in [(0, 1), (1, 0)] {
+            self.sides[side].coming.clear();
+            let resumed = self.sides[side].ledger.handle_resumed(received[other]);
+            resumed.unwrap();
+        }
+    }
+
+    /// Lets both go on until nothing more happens.
+    fn finish(&mut self) {
+        for side in &mut self.sides {
+            side.end();
+        }
+        for _ in 0..10_000 {
+            for side in 0..2 {
+                self.step(&Step::Tell(side));
+                self.step(&Step::Send(side));
+                self.step(&Step::Arrive(side));
+                self.step(&Step::Deliver(side, usize::MAX));
+            }
+            if self.sides.iter().all(|side| side.ledger.is_done()) {
+                return;
+            }
+        }
+        panic!(
+            "it doesn't come to its end: {:?}",
+            self.sides.each_ref().map(|one| &one.ledger)
+        );
+    }
+}
+
+impl Side {
+    fn say(&mut self, size: usize) {
+        if !self.ended && self.ledger.has_room() {
+            let start = self.said.len();
+            let bytes: Vec<u8> = (start..start + size).map(|at| (at * 7 / 3) as u8).collect();
+            self.said.extend_from_slice(&bytes);
+            self.ledger.handle_said(bytes.into());
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.ledger.handle_ended();
+    }
+
+    fn arrive(&mut self) {
+        if let Some(frame) = self.coming.pop_front() {
+            let heard = self.ledger.handle_frame(frame.kind.unwrap());
+            assert_eq!(heard, Ok(Heard::Nothing));
+        }
+    }
+
+    fn deliver(&mut self, size: usize) {
+        match self.ledger.undelivered() {
+            Some(Undelivered::Data(bytes)) => {
+                let size = size.min(bytes.len());
+                self.heard.extend_from_slice(&bytes[..size]);
+                self.ledger.handle_delivered(size);
+            }
+            Some(Undelivered::End) => {
+                assert!(!self.heard_end, "the end comes once");
+                self.heard_end = true;
+                self.ledger.handle_end_delivered();
+            }
+            None => {}
+        }
+    }
+
+    fn check(&self) {
+        let bytes = |pieces: &VecDeque<Bytes>| pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        assert!(bytes(&self.ledger.kept) <= WINDOW);
+        assert!(bytes(&self.ledger.undelivered) <= WINDOW);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_breaks_every_byte_arrives_once_and_in_order(
+        steps in prop::collection::vec(step(), 0..600),
+    ) {
+        let mut pair = Pair::default();
+        for step in &steps {
+            pair.step(step);
+        }
+        pair.finish();
+        let [one, other] = &pair.sides;
+        prop_assert!(one.said == other.heard && other.said == one.heard);
+        prop_assert!(one.heard_end && other.heard_end);
+    }
+
+    #[test]
+    fn nothing_the_other_side_says_can_do_more_than_end_the_flow(
+        frames in prop::collection::vec(hostile(), 0..100),
+    ) {
+        let mut ledger = Ledger::default();
+        ledger.handle_said(vec![0; CHUNK].into());
+        for kind in frames {
+            if ledger.handle_frame(kind).is_err() {
+                break;
+            }
+            ledger.poll_frame();
+            let held: usize = ledger.undelivered.iter().map(Bytes::len).sum();
+            prop_assert!(held as u64 <= WINDOW);
+        }
+    }
+}
+
+fn hostile() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        (0..2_000_000usize).prop_map(|size| Kind::Data(vec![0; size].into())),
+        any::<u64>().prop_map(|delivered| frame::ack(delivered).kind.unwrap()),
+        (0..200_000u64).prop_map(|delivered| frame::ack(delivered).kind.unwrap()),
+        Just(frame::end().kind.unwrap()),
+        Just(frame::opened().kind.unwrap()),
+    ]
+}
+
+#[test]
+fn a_side_that_isnt_read_from_stops_the_other_at_the_window() {
+    let mut pair = Pair::default();
+    for _ in 0..1_000 {
+        pair.step(&Step::Say(0, CHUNK));
+        pair.step(&Step::Send(0));
+        pair.step(&Step::Arrive(1));
+    }
+    assert!(!pair.sides[0].ledger.has_room());
+    let said = pair.sides[0].said.len() as u64;
+    assert!((WINDOW - CHUNK as u64..=WINDOW).contains(&said), "{said}");
+    pair.finish();
+    assert_eq!(pair.sides[1].heard.len() as u64, said);
+}
+
+#[test]
+fn what_is_handed_on_is_told_in_large_pieces_or_in_time() {
+    let mut pair = Pair::default();
+    pair.step(&Step::Say(0, 100));
+    pair.step(&Step::Send(0));
+    pair.step(&Step::Arrive(1));
+    pair.step(&Step::Deliver(1, 100));
+    let ledger = &mut pair.sides[1].ledger;
+    assert!(ledger.is_in_debt() && !ledger.has_frame());
+    ledger.handle_ack_timeout();
+    assert_eq!(ledger.poll_frame(), Some(frame::ack(100)));
+    assert!(!ledger.is_in_debt());
+}
+
+#[test]
+fn a_lie_about_what_was_received_is_found_out() {
+    let mut ledger = Ledger::default();
+    ledger.handle_said(vec![0; 100].into());
+    assert!(ledger.handle_resumed(101).is_err());
+    assert!(ledger.handle_resumed(100).is_ok());
+    assert!(ledger.handle_frame(frame::ack(101).kind.unwrap()).is_err());
+    assert!(ledger.handle_frame(frame::ack(60).kind.unwrap()).is_ok());
+    assert!(ledger.handle_resumed(59).is_err(), "it was told already");
+}
