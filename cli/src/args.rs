@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -140,12 +141,17 @@ pub struct InterceptArgs {
     /// The service.
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Port of the local program, and the service's port by number or name where it has several.
-    #[arg(short, long, value_name = "LOCAL[:PORT]", value_parser = parse_ports)]
-    pub port: Ports,
+    /// Port of the local program, and the service's port by number or name where it has several; may
+    /// be given several times.
+    #[arg(short, long, value_name = "LOCAL[:PORT]", value_parser = parse_ports, required = true)]
+    pub port: Vec<Ports>,
     /// Namespace of the service [default: the session's].
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// Program to run for the life of the intercept: it is left when the program ends, whose exit code
+    /// is then kdev's.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// `LOCAL[:PORT]`.
@@ -180,6 +186,9 @@ pub struct LeaveArgs {
     /// Namespace of the service [default: the session's].
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// Only this port of the service, by number or name [default: all that this session has].
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Option<String>,
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::internal("kdev can't start", error)),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::failure(&failure);
             ExitCode::from(failure.exit_code())

@@ -143,7 +143,7 @@ async fn wait_active(session: &Session, id: &str, sink: &Sink) -> Result<u64, St
     }
 }
 
-/// Leaves every intercept of a Service that this session holds.
+/// Leaves every intercept of a Service that this session holds, or that of one port.
 ///
 /// # Errors
 ///
@@ -154,7 +154,9 @@ pub async fn leave(
     sink: &Sink,
 ) -> Result<String, Failure> {
     let namespace = or(request.namespace, &session.namespace);
-    let held = session.intercepts.of_service(&namespace, &request.service);
+    let Ok(port) = request.port.parse::<PortQuery>();
+    let mut held = session.intercepts.of_service(&namespace, &request.service);
+    held.retain(|one| port.matches(&one.intercept.port));
     if held.is_empty() {
         return Err(Failure::new(
             ErrorKind::NotFound,
@@ -166,10 +168,13 @@ pub async fn leave(
     for one in &held {
         leave_one(session, one, sink).await?;
     }
-    Ok(format!(
-        "left {namespace}/{}: the Service is as it was",
-        request.service
-    ))
+    let stay = session.intercepts.of_service(&namespace, &request.service);
+    let rest = match stay.len() {
+        0 => "the Service is as it was".to_owned(),
+        1 => "another port stays intercepted".to_owned(),
+        more => format!("{more} other ports stay intercepted"),
+    };
+    Ok(format!("left {namespace}/{}: {rest}", request.service))
 }
 
 /// Leaves everything at once; returns the first failure after all have ended.

@@ -1,6 +1,7 @@
 //! The commands: each asks the daemons and shows what they say.
 
 mod connect;
+mod intercept;
 mod list;
 mod manager;
 mod quit;
@@ -10,47 +11,30 @@ mod version;
 use std::path::PathBuf;
 
 use kdev_proto::Failure;
-use kdev_proto::v1::{Cluster, InterceptRequest, LeaveRequest, Progress};
+use kdev_proto::v1::{Cluster, Progress};
 use tonic::{Response, Status, Streaming};
 
-use crate::args::{Args, ClusterArgs, Command, InterceptArgs, LeaveArgs};
-use crate::{daemons, output};
+use crate::args::{Args, ClusterArgs, Command};
+use crate::output;
 
-/// Runs what was typed.
+/// Runs what was typed; the exit code, which is a program's where kdev ran one.
 ///
 /// # Errors
 ///
 /// The failure that the command ends with.
-pub async fn run(args: Args) -> Result<(), Failure> {
+pub async fn run(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Install(args) => manager::install(args).await,
         Command::Uninstall(args) => manager::uninstall(args).await,
         Command::Connect(args) => connect::connect(args).await,
         Command::Status(args) => status::status(args.output).await,
         Command::List(args) => list::list(args).await,
-        Command::Intercept(args) => intercept(args).await,
-        Command::Leave(args) => leave(args).await,
+        Command::Intercept(args) => return intercept::intercept(args).await,
+        Command::Leave(args) => intercept::leave(args).await,
         Command::Quit => quit::quit().await,
         Command::Version(args) => version::version(args.output).await,
     }
-}
-
-async fn intercept(args: InterceptArgs) -> Result<(), Failure> {
-    let request = InterceptRequest {
-        service: args.service,
-        namespace: args.namespace.unwrap_or_default(),
-        local_port: args.port.local.into(),
-        port: args.port.service.unwrap_or_default(),
-    };
-    follow(daemons::connected_user().await?.intercept(request).await).await
-}
-
-async fn leave(args: LeaveArgs) -> Result<(), Failure> {
-    let request = LeaveRequest {
-        service: args.service,
-        namespace: args.namespace.unwrap_or_default(),
-    };
-    follow(daemons::connected_user().await?.leave(request).await).await
+    .map(|()| 0)
 }
 
 /// Shows the lines of a call as they come, and its result last.

@@ -136,15 +136,22 @@ impl fmt::Display for PortQuery {
 impl PortQuery {
     /// Finds the port of `service` that is meant; `None` if there is no such port, or several.
     pub fn find(&self, service: &Service) -> Option<PortRef> {
-        let mut matching = ports_of(service).into_iter().filter(|port| match self {
+        let mut matching = ports_of(service)
+            .into_iter()
+            .filter(|port| self.matches(port));
+        let port = matching.next()?;
+        matching.next().is_none().then_some(port)
+    }
+
+    /// Returns whether `port` may be meant.
+    pub fn matches(&self, port: &PortRef) -> bool {
+        match self {
             Self::Only => true,
             Self::Name(name) => port.name == *name,
             Self::Number(number, protocol) => {
                 port.number == *number && protocol.is_none_or(|protocol| port.protocol == protocol)
             }
-        });
-        let port = matching.next()?;
-        matching.next().is_none().then_some(port)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::{Requests, who_answers};
-use kdev_e2e::laptop::Daemon;
+use kdev_e2e::laptop::{Daemon, User};
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
 use serde_json::Value;
@@ -131,6 +131,76 @@ fn two_ports_of_a_service_may_come_to_two_programs() {
     // Behind the port is the second program, which speaks HTTP where the pods echo.
     assert_eq!(answers(&desk, web.address(7)), "the-laptop");
     desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "several");
+    connect_to(&desk, &web);
+    let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
+    let both = [
+        "intercept",
+        "web",
+        "--port",
+        "9000:http",
+        "--port",
+        "9001:7",
+    ];
+    desk.kdev(&both).ok();
+    assert_eq!(answers(&desk, web.address(80)), "the-laptop");
+    assert_eq!(answers(&desk, web.address(7)), "the-laptop");
+    desk.kdev(&["leave", "web", "--port", "http"])
+        .ok()
+        .says("another port stays intercepted");
+    assert!(answers(&desk, web.address(80)).starts_with("web-"));
+    assert_eq!(answers(&desk, web.address(7)), "the-laptop");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+    // All of them, or none.
+    let one_is_wrong = [
+        "intercept",
+        "web",
+        "--port",
+        "9000:http",
+        "--port",
+        "9001:nope",
+    ];
+    desk.kdev(&one_is_wrong).exits(10);
+    web.assert_untouched();
+}
+
+#[test]
+fn a_program_behind_two_dashes_lives_and_dies_with_the_intercept() {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, "program");
+    connect_to(&desk, &web);
+    let address = web.address(80);
+    // Its exit code is handed on, and what it wrote; the Service is its own meanwhile.
+    let line = format!(
+        "POD_NAME=the-laptop kdev intercept web --port 9000:http -- \
+         bash -c 'workload serve --http 9000 --echo 0 --udp-echo 0 --sink 0 & \
+                  until curl -sf http://{address}/ | grep -q the-laptop; do sleep 0.1; done; \
+                  kill $!; echo served; exit 7'"
+    );
+    let run = desk.laptop.shell(User::Dev, &line).exits(7);
+    run.says("served").says("active");
+    web.assert_untouched();
+    let early = ["intercept", "web", "--port", "9000:http", "--", "false"];
+    desk.kdev(&early)
+        .exits(12)
+        .says("it ended before")
+        .says("next: ");
+    let missing = [
+        "intercept",
+        "web",
+        "--port",
+        "9000:http",
+        "--",
+        "/nowhere/program",
+    ];
+    desk.kdev(&missing).exits(2).says("/nowhere/program");
     web.assert_untouched();
 }
 

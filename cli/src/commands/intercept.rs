@@ -1,0 +1,203 @@
+//! `kdev intercept` and `kdev leave`.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use kdev_proto::Failure;
+use kdev_proto::v1::{ErrorKind, InterceptRequest, LeaveRequest};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::follow;
+use crate::args::{InterceptArgs, LeaveArgs, Ports};
+use crate::daemons::{self, User};
+use crate::output;
+
+/// How long a program that kdev started may take until it listens.
+const LISTENS: Duration = Duration::from_secs(60);
+/// Between two looks at whether it does: another process's socket can't be waited for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Intercepts one port or several, for the life of a program if there is one; its exit code.
+///
+/// # Errors
+///
+/// What is in the way; nothing that this call has intercepted is then left so.
+pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
+    let mut user = daemons::connected_user().await?;
+    let Some((program, words)) = args.command.split_first() else {
+        all(&mut user, &args).await?;
+        return Ok(0);
+    };
+    let mut child = start(program, words)?;
+    let intercepted = async {
+        for ports in &args.port {
+            listens(&mut child, program, ports.local).await?;
+        }
+        all(&mut user, &args).await
+    };
+    if let Err(failure) = intercepted.await {
+        end(&mut child).await;
+        return Err(failure);
+    }
+    let ended = attend(&mut child).await;
+    for ports in &args.port {
+        leave_one(&mut user, &args, ports).await?;
+    }
+    ended.map(exit_code).map_err(|error| lost(program, &error))
+}
+
+/// Leaves a service, or one port of it.
+///
+/// # Errors
+///
+/// When it isn't intercepted, or isn't restored in time.
+pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
+    let request = LeaveRequest {
+        service: args.service,
+        namespace: args.namespace.unwrap_or_default(),
+        port: args.port.unwrap_or_default(),
+    };
+    follow(daemons::connected_user().await?.leave(request).await).await
+}
+
+/// Intercepts all ports, or none.
+async fn all(user: &mut User, args: &InterceptArgs) -> Result<(), Failure> {
+    for (number, ports) in args.port.iter().enumerate() {
+        let request = InterceptRequest {
+            service: args.service.clone(),
+            namespace: args.namespace.clone().unwrap_or_default(),
+            local_port: ports.local.into(),
+            port: ports.service.clone().unwrap_or_default(),
+        };
+        if let Err(failure) = follow(user.intercept(request).await).await {
+            for made in &args.port[..number] {
+                if let Err(left) = leave_one(user, args, made).await {
+                    output::failure(&left);
+                }
+            }
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+async fn leave_one(user: &mut User, args: &InterceptArgs, ports: &Ports) -> Result<(), Failure> {
+    let request = LeaveRequest {
+        service: args.service.clone(),
+        namespace: args.namespace.clone().unwrap_or_default(),
+        port: ports.service.clone().unwrap_or_default(),
+    };
+    follow(user.leave(request).await).await
+}
+
+fn start(program: &OsString, words: &[OsString]) -> Result<Child, Failure> {
+    let started = Command::new(program).args(words).kill_on_drop(true).spawn();
+    started.map_err(|error| {
+        Failure::new(
+            ErrorKind::Usage,
+            format!("can't start {}", program.display()),
+            error.to_string(),
+            "give a program behind `--`, with a path or in PATH",
+        )
+    })
+}
+
+/// Waits until the program listens on `port`.
+async fn listens(child: &mut Child, program: &OsString, port: u16) -> Result<(), Failure> {
+    let listens = async {
+        loop {
+            let v4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+            if v4.is_ok()
+                || TcpStream::connect((Ipv6Addr::LOCALHOST, port))
+                    .await
+                    .is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let why = tokio::select! {
+        () = listens => return Ok(()),
+        ended = child.wait() => match ended {
+            Ok(status) => format!("it ended before ({status})"),
+            Err(error) => error.to_string(),
+        },
+        () = tokio::time::sleep(LISTENS) => format!("it doesn't after {} s", LISTENS.as_secs()),
+    };
+    Err(Failure::new(
+        ErrorKind::LocalPort,
+        format!(
+            "{} has to listen on port {port} of this machine",
+            program.display()
+        ),
+        why,
+        "name the port that it listens on: --port LOCAL[:PORT]",
+    ))
+}
+
+/// Waits until the program has ended. What the terminal sends goes to it as well, and it decides what
+/// comes of it; what is sent to this process alone is handed on.
+async fn attend(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended,
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+            _ = terminate.recv() => hand_on(child, Signal::SIGTERM),
+            _ = hang_up.recv() => hand_on(child, Signal::SIGHUP),
+        }
+    }
+}
+
+fn hand_on(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    if let Some(pid) = pid {
+        // It may have ended just now.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// Ends a program whose intercept didn't come about.
+async fn end(child: &mut Child) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    hand_on(child, Signal::SIGTERM);
+    if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+        // What doesn't hear either is killed when it is dropped.
+        let _ = child.start_kill();
+    }
+}
+
+/// A shell's: 128 more than the number of the signal that ended the program.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+fn lost(program: &OsString, error: &std::io::Error) -> Failure {
+    Failure::internal(format!("{} was lost sight of", program.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_programs_exit_code_is_what_a_shell_shows() {
+        assert_eq!(exit_code(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(exit_code(ExitStatus::from_raw(9)), 137);
+    }
+}
