@@ -4,7 +4,9 @@ mod args;
 mod carrier_socket;
 mod carriers;
 mod daemon;
+mod datagram_flows;
 mod dns;
+mod echo;
 mod flow_link;
 mod killable;
 mod launch;
@@ -14,7 +16,6 @@ mod packets;
 mod service;
 mod shard;
 mod tcp_flow;
-mod udp_flows;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -16,16 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carriers::Carriers;
+use crate::datagram_flows::{DatagramFlows, Kind, Reply};
+use crate::echo;
 use crate::flow_link::{Down, Pokes, ShardEnd, Up, link};
 use crate::packets;
 use crate::tcp_flow;
-use crate::udp_flows::{Reply, UdpFlows};
 
 /// Packets that are read before the stack is flushed: a poll per packet costs most of the speed.
 const BATCH: usize = 64;
 /// Bytes of one read from a flow.
 const CHUNK: usize = kdev_flow::CHUNK;
-/// Answers of UDP flows that wait for the shard.
+/// Datagrams that wait for the shard.
 const REPLIES: usize = 1024;
 
 /// What a shard needs.
@@ -68,7 +69,7 @@ pub struct Shard {
     flows: HashMap<FlowId, Flow>,
     pokes: Arc<Pokes>,
     poked: Vec<FlowId>,
-    udp: UdpFlows,
+    datagrams: DatagramFlows,
     replies: mpsc::Receiver<Reply>,
     packet: PacketBuffer,
     /// The header of the packet in `packet`.
@@ -81,7 +82,7 @@ impl Shard {
     /// Makes the shard of a device.
     pub fn new(parts: Parts) -> Self {
         let (sender, replies) = mpsc::channel(REPLIES);
-        let udp = UdpFlows::new(
+        let datagrams = DatagramFlows::new(
             Arc::clone(&parts.carriers),
             sender,
             parts.tasks.clone(),
@@ -99,7 +100,7 @@ impl Shard {
             flows: HashMap::new(),
             pokes: Arc::default(),
             poked: Vec::new(),
-            udp,
+            datagrams,
             replies,
             header: VnetHeader::default(),
             written: true,
@@ -165,7 +166,7 @@ impl Shard {
             self.push_up(id);
         }
         self.parts.flows.store(
-            u32::try_from(self.flows.len() + self.udp.count()).unwrap_or(u32::MAX),
+            u32::try_from(self.flows.len() + self.datagrams.count()).unwrap_or(u32::MAX),
             Ordering::Relaxed,
         );
         self.write()
@@ -265,7 +266,19 @@ impl Shard {
                 client,
                 target,
                 payload,
-            } => self.udp.send(client, target, payload),
+            } => self.datagrams.send(Kind::Udp, client, target, payload),
+            Event::Echo {
+                client,
+                target,
+                identifier,
+                sequence,
+                payload,
+            } => self.datagrams.send(
+                Kind::Echo,
+                (client, identifier).into(),
+                (target, 0).into(),
+                echo::request(target, sequence, &payload),
+            ),
         }
     }
 
@@ -387,15 +400,25 @@ impl Shard {
     fn reply(&mut self, reply: Reply) {
         match reply {
             Reply::Datagram {
+                kind,
                 target,
                 client,
                 payload,
             } => {
-                if let Err(error) = self.stack.send_datagram(target, client, &payload) {
+                let sent = match kind {
+                    Kind::Udp => self.stack.send_datagram(target, client, &payload),
+                    Kind::Echo => echo::reply(&payload).map_or(Ok(()), |(sequence, payload)| {
+                        let (target, identifier) = (target.ip(), client.port());
+                        let stack = &mut self.stack;
+                        stack.send_echo_reply(target, client.ip(), identifier, sequence, payload)
+                    }),
+                };
+                if let Err(error) = sent {
                     tracing::debug!(%error, "a datagram is lost");
                 }
             }
             Reply::Failed {
+                kind: Kind::Udp,
                 target,
                 client,
                 reason,
@@ -403,6 +426,13 @@ impl Shard {
                 let kind = unreachable(reason).unwrap_or(Unreachable::Port);
                 self.stack.datagram_unreachable(client, target, kind);
             }
+            // Who pings waits for a reply, and its absence is one.
+            Reply::Failed {
+                kind: Kind::Echo,
+                target,
+                reason,
+                ..
+            } => tracing::debug!(target = %target.ip(), ?reason, "no echo"),
         }
     }
 }

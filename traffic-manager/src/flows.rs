@@ -11,6 +11,7 @@ use kdev_flow::{QUEUE, datagram};
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -114,7 +115,13 @@ async fn dial(open: &FlowOpen, incoming: &mut Streaming<FlowFrame>) -> Result<Op
             .await
             .map(|socket| Some(Far::Udp(socket)))
             .map_err(|error| Failed::from(&error)),
-        FlowProtocol::Unspecified => Err(Failed::new(Reason::Prohibited, "a flow is TCP or UDP")),
+        FlowProtocol::Echo => echo_socket(target)
+            .map(|socket| Some(Far::Udp(socket)))
+            .map_err(|error| Failed::from(&error)),
+        FlowProtocol::Unspecified => Err(Failed::new(
+            Reason::Prohibited,
+            "a flow is TCP, UDP or echoes",
+        )),
     }
 }
 
@@ -169,6 +176,19 @@ async fn udp_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = UdpSocket::bind(any).await?;
     socket.connect(target).await?;
     Ok(socket)
+}
+
+/// A socket for echo requests, which needs no privilege where the pod's `ping_group_range` says so
+/// (icmp(7)); a datagram is a message.
+fn echo_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
+    let (domain, protocol) = match target {
+        SocketAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+        SocketAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let socket = Socket::new(domain, Type::DGRAM, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&target.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 /// What a gRPC method that streams frames answers with.

@@ -1,7 +1,7 @@
 //! What a stack tells its owner, and what the owner may answer.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -47,6 +47,19 @@ pub enum Event {
         client: SocketAddr,
         /// Whom it is for.
         target: SocketAddr,
+        /// Its payload.
+        payload: Bytes,
+    },
+    /// An echo request (ping), reassembled if it came in fragments. Nobody but the target may answer.
+    Echo {
+        /// Who sent it.
+        client: IpAddr,
+        /// Whom it is for.
+        target: IpAddr,
+        /// What tells one pinging program from another.
+        identifier: u16,
+        /// What tells one request of a program's from another.
+        sequence: u16,
         /// Its payload.
         payload: Bytes,
     },

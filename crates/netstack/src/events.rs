@@ -19,7 +19,9 @@ pub(crate) struct Events {
 
 fn cost(event: &Event) -> usize {
     match event {
-        Event::Datagram { payload, .. } => payload.len() + DATAGRAM_COST,
+        Event::Datagram { payload, .. } | Event::Echo { payload, .. } => {
+            payload.len() + DATAGRAM_COST
+        }
         _ => 0,
     }
 }

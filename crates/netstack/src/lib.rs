@@ -15,10 +15,12 @@
 
 mod clock;
 mod config;
+mod echo;
 mod event;
 mod events;
 mod flow;
 mod flow_id;
+mod fragments;
 mod held_syn;
 mod ip;
 mod link;
@@ -36,6 +38,7 @@ mod udp;
 mod workaround;
 
 pub use config::{Config, MAX_PACKET};
+pub use echo::MAX_ECHO;
 pub use event::{AcceptError, Event, Recv, SendDatagramError, Unreachable};
 pub use flow_id::{FlowId, FlowKey};
 pub use offload::{Checksum, Offload, PacketBuffer, SegmentKind, Segmentation, UnfinishedChecksum};

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use smoltcp::iface::Interface;
 use smoltcp::wire::IpProtocol;
 
 use crate::clock::{Clock, Timers};
+use crate::echo::{self, Echo, MAX_ECHO};
 use crate::events::Events;
 use crate::flow::Flow;
 use crate::flow_id::FlowTable;
@@ -126,7 +127,7 @@ impl Stack {
             }
             IpProtocol::Tcp => self.handle_tcp(&packet, checksum),
             IpProtocol::Udp => self.handle_udp(&packet, checksum),
-            IpProtocol::Icmp | IpProtocol::Icmpv6 => self.stats.icmp_ignored += 1,
+            IpProtocol::Icmp | IpProtocol::Icmpv6 => self.handle_icmp(&packet),
             _ => self.count(Rejected::Unsupported),
         }
     }
@@ -147,6 +148,26 @@ impl Stack {
         });
         let counter = if taken {
             &mut self.stats.datagrams_in
+        } else {
+            &mut self.stats.datagrams_dropped
+        };
+        *counter += 1;
+    }
+
+    fn handle_icmp(&mut self, packet: &IpPacket<'_>) {
+        let Some(echo) = echo::parse(packet) else {
+            self.stats.icmp_ignored += 1;
+            return;
+        };
+        let taken = self.events.push(Event::Echo {
+            client: packet.source,
+            target: packet.target,
+            identifier: echo.identifier,
+            sequence: echo.sequence,
+            payload: Bytes::copy_from_slice(echo.payload),
+        });
+        let counter = if taken {
+            &mut self.stats.echoes_in
         } else {
             &mut self.stats.datagrams_dropped
         };
@@ -230,6 +251,38 @@ impl Stack {
             self.outbox.push(packet, offload);
         }
         self.stats.datagrams_out += 1;
+        Ok(())
+    }
+
+    /// Queues the reply of a target to a client's echo request, in fragments where it exceeds the MTU.
+    pub fn send_echo_reply(
+        &mut self,
+        target: IpAddr,
+        client: IpAddr,
+        identifier: u16,
+        sequence: u16,
+        payload: &[u8],
+    ) -> Result<(), SendDatagramError> {
+        if target.is_ipv4() != client.is_ipv4() {
+            return Err(SendDatagramError::MixedFamilies);
+        }
+        let length = payload.len();
+        if length > MAX_ECHO {
+            return Err(SendDatagramError::TooLong { length });
+        }
+        if self.outbox.is_full_for(length) {
+            return Err(SendDatagramError::QueueFull);
+        }
+        self.next_datagram = self.next_datagram.wrapping_add(1);
+        let echo = Echo {
+            identifier,
+            sequence,
+            payload,
+        };
+        for packet in echo::reply(target, client, &echo, self.config.mtu, self.next_datagram) {
+            self.outbox.push(packet, Offload::default());
+        }
+        self.stats.echoes_out += 1;
         Ok(())
     }
 

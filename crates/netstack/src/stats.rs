@@ -18,7 +18,11 @@ pub struct Stats {
     pub bad_checksum: u64,
     /// Dropped: from or to an address that is no single host elsewhere.
     pub martian: u64,
-    /// Dropped: ICMP, which is not carried.
+    /// Echo requests received for the owner.
+    pub echoes_in: u64,
+    /// Echo replies sent.
+    pub echoes_out: u64,
+    /// Dropped: ICMP that is no echo request, and is not carried.
     pub icmp_ignored: u64,
     /// Dropped: neither TCP nor UDP nor ICMP.
     pub unsupported: u64,

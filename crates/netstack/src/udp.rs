@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use smoltcp::wire::checksum::{combine, data};
-use smoltcp::wire::{IpProtocol, Ipv4Packet, UdpPacket};
+use smoltcp::wire::{IpProtocol, UdpPacket};
 
 use crate::SendDatagramError;
+use crate::fragments::fragments;
 use crate::ip::{self, IpPacket};
 use crate::offload::Offload;
 
@@ -14,7 +15,6 @@ pub const MAX_DATAGRAM: usize = 65_507;
 
 const UDP_HEADER: usize = 8;
 const UDP_CHECKSUM_AT: usize = 6;
-const V6_FRAGMENT_HEADER: usize = 8;
 
 /// A datagram as it came in.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,57 +94,12 @@ pub(crate) fn packets(
     }
     // A checksum over all fragments is nothing a device can finish.
     let transport = transport(from, to, payload, false);
-    let fragments = if from.is_ipv4() {
-        v4_fragments(from, to, &transport, mtu, id as u16)
-    } else {
-        v6_fragments(from, to, &transport, mtu, id)
-    };
-    Ok(fragments
-        .into_iter()
-        .map(|packet| (packet, Offload::default()))
-        .collect())
-}
-
-fn v4_fragments(
-    from: SocketAddr,
-    to: SocketAddr,
-    whole: &[u8],
-    mtu: usize,
-    id: u16,
-) -> Vec<Vec<u8>> {
-    let step = (mtu - ip::header_len(from.ip())) & !7;
-    let pieces = whole.chunks(step).enumerate().map(|(index, piece)| {
-        let mut bytes = ip::compose(from.ip(), to.ip(), IpProtocol::Udp, piece);
-        let mut header = Ipv4Packet::new_unchecked(&mut bytes[..]);
-        header.set_ident(id);
-        header.set_dont_frag(false);
-        header.set_frag_offset((index * step) as u16);
-        header.set_more_frags(index * step + piece.len() < whole.len());
-        header.fill_checksum();
-        bytes
-    });
-    pieces.collect()
-}
-
-fn v6_fragments(
-    from: SocketAddr,
-    to: SocketAddr,
-    whole: &[u8],
-    mtu: usize,
-    id: u32,
-) -> Vec<Vec<u8>> {
-    let step = (mtu - ip::header_len(from.ip()) - V6_FRAGMENT_HEADER) & !7;
-    let pieces = whole.chunks(step).enumerate().map(|(index, piece)| {
-        let more = index * step + piece.len() < whole.len();
-        let place = (index * step) as u16 | u16::from(more);
-        let mut body = Vec::with_capacity(V6_FRAGMENT_HEADER + piece.len());
-        body.extend_from_slice(&[u8::from(IpProtocol::Udp), 0]);
-        body.extend_from_slice(&place.to_be_bytes());
-        body.extend_from_slice(&id.to_be_bytes());
-        body.extend_from_slice(piece);
-        ip::compose(from.ip(), to.ip(), IpProtocol::Ipv6Frag, &body)
-    });
-    pieces.collect()
+    Ok(
+        fragments(from.ip(), to.ip(), IpProtocol::Udp, &transport, mtu, id)
+            .into_iter()
+            .map(|packet| (packet, Offload::default()))
+            .collect(),
+    )
 }
 
 /// Returns as much of a datagram's packet as an ICMP error has to quote for its sender to know it.

@@ -130,6 +130,8 @@ fn pod(options: &InstallOptions) -> Value {
         "securityContext": {
             "runAsNonRoot": true,
             "seccompProfile": { "type": "RuntimeDefault" },
+            // Among the sysctls that Pod Security calls safe: who may ping without a privilege.
+            "sysctls": [{ "name": "net.ipv4.ping_group_range", "value": "0 2147483647" }],
         },
         "containers": [container(options)],
     });

@@ -181,6 +181,24 @@ fn a_service_without_pods_is_refused() {
 }
 
 #[test]
+fn a_pod_answers_ping_and_an_address_without_one_doesnt() {
+    let desk = Desk::connected();
+    let (_, pod) = pods(&desk).remove(0);
+    let ping = |address: &str, size: &str| {
+        let words = [
+            "ping", "-n", "-c", "3", "-i", "0.2", "-W", "3", "-s", size, address,
+        ];
+        desk.laptop.run(User::Dev, &words)
+    };
+    for size in ["56", "8000"] {
+        ping(&pod.to_string(), size).ok().says("3 received");
+    }
+    let none = ping("10.244.0.251", "56");
+    assert_ne!(none.code, 0, "{none:#?}");
+    none.says("0 received");
+}
+
+#[test]
 fn an_address_without_a_pod_is_unreachable() {
     let desk = Desk::connected();
     let taken = pods(&desk);

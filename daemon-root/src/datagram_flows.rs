@@ -1,4 +1,4 @@
-//! UDP: a flow per program's port and target, opened by its first datagram.
+//! UDP and ping: a flow per program's port (or identifier) and target, opened by its first datagram.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kdev_flow::frame;
 use kdev_flow::open::Opened;
 use kdev_proto::v1::flow_failed::Reason;
-use kdev_proto::v1::flow_frame::Kind;
+use kdev_proto::v1::flow_frame::Kind as Step;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,25 @@ const LIMIT: usize = 8192;
 /// Datagrams that wait for one flow.
 const QUEUE: usize = 64;
 
-type Key = (SocketAddr, SocketAddr);
+/// What a datagram is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A UDP datagram's payload.
+    Udp,
+    /// An ICMP message; the client's port is its identifier, the target's is 0.
+    Echo,
+}
+
+impl From<Kind> for FlowProtocol {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Udp => Self::Udp,
+            Kind::Echo => Self::Echo,
+        }
+    }
+}
+
+type Key = (Kind, SocketAddr, SocketAddr);
 type Table = Arc<Mutex<HashMap<Key, mpsc::Sender<Bytes>>>>;
 
 /// What goes back to a program.
@@ -30,6 +48,8 @@ type Table = Arc<Mutex<HashMap<Key, mpsc::Sender<Bytes>>>>;
 pub enum Reply {
     /// A datagram of the target's.
     Datagram {
+        /// What it is.
+        kind: Kind,
         /// Where it comes from.
         target: SocketAddr,
         /// The program.
@@ -39,6 +59,8 @@ pub enum Reply {
     },
     /// The target can't be reached.
     Failed {
+        /// What was sent to it.
+        kind: Kind,
         /// The target.
         target: SocketAddr,
         /// The program.
@@ -48,9 +70,9 @@ pub enum Reply {
     },
 }
 
-/// All UDP flows of a session.
+/// All such flows of a session.
 #[derive(Debug)]
-pub struct UdpFlows {
+pub struct DatagramFlows {
     table: Table,
     carriers: Arc<Carriers>,
     replies: mpsc::Sender<Reply>,
@@ -58,7 +80,7 @@ pub struct UdpFlows {
     cancelled: CancellationToken,
 }
 
-impl UdpFlows {
+impl DatagramFlows {
     /// Makes an empty set, whose flows run on `tasks` until `cancelled` and answer on `replies`.
     pub fn new(
         carriers: Arc<Carriers>,
@@ -76,8 +98,8 @@ impl UdpFlows {
     }
 
     /// Sends a datagram on its flow. Never waits: what doesn't fit is lost, as on any network.
-    pub fn send(&self, client: SocketAddr, target: SocketAddr, payload: Bytes) {
-        let key = (client, target);
+    pub fn send(&self, kind: Kind, client: SocketAddr, target: SocketAddr, payload: Bytes) {
+        let key = (kind, client, target);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flow) = table.get(&key)
             && !flow.is_closed()
@@ -86,7 +108,7 @@ impl UdpFlows {
             return;
         }
         if table.len() >= LIMIT {
-            tracing::debug!("too many UDP flows: a datagram is dropped");
+            tracing::debug!("too many flows: a datagram is dropped");
             return;
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -95,6 +117,7 @@ impl UdpFlows {
         table.insert(key, sender);
         drop(table);
         let flow = Flow {
+            kind,
             client,
             target,
             table: Arc::clone(&self.table),
@@ -120,6 +143,7 @@ impl UdpFlows {
 }
 
 struct Flow {
+    kind: Kind,
     client: SocketAddr,
     target: SocketAddr,
     table: Table,
@@ -130,7 +154,7 @@ struct Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (self.client, self.target);
+        let key = (self.kind, self.client, self.target);
         // A datagram that came while this one ended may have opened a successor.
         if table.get(&key).is_some_and(mpsc::Sender::is_closed) {
             table.remove(&key);
@@ -141,7 +165,7 @@ impl Drop for Flow {
 impl Flow {
     async fn run(self, datagrams: mpsc::Receiver<Bytes>) {
         let request = FlowOpen {
-            protocol: FlowProtocol::Udp.into(),
+            protocol: FlowProtocol::from(self.kind).into(),
             target: self.target.to_string(),
             ..FlowOpen::default()
         };
@@ -153,10 +177,11 @@ impl Flow {
             }
         };
         if let Some(reason) = failed {
-            let (client, target) = (self.client, self.target);
+            let (kind, client, target) = (self.kind, self.client, self.target);
             let _ = self
                 .replies
                 .send(Reply::Failed {
+                    kind,
                     target,
                     client,
                     reason,
@@ -178,12 +203,12 @@ impl Flow {
                     opened.outgoing.send(frame::data(datagram?)).await.ok()?;
                 }
                 message = incoming.message() => match message.ok()?? {
-                    FlowFrame { kind: Some(Kind::Data(payload)) } => {
-                        let (client, target) = (self.client, self.target);
-                        let reply = Reply::Datagram { target, client, payload };
+                    FlowFrame { kind: Some(Step::Data(payload)) } => {
+                        let (kind, client, target) = (self.kind, self.client, self.target);
+                        let reply = Reply::Datagram { kind, target, client, payload };
                         self.replies.send(reply).await.ok()?;
                     }
-                    FlowFrame { kind: Some(Kind::Failed(failed)) } => return Some(failed.reason()),
+                    FlowFrame { kind: Some(Step::Failed(failed)) } => return Some(failed.reason()),
                     _ => return None,
                 },
             }
