@@ -59,7 +59,7 @@ pub struct InstallArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Namespace of the manager; made when it is missing.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "kdev")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
     pub namespace: String,
     /// Image of the manager.
     #[arg(long, value_name = "IMAGE", env = "KDEV_IMAGE", default_value_t = default_image())]
@@ -83,7 +83,7 @@ pub struct UninstallArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Namespace of the manager.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "kdev")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
     pub namespace: String,
 }
 
@@ -94,10 +94,10 @@ pub struct ConnectArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Namespace that short names mean [default: the context's].
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
     /// Namespace of the manager.
-    #[arg(long, value_name = "NAMESPACE", default_value = "kdev")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
     pub manager_namespace: String,
 }
 
@@ -125,7 +125,7 @@ pub struct ListArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Namespace [default: the session's, else the context's].
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
     /// All namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
@@ -146,7 +146,7 @@ pub struct InterceptArgs {
     #[arg(short, long, value_name = "LOCAL[:PORT]", value_parser = parse_ports, required = true)]
     pub port: Vec<Ports>,
     /// Namespace of the service [default: the session's].
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
     /// Program to run for the life of the intercept: it is left when the program ends, whose exit code
     /// is then kdev's.
@@ -161,6 +161,19 @@ pub struct Ports {
     pub local: u16,
     /// The service's port; `None` where it has just one.
     pub service: Option<String>,
+}
+
+/// A label of DNS names, RFC 1123 section 2.1, as the API server wants it.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_label = text.len() <= 63
+        && text.starts_with(is_inner)
+        && text.ends_with(is_inner)
+        && text.chars().all(|c| is_inner(c) || c == '-');
+    if is_label {
+        return Ok(text.to_owned());
+    }
+    Err("a namespace has lower case letters, digits and inner hyphens, 63 at most".to_owned())
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {
@@ -184,7 +197,7 @@ pub struct LeaveArgs {
     #[arg(value_name = "SERVICE")]
     pub service: String,
     /// Namespace of the service [default: the session's].
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
     /// Only this port of the service, by number or name [default: all that this session has].
     #[arg(short, long, value_name = "PORT")]
@@ -199,6 +212,16 @@ mod tests {
     #[test]
     fn the_arguments_make_sense_to_their_parser() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_namespace_is_a_label_of_dns() {
+        for right in ["kdev", "a", "team-1", "1a"] {
+            assert_eq!(parse_namespace(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "Bad_NS", "-a", "a-", "a.b", &"a".repeat(64)] {
+            assert!(parse_namespace(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

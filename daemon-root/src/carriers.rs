@@ -27,6 +27,7 @@ pub type Client = ManagerClient<Channel>;
 #[derive(Debug)]
 struct Carrier {
     client: Client,
+    since_ms: u64,
     part: Part,
     round_trip: Duration,
     flows: Arc<AtomicU32>,
@@ -146,6 +147,12 @@ impl Carriers {
         self.lock_gone().values().map(|part| part.since_ms).max()
     }
 
+    /// Since when there has been one without a break, in milliseconds since the Unix epoch: at least as
+    /// long as the oldest lives.
+    pub fn some_since_ms(&self) -> Option<u64> {
+        self.lock().values().map(|one| one.since_ms).min()
+    }
+
     /// Uses `stream` as carrier number `id` until it is dead or `cancelled`. Its flows end with it.
     pub async fn run<S>(&self, id: u32, stream: S, cancelled: CancellationToken)
     where
@@ -171,9 +178,11 @@ impl Carriers {
             Err(_) => return tracing::info!(carrier = id, "no answer over the carrier"),
         };
         tracing::info!(carrier = id, "carrier up");
+        let part = Part::new(State::Ok, "carries");
         let carrier = Carrier {
             client: client.clone(),
-            part: Part::new(State::Ok, "carries"),
+            since_ms: part.since_ms,
+            part,
             round_trip,
             flows: Arc::default(),
             doubted: Arc::default(),

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ use kdev_proto::v1::network_event::Kind as Event;
 use kdev_proto::v1::network_request::Kind as Request;
 use kdev_proto::v1::{
     CarriersChanged, ErrorKind, NetworkApplied, NetworkEvent, NetworkOpened, NetworkRequest,
-    NetworkSettings, RootStatus, RouteStatus, State,
+    NetworkSettings, Part, RootStatus, RouteStatus, State,
 };
 use kdev_proto::{Failure, PartCell};
 use tokio::sync::mpsc;
@@ -65,6 +65,7 @@ pub struct Lease {
     carriers: Arc<Carriers>,
     flows: Arc<AtomicU32>,
     dns: PartCell,
+    resolver: DnsHandle,
     routing: PartCell,
     routes: Mutex<Vec<RouteStatus>>,
 }
@@ -75,20 +76,37 @@ impl Lease {
         status.session.clone_from(&self.session);
         status.owner_uid = self.uid;
         status.device.clone_from(&self.device);
-        let mut dns = self.dns.get();
-        // The server works, but has nobody to ask for the cluster's names.
-        if let Some(since_ms) = self.carriers.none_since_ms()
-            && dns.state() == State::Ok
-        {
-            dns.state = State::Degraded.into();
-            dns.since_ms = since_ms;
-            dns.detail = format!("no carrier to ask for the cluster's names; {}", dns.detail);
-        }
-        status.dns = Some(dns);
+        status.dns = Some(self.describe_dns());
         status.routing = Some(self.routing.get());
         status.routes = self.routes();
         status.carriers = self.carriers.status();
         status.flows = self.flows.load(Ordering::Relaxed);
+    }
+
+    /// The server may work, and yet have nobody to ask for the cluster's names.
+    fn describe_dns(&self) -> Part {
+        let dns = self.dns.get();
+        if dns.state() != State::Ok {
+            return dns;
+        }
+        let degraded = |since_ms: u64, why: &str| Part {
+            state: State::Degraded.into(),
+            since_ms,
+            detail: format!("{why}; {}", dns.detail),
+        };
+        if let Some(since_ms) = self.carriers.none_since_ms() {
+            return degraded(since_ms, "no carrier to ask for the cluster's names");
+        }
+        let since_ms = dns.since_ms.max(self.carriers.some_since_ms().unwrap_or(0));
+        if let Some(trouble) = self.resolver.cluster_trouble() {
+            let at = trouble.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+            // What failed while there was no carrier says nothing of the cluster's DNS.
+            if at >= since_ms {
+                return degraded(at, &format!("the cluster's DNS failed: {}", trouble.error));
+            }
+        }
+        Part { since_ms, ..dns }
     }
 
     fn routes(&self) -> Vec<RouteStatus> {
@@ -215,6 +233,7 @@ impl Held {
             carriers: Arc::default(),
             flows: Arc::default(),
             dns: PartCell::new(State::Pending, "not set yet"),
+            resolver: server.handle(),
             routing: PartCell::new(State::Pending, "no routes yet"),
             routes: Mutex::default(),
         });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kdev_cluster::redirect::{self, Claim, PortQuery, Protocol, ServiceName};
+use kdev_cluster::redirect::{self, Claim, ClaimError, PortQuery, Protocol, ServiceName};
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
@@ -68,13 +68,20 @@ pub async fn intercept(
     let client = session.cluster.kube();
     let claimed = redirect::claim(client, &name, &wanted)
         .await
-        .map_err(|error| failures::claim(&name, &error))?;
+        .map_err(|error| match &error {
+            ClaimError::Taken { by, .. } if *by == session.owner => failures::claim(&name, &error)
+                .with_next(
+                    "it may be your own earlier session's: then the manager restores the Service \
+                     seconds after that session's end; try again in a moment",
+                ),
+            _ => failures::claim(&name, &error),
+        })?;
     let id = claimed.id.clone();
     let port = claimed.port.number;
     if claimed.port.protocol != Protocol::Tcp {
         redirect::release(client, &name, &id)
             .await
-            .map_err(|error| failures::claim(&name, &error))?;
+            .map_err(|error| failures::release(&name, &error))?;
         return Err(Failure::new(
             ErrorKind::Usage,
             format!("can't intercept {name}"),
@@ -86,6 +93,10 @@ pub async fn intercept(
         ));
     }
     sink.line(format!("claimed {name} port {port}")).await;
+    // The claim was free: whatever this session believes to hold there, it doesn't.
+    session
+        .intercepts
+        .forget_dead(&namespace, &service, &claimed.port);
     session.intercepts.add(&namespace, &service, claimed, local);
     session.request(Request::Intercept(InterceptStart {
         id: id.clone(),
@@ -206,7 +217,7 @@ async fn undo(session: &Session, id: &str, namespace: &str, service: &str) -> Re
     let name = ServiceName::new(namespace, service);
     redirect::release(client, &name, id)
         .await
-        .map_err(|error| failures::claim(&name, &error))?;
+        .map_err(|error| failures::release(&name, &error))?;
     session.request(Request::Leave(InterceptStop {
         id: id.to_owned(),
         namespace: namespace.to_owned(),

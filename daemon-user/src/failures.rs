@@ -97,7 +97,18 @@ pub fn uninstall(error: &UninstallError) -> Failure {
     told(kind, "the traffic manager isn't removed", error)
 }
 
-/// A Service that can't be claimed, or released.
+/// A Service that can't be released.
+pub fn release(service: &ServiceName, error: &ClaimError) -> Failure {
+    Failure {
+        what: format!("can't leave {service}"),
+        next: "try again, or end the session: the traffic manager restores the Service by itself \
+               once it and the API server work"
+            .to_owned(),
+        ..claim(service, error)
+    }
+}
+
+/// A Service that can't be claimed.
 pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
     let kind = match error {
         ClaimError::ServiceNotFound { .. } | ClaimError::PortNotFound { .. } => ErrorKind::NotFound,

@@ -18,7 +18,7 @@ use crate::daemon::Daemon;
 use crate::failures;
 use crate::progress::Sink;
 use crate::service::{self, manager_namespace, target};
-use crate::session::Session;
+use crate::session::{Session, manager_link};
 
 /// How long a Service may take to be restored.
 const RESTORE: Duration = Duration::from_secs(30);
@@ -46,10 +46,8 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
         (request.session_grace_seconds != 0).then_some(request.session_grace_seconds);
     let namespace = options.namespace.clone();
     let (mut tell, show) = steps(sink.clone());
-    let work = async move {
-        let client = cluster.kube();
-        install::install(client, &options, &mut tell).await
-    };
+    let installing = cluster.kube().clone();
+    let work = async move { install::install(&installing, &options, &mut tell).await };
     let (outcome, ()) = tokio::join!(work, show);
     let outcome = outcome.map_err(|error| failures::install(&error))?;
     if let Answer::No(why) = &outcome.answer {
@@ -58,6 +56,12 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
         ))
         .await;
     }
+    // Its own word, as the image may be any.
+    let version = manager_link::version_of_manager(&cluster, &namespace).await;
+    let release = version.map_or_else(
+        |_| "of an unknown release".to_owned(),
+        |version| version.version,
+    );
     let changed = outcome
         .objects
         .iter()
@@ -65,10 +69,10 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
         .count();
     Ok(if outcome.changed {
         format!(
-            "traffic manager {RELEASE} serves in namespace {namespace}; {changed} objects changed"
+            "traffic manager {release} serves in namespace {namespace}; {changed} objects changed"
         )
     } else {
-        format!("traffic manager {RELEASE} serves in namespace {namespace}; nothing had to change")
+        format!("traffic manager {release} serves in namespace {namespace}; nothing had to change")
     })
 }
 

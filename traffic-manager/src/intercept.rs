@@ -1,6 +1,7 @@
 //! One intercept's life: claimed, redirected, proven, restored.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
@@ -38,6 +39,9 @@ const PROVE_AGAIN: Duration = Duration::from_secs(2);
 const PROVE_SELDOM: Duration = Duration::from_secs(30);
 /// How long the router stays after the Service is restored, for nodes that learn of it late.
 const LINGER: Duration = Duration::from_secs(30);
+/// What a session hears that asks for what is over.
+const GIVEN_BACK: &str =
+    "the manager gave the Service back, as the session was away for too long; intercept it again";
 /// How often the router's pods are looked up meanwhile.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -50,19 +54,19 @@ pub enum News {
     Lost(String),
     /// An attempt failed; another one follows.
     Trouble(String),
-    /// The session wants to know how it stands.
-    AskedAgain,
+    /// The session wants to know how it stands; it may be one that is new under its old id.
+    AskedAgain(Arc<Session>),
     /// It is over.
     Leave,
 }
 
 /// Reports to the session, and remembers the last report.
-struct Reporter<'a> {
-    session: &'a Session,
+struct Reporter {
+    session: Arc<Session>,
     last: InterceptState,
 }
 
-impl Reporter<'_> {
+impl Reporter {
     fn report(&mut self, phase: Phase, reason: impl Into<String>, probe: Duration) {
         self.last.phase = phase.into();
         self.last.reason = reason.into();
@@ -73,12 +77,17 @@ impl Reporter<'_> {
     fn repeat(&self) {
         self.session.report(self.last.clone());
     }
+
+    fn repeat_to(&mut self, session: Arc<Session>) {
+        self.session = session;
+        self.repeat();
+    }
 }
 
 /// Runs an intercept to its end.
 pub async fn run(
     tools: &Tools,
-    session: &Session,
+    session: &Arc<Session>,
     id: &str,
     service: &ServiceName,
     mut news: mpsc::Receiver<News>,
@@ -87,7 +96,10 @@ pub async fn run(
         id: id.to_owned(),
         ..InterceptState::default()
     };
-    let mut reporter = Reporter { session, last };
+    let mut reporter = Reporter {
+        session: Arc::clone(session),
+        last,
+    };
     let claimed = tokio::select! {
         claimed = claim(tools, session, id, service) => claimed,
         () = left(&mut news) => return,
@@ -101,7 +113,7 @@ pub async fn run(
     };
     let machine = Machine {
         session: session.id.clone(),
-        streams: std::sync::Arc::clone(&session.streams),
+        streams: Arc::clone(&session.streams),
         flows: tools.flows.clone(),
     };
     let opened = RouterPort::open(&tools.pod_ips, id.to_owned(), machine, &tools.tasks).await;
@@ -196,7 +208,7 @@ impl Claimed<'_> {
     /// Waits until the Service's port leads to the router.
     async fn redirected(
         &self,
-        reporter: &mut Reporter<'_>,
+        reporter: &mut Reporter,
         news: &mut mpsc::Receiver<News>,
     ) -> Result<(), End> {
         let end = Instant::now() + REDIRECT;
@@ -215,14 +227,14 @@ impl Claimed<'_> {
                 Some(News::Lost(reason)) => return Err(End::Lost(reason)),
                 Some(News::Leave) | None => return Err(End::Left),
                 Some(News::Trouble(text)) => trouble = format!(": {text}"),
-                Some(News::AskedAgain) => reporter.repeat(),
+                Some(News::AskedAgain(session)) => reporter.repeat_to(session),
             }
         }
     }
 
     /// Proves the redirection, and holds it until it is over. A proof that failed is tried again: the
     /// session that doesn't want to wait for it leaves.
-    async fn hold(&self, reporter: &mut Reporter<'_>, news: &mut mpsc::Receiver<News>) -> End {
+    async fn hold(&self, reporter: &mut Reporter, news: &mut mpsc::Receiver<News>) -> End {
         reporter.report(Phase::Redirected, "", Duration::ZERO);
         let (mut proof, mut pause) = (Proof::Wanted(Instant::now()), PROVE_AGAIN);
         loop {
@@ -248,7 +260,7 @@ impl Claimed<'_> {
                 one = news.recv() => match one {
                     Some(News::Lost(reason)) => return End::Lost(reason),
                     Some(News::Leave) | None => return End::Left,
-                    Some(News::AskedAgain) => reporter.repeat(),
+                    Some(News::AskedAgain(session)) => reporter.repeat_to(session),
                     Some(News::Trouble(text)) => {
                         if matches!(proof, Proof::Given) {
                             reporter.report(Phase::Contested, text, Duration::ZERO);
@@ -266,7 +278,12 @@ impl Claimed<'_> {
     }
 
     /// Gives the Service back; the router stays until every node has learned of it.
-    async fn restore(self, reporter: &mut Reporter<'_>, mut news: mpsc::Receiver<News>, end: End) {
+    async fn restore(self, reporter: &mut Reporter, mut news: mpsc::Receiver<News>, end: End) {
+        let session = Arc::clone(&reporter.session);
+        let over = match &end {
+            End::Lost(reason) => reason.clone(),
+            End::Left => GIVEN_BACK.to_owned(),
+        };
         let restore = async {
             self.pass_to_pods().await;
             if self.tools.redirector.forget(&self.claim.id).await.is_err() {
@@ -277,7 +294,10 @@ impl Claimed<'_> {
                 self.pass_to_pods().await;
             }
             if matches!(end, End::Left) {
-                reporter.report(Phase::Restored, "", Duration::ZERO);
+                session.report(InterceptState {
+                    phase: Phase::Restored.into(),
+                    ..self.state("")
+                });
             }
             let end = Instant::now() + LINGER;
             while Instant::now() < end {
@@ -285,14 +305,30 @@ impl Claimed<'_> {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        // Whatever comes now changes nothing, but whoever tells it must not wait.
+        // Nothing changes what comes now, but whoever asks must be told that it is over: a session that
+        // was away for too long believes that it still holds it.
         let listen = async {
-            while news.recv().await.is_some() {}
-            std::future::pending().await
+            loop {
+                match news.recv().await {
+                    Some(News::AskedAgain(session)) => session.report(self.state(&over)),
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
         };
         tokio::select! {
             () = restore => {}
             () = listen => {}
+        }
+    }
+
+    /// A report that it is over.
+    fn state(&self, reason: &str) -> InterceptState {
+        InterceptState {
+            id: self.claim.id.clone(),
+            phase: Phase::Failed.into(),
+            reason: reason.to_owned(),
+            ..InterceptState::default()
         }
     }
 

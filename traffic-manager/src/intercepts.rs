@@ -80,7 +80,7 @@ impl Intercepts {
             .map(|entry| (entry.session.clone(), entry.news.clone()));
         match known {
             Some((owner, news)) if owner == session.id => {
-                let _ = news.send(News::AskedAgain).await;
+                let _ = news.send(News::AskedAgain(Arc::clone(session))).await;
                 return;
             }
             // The id is another session's secret: whoever knows it without being that session lies.

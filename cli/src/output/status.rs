@@ -55,6 +55,8 @@ struct SessionView {
 #[derive(Serialize)]
 struct RouteView {
     prefix: String,
+    state: &'static str,
+    since_ms: u64,
     installed: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     conflict: String,
@@ -119,7 +121,10 @@ fn view(status: &Status) -> View {
         manager: session.map(|session| part(session.manager.as_ref())),
         dns: root.dns.as_ref().map(|one| part(Some(one))),
         routing: root.routing.as_ref().map(|one| part(Some(one))),
-        routes: root.routes.iter().map(route).collect(),
+        routes: {
+            let since = root.routing.as_ref().map_or(0, |part| part.since_ms);
+            root.routes.iter().map(|one| route(one, since)).collect()
+        },
         carriers: control
             .into_iter()
             .chain(&root.carriers)
@@ -144,9 +149,15 @@ fn session_view(session: &Session) -> SessionView {
     }
 }
 
-fn route(route: &RouteStatus) -> RouteView {
+fn route(route: &RouteStatus, since_ms: u64) -> RouteView {
     RouteView {
         prefix: route.prefix.clone(),
+        state: match (route.installed.is_empty(), route.conflict.is_empty()) {
+            (true, _) => "down",
+            (false, false) => "degraded",
+            (false, true) => "ok",
+        },
+        since_ms,
         installed: route.installed.clone(),
         conflict: route.conflict.clone(),
     }
@@ -255,12 +266,8 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
     }
     for route in &view.routes {
         let whole = PartView {
-            state: if route.conflict.is_empty() {
-                "ok"
-            } else {
-                "degraded"
-            },
-            since_ms: 0,
+            state: route.state,
+            since_ms: route.since_ms,
             detail: String::new(),
         };
         let detail = [route.prefix.as_str(), &route.conflict].join(" ");

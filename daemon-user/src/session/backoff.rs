@@ -1,25 +1,54 @@
 //! How long to wait before the next attempt.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// Starts at 50 ms, so that a link that broke once is back before anyone notices, doubles to 5 s, and
 /// is spread at random, so that many machines don't come back at one moment.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    nudge: Nudge,
+}
+
+/// Ends all waiting at once: somebody knows that the next attempt is worth it. A clone is the same.
+#[derive(Debug, Clone, Default)]
+pub struct Nudge(Arc<Notify>);
+
+impl Nudge {
+    /// See the type.
+    pub fn nudge(&self) {
+        self.0.notify_waiters();
+    }
 }
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Backoff {
+    /// One whose waiting can be ended.
+    pub fn new(nudge: Nudge) -> Self {
+        Self { failures: 0, nudge }
+    }
+
+    /// Waits before the next attempt. Cancel safe.
+    pub async fn wait(&mut self) {
+        let nudge = self.nudge.clone();
+        tokio::select! {
+            () = tokio::time::sleep(self.next()) => {}
+            () = nudge.0.notified() => self.reset(),
+        }
+    }
+
     /// An attempt worked.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// An attempt failed: how long to wait.
-    pub fn next(&mut self) -> Duration {
+    fn next(&mut self) -> Duration {
         let longest = FIRST
             .saturating_mul(1 << self.failures.min(10))
             .min(LONGEST);

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Nudge};
 use super::manager_link::{MANAGER_PORT, ManagerAddress};
 use crate::failures;
 
@@ -27,9 +27,10 @@ pub async fn keep(
     id: u32,
     address: ManagerAddress,
     mut token: watch::Receiver<Option<Token>>,
+    nudge: Nudge,
     cancelled: CancellationToken,
 ) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(nudge);
     loop {
         let attempt = async {
             let shown = token
@@ -51,7 +52,7 @@ pub async fn keep(
         }
         tokio::select! {
             () = cancelled.cancelled() => return,
-            () = tokio::time::sleep(backoff.next()) => {}
+            () = backoff.wait() => {}
         }
     }
 }

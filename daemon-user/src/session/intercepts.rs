@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::Intercept;
+use kdev_cluster::redirect::{Intercept, PortRef};
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
@@ -77,6 +77,18 @@ impl Intercepts {
         self.edit(|held| held.insert(intercept.id, one));
     }
 
+    /// Forgets those of a Service's port that are over.
+    pub fn forget_dead(&self, namespace: &str, service: &str, port: &PortRef) {
+        self.edit(|held| {
+            held.retain(|_, one| {
+                let is_it = one.namespace == namespace
+                    && one.service == service
+                    && one.intercept.port == *port;
+                !is_it || one.part.state() != State::Down
+            });
+        });
+    }
+
     /// Doesn't hold it any more.
     pub fn remove(&self, id: &str) {
         self.edit(|held| held.remove(id));
@@ -135,8 +147,14 @@ impl Intercepts {
     pub fn status(&self, manager: &Part) -> Vec<InterceptStatus> {
         let held = self.lock();
         let part = |one: &Held| {
-            if manager.state() == State::Ok || one.part.state() != State::Ok {
+            if one.part.state() != State::Ok {
                 return one.part.clone();
+            }
+            if manager.state() == State::Ok {
+                return Part {
+                    since_ms: one.part.since_ms.max(manager.since_ms),
+                    ..one.part.clone()
+                };
             }
             Part {
                 state: State::Degraded.into(),

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Nudge};
 use crate::failures;
 
 /// Port of the manager's interface for sessions, on its pod's loopback.
@@ -35,6 +35,37 @@ const DEAD_AFTER: Duration = Duration::from_secs(6);
 /// How long the handshake on an opened port-forward may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
+
+/// Asks a manager for its version, over a way of its own.
+///
+/// # Errors
+///
+/// Why it doesn't say.
+pub async fn version_of_manager(
+    cluster: &ClusterClient,
+    namespace: &str,
+) -> Result<Version, Failure> {
+    let client = cluster.kube();
+    let pod = find_manager(client, namespace)
+        .await
+        .map_err(|error| failures::manager(namespace, &error))?;
+    let forward = portforward::open(client, namespace, &pod.name, MANAGER_PORT)
+        .await
+        .map_err(|error| failures::port_forward(&error))?;
+    let ask = async {
+        let channel = transport::channel_over(forward.into_stream())
+            .await
+            .map_err(|error| broken(&error))?;
+        let mut client = ManagerClient::new(channel);
+        let version = client.get_version(VersionRequest {}).await;
+        version
+            .map(tonic::Response::into_inner)
+            .map_err(|status| broken(&status.message()))
+    };
+    tokio::time::timeout(HANDSHAKE, ask)
+        .await
+        .map_err(|_| broken(&"no answer from the manager's pod"))?
+}
 
 /// What the link is now.
 #[derive(Debug, Clone)]
@@ -97,6 +128,7 @@ impl ManagerLink {
     pub fn new(
         address: ManagerAddress,
         intercepts: Arc<dyn InterceptEvents>,
+        nudge: Nudge,
         cancelled: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (link_sender, link) = watch::channel(Link {
@@ -122,7 +154,7 @@ impl ManagerLink {
                 network,
                 requests,
             },
-            task.run(cancelled),
+            task.run(nudge, cancelled),
         )
     }
 
@@ -156,8 +188,8 @@ struct Live {
 }
 
 impl Task {
-    async fn run(mut self, cancelled: CancellationToken) {
-        let mut backoff = Backoff::default();
+    async fn run(mut self, nudge: Nudge, cancelled: CancellationToken) {
+        let mut backoff = Backoff::new(nudge);
         loop {
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
@@ -185,7 +217,7 @@ impl Task {
             }
             tokio::select! {
                 () = cancelled.cancelled() => return,
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = backoff.wait() => {}
             }
         }
     }

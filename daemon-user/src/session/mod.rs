@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::failures;
 use crate::progress::Sink;
+use backoff::Nudge;
 use intercepts::Intercepts;
 use manager_link::{ManagerAddress, ManagerLink};
 use root_link::RootLink;
@@ -65,6 +66,7 @@ pub struct Session {
     /// What is intercepted.
     pub intercepts: Arc<Intercepts>,
     kubeconfig: Option<Vec<PathBuf>>,
+    nudge: Nudge,
     since: Part,
     tasks: TaskTracker,
     cancelled: CancellationToken,
@@ -137,19 +139,23 @@ impl Session {
             owner: owner.clone(),
         };
         let events: Arc<dyn manager_link::InterceptEvents> = Arc::clone(&intercepts) as _;
-        let (manager, task) = ManagerLink::new(address.clone(), events, cancelled.clone());
+        let nudge = Nudge::default();
+        let (manager, task) =
+            ManagerLink::new(address.clone(), events, nudge.clone(), cancelled.clone());
         tasks.spawn(task);
         let (root, task) = RootLink::new(
             id.clone(),
             namespace.clone(),
             Arc::clone(&cluster),
             manager.network.clone(),
+            nudge.clone(),
             network.clone(),
         );
         tasks.spawn(task);
         for number in 1..=carrier::COUNT {
             let (token, ended) = (root.token.clone(), network.clone());
-            tasks.spawn(carrier::keep(number, address.clone(), token, ended));
+            let (address, nudge) = (address.clone(), nudge.clone());
+            tasks.spawn(carrier::keep(number, address, token, nudge, ended));
         }
         tasks.spawn(acceptor::run(
             secret,
@@ -169,6 +175,7 @@ impl Session {
             root,
             intercepts,
             kubeconfig,
+            nudge,
             since,
             tasks,
             cancelled,
@@ -253,6 +260,8 @@ impl Session {
     /// The failure that stays.
     pub async fn mend(&self, sink: &Sink) -> Result<(), Failure> {
         let (mut manager, mut root) = (self.manager.link.clone(), self.root.link.clone());
+        // Whoever asks has seen to it that the next attempt works.
+        self.nudge.nudge();
         let mended = async {
             let _ = manager.wait_for(|link| link.failure.is_none()).await;
             let _ = root.wait_for(|link| link.failure.is_none()).await;
@@ -318,7 +327,12 @@ impl Session {
                 "the manager is out of reach",
             )
         } else {
-            self.since.clone()
+            let parts = [&self.since, &root.part, &manager.part];
+            let whole_since = parts.iter().map(|part| part.since_ms).max();
+            Part {
+                since_ms: whole_since.unwrap_or(self.since.since_ms),
+                ..self.since.clone()
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Nudge};
 use super::carrier::Token;
 use crate::failures;
 
@@ -70,6 +70,7 @@ impl RootLink {
         namespace: String,
         cluster: Arc<ClusterClient>,
         network: watch::Receiver<Option<ClusterNetwork>>,
+        nudge: Nudge,
         cancelled: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (link_sender, link) = watch::channel(Link {
@@ -88,7 +89,7 @@ impl RootLink {
             link: link_sender,
             token: token_sender,
         };
-        (Self { link, token }, task.run(cancelled))
+        (Self { link, token }, task.run(nudge, cancelled))
     }
 
     /// Waits until the settings are applied and a carrier carries.
@@ -119,8 +120,8 @@ impl RootLink {
 }
 
 impl Task {
-    async fn run(mut self, cancelled: CancellationToken) {
-        let mut backoff = Backoff::default();
+    async fn run(mut self, nudge: Nudge, cancelled: CancellationToken) {
+        let mut backoff = Backoff::new(nudge);
         loop {
             let Some(failure) = self.hold(&mut backoff, &cancelled).await else {
                 return;
@@ -136,7 +137,7 @@ impl Task {
             });
             tokio::select! {
                 () = cancelled.cancelled() => return,
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = backoff.wait() => {}
             }
         }
     }

@@ -134,13 +134,16 @@ impl fmt::Display for PortQuery {
 }
 
 impl PortQuery {
-    /// Finds the port of `service` that is meant; `None` if there is no such port, or several.
+    /// Finds the port of `service` that is meant; `None` if there is no such port, or several. Where
+    /// several protocols share what was said, TCP is meant.
     pub fn find(&self, service: &Service) -> Option<PortRef> {
-        let mut matching = ports_of(service)
-            .into_iter()
-            .filter(|port| self.matches(port));
-        let port = matching.next()?;
-        matching.next().is_none().then_some(port)
+        let mut matching = ports_of(service);
+        matching.retain(|port| self.matches(port));
+        if matching.len() > 1 {
+            matching.retain(|port| port.protocol == Protocol::Tcp);
+        }
+        let port = matching.pop()?;
+        matching.is_empty().then_some(port)
     }
 
     /// Returns whether `port` may be meant.

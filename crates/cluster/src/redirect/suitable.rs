@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Service;
 use thiserror::Error;
 
 use super::intercept::{original, selector};
+use super::port::{Protocol, ports_of};
 
 /// Why a Service can't be redirected; the text completes "can't be intercepted: ".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -24,8 +25,11 @@ pub enum NotInterceptable {
     )]
     NoSelector,
     /// A protocol that the router doesn't speak.
-    #[error("the port's protocol is SCTP. Only TCP and UDP can be intercepted")]
+    #[error("the port's protocol isn't TCP. Name a TCP port")]
     Protocol,
+    /// No port with a protocol that the router speaks.
+    #[error("none of its ports is TCP. Only TCP ports can be intercepted")]
+    NoTcpPort,
 }
 
 /// Says whether `service` can be redirected, or is at present.
@@ -41,6 +45,12 @@ pub fn interceptable(service: &Service) -> Result<(), NotInterceptable> {
     if selector(service).is_none() && !cleared {
         return Err(NotInterceptable::NoSelector);
     }
+    if !ports_of(service)
+        .iter()
+        .any(|port| port.protocol == Protocol::Tcp)
+    {
+        return Err(NotInterceptable::NoTcpPort);
+    }
     Ok(())
 }
 
@@ -53,6 +63,9 @@ mod tests {
     fn only_a_service_with_a_cluster_ip_and_a_selector_can_be_intercepted() {
         let web = testing::service("web", &[("", 80, "TCP")]);
         assert_eq!(interceptable(&web), Ok(()));
+
+        let dns = testing::service("dns", &[("", 53, "UDP")]);
+        assert_eq!(interceptable(&dns), Err(NotInterceptable::NoTcpPort));
 
         let mut headless = web.clone();
         headless.spec.as_mut().unwrap().cluster_ip = Some("None".into());

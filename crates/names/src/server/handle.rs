@@ -67,6 +67,7 @@ pub(super) struct Counters {
     pub(super) outside: AtomicU64,
     pub(super) failures: AtomicU64,
     last_cluster_error: Mutex<Option<ClusterTrouble>>,
+    cluster_trouble: Mutex<Option<ClusterTrouble>>,
 }
 
 impl DnsHandle {
@@ -118,6 +119,12 @@ impl DnsHandle {
         self.shared.cache().flush();
     }
 
+    /// The cluster's first failure since it last answered.
+    #[must_use]
+    pub fn cluster_trouble(&self) -> Option<ClusterTrouble> {
+        lock(&self.shared.counters.cluster_trouble).clone()
+    }
+
     /// What the server did so far.
     #[must_use]
     pub fn stats(&self) -> DnsStats {
@@ -164,7 +171,13 @@ impl Counters {
 
     pub(super) fn cluster_failed(&self, error: String) {
         let at = SystemTime::now();
-        *lock(&self.last_cluster_error) = Some(ClusterTrouble { at, error });
+        let trouble = ClusterTrouble { at, error };
+        *lock(&self.last_cluster_error) = Some(trouble.clone());
+        lock(&self.cluster_trouble).get_or_insert(trouble);
+    }
+
+    pub(super) fn cluster_answered(&self) {
+        *lock(&self.cluster_trouble) = None;
     }
 }
 

@@ -215,6 +215,8 @@ impl<L: ClusterLookup> Resolver<L> {
                 if answer.metadata.response_code == ResponseCode::ServFail {
                     let error = "the cluster's DNS answered that it failed (SERVFAIL)".to_owned();
                     self.shared.counters.cluster_failed(error);
+                } else {
+                    self.shared.counters.cluster_answered();
                 }
                 Ok(answer)
             }

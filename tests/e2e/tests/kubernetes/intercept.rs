@@ -234,6 +234,53 @@ fn the_manager_gives_back_what_a_killed_daemon_held_when_its_lease_is_over() {
 }
 
 #[test]
+fn a_session_that_was_away_for_too_long_learns_that_it_lost_its_intercept() {
+    let desk = Desk::clean();
+    let namespace = Namespace::only_named(desk.cluster, "away");
+    let web = Workload::up(desk.cluster, "lost");
+    let manager = namespace.name();
+    desk.kdev(&["install", "-n", manager, "--session-grace", "1"])
+        .ok();
+    let connect = [
+        "connect",
+        "-n",
+        web.namespace(),
+        "--manager-namespace",
+        manager,
+    ];
+    desk.kdev(&connect).ok();
+    let _program = desk.laptop.serve(9000);
+    let intercept = ["intercept", "web", "--port", "9000:http"];
+    desk.kdev(&intercept).ok();
+    let api = "10.88.0.10";
+    let cut = format!(
+        "nft 'table inet e2e {{ chain o {{ type filter hook output priority 0;
+         ip daddr {api} tcp dport 6443 reject with tcp reset; }}; }}'
+         ss -K dst {api} dport = 6443"
+    );
+    desk.laptop.shell(User::Root, &cut).ok();
+    let address = web.address(80);
+    wait::until_true("the pods answer again", Duration::from_secs(20), || {
+        answers(&desk, address).starts_with("web-")
+    });
+    desk.laptop
+        .shell(User::Root, "nft delete table inet e2e")
+        .ok();
+    wait::until_true("status tells of it", Duration::from_secs(30), || {
+        let status = desk.status();
+        let one = &status["intercepts"][0];
+        status["session"]["state"] == "ok" && one["state"] == "down"
+    });
+    // Once more, and there is one.
+    desk.kdev(&intercept).ok();
+    assert_eq!(answers(&desk, address), "the-laptop");
+    assert_eq!(desk.status()["intercepts"].as_array().unwrap().len(), 1);
+    desk.kdev(&["quit"]).ok();
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", manager]).ok();
+}
+
+#[test]
 fn a_local_program_may_end_and_come_back() {
     let desk = Desk::with_manager();
     let web = Workload::up(desk.cluster, "restart");
