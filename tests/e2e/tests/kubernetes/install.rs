@@ -30,8 +30,7 @@ fn installing_twice_changes_nothing_the_second_time() {
     let desk = Desk::clean();
     let namespace = Namespace::only_named(desk.cluster, "twice");
     let install = ["install", "-n", namespace.name()];
-    let outcome = desk.kdev(&install).ok();
-    outcome.says("serves in namespace");
+    let outcome = desk.kdev(&install).ok().says("serves in namespace");
     // Asked the way a session will reach it.
     assert!(!outcome.stderr.contains("doesn't answer"), "{outcome:#?}");
     let first = installed(&desk, namespace.name());
