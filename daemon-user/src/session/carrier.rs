@@ -1,8 +1,6 @@
 //! Carriers: port-forwards to the manager that this daemon opens, with the user's credentials, and
 //! hands to the root daemon as a connected local socket.
 
-use kdev_cluster::install::find_manager;
-use kdev_cluster::portforward;
 use kdev_common::paths;
 use kdev_common::socket::LocalStream;
 use kdev_proto::Failure;
@@ -12,8 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, Nudge};
-use super::manager_link::{MANAGER_PORT, ManagerAddress};
-use crate::failures;
+use super::manager_link::{ManagerAddress, forward_to_manager};
 
 /// Carriers of a session. Flows are spread over them: a port-forward's limit is the CPU that the API
 /// server and the kubelet give to one WebSocket.
@@ -64,14 +61,7 @@ async fn carry(
     cancelled: &CancellationToken,
     backoff: &mut Backoff,
 ) -> Result<(), Failure> {
-    let client = address.cluster.kube();
-    let namespace = &address.namespace;
-    let pod = find_manager(client, namespace)
-        .await
-        .map_err(|error| failures::manager(namespace, &error))?;
-    let forward = portforward::open(client, namespace, &pod.name, MANAGER_PORT)
-        .await
-        .map_err(|error| failures::port_forward(&error))?;
+    let (_, forward) = forward_to_manager(&address.cluster, &address.namespace).await?;
     let local = |error: std::io::Error| {
         Failure::new(
             ErrorKind::Daemon,

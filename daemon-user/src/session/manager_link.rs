@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kdev_cluster::client::ClusterClient;
 use kdev_cluster::install::find_manager;
-use kdev_cluster::portforward;
+use kdev_cluster::portforward::{self, OpenedForward};
 use kdev_common::transport;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::session_event::Kind as Event;
@@ -27,7 +27,7 @@ use super::backoff::{Backoff, Nudge};
 use crate::failures;
 
 /// Port of the manager's interface for sessions, on its pod's loopback.
-pub const MANAGER_PORT: u16 = 8080;
+const MANAGER_PORT: u16 = 8080;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Three heartbeats without an answer.
@@ -35,6 +35,25 @@ const DEAD_AFTER: Duration = Duration::from_secs(6);
 /// How long the handshake on an opened port-forward may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
+
+/// Opens a port-forward to the manager, with the name of its pod.
+///
+/// # Errors
+///
+/// When there is none, or it can't be forwarded to.
+pub async fn forward_to_manager(
+    cluster: &ClusterClient,
+    namespace: &str,
+) -> Result<(String, OpenedForward), Failure> {
+    let client = cluster.kube();
+    let pod = find_manager(client, namespace)
+        .await
+        .map_err(|error| failures::manager(namespace, &error))?;
+    let forward = portforward::open(client, namespace, &pod.name, MANAGER_PORT)
+        .await
+        .map_err(|error| failures::port_forward(&error))?;
+    Ok((pod.name, forward))
+}
 
 /// Asks a manager for its version, over a way of its own.
 ///
@@ -45,13 +64,7 @@ pub async fn version_of_manager(
     cluster: &ClusterClient,
     namespace: &str,
 ) -> Result<Version, Failure> {
-    let client = cluster.kube();
-    let pod = find_manager(client, namespace)
-        .await
-        .map_err(|error| failures::manager(namespace, &error))?;
-    let forward = portforward::open(client, namespace, &pod.name, MANAGER_PORT)
-        .await
-        .map_err(|error| failures::port_forward(&error))?;
+    let (_, forward) = forward_to_manager(cluster, namespace).await?;
     let ask = async {
         let channel = transport::channel_over(forward.into_stream())
             .await
@@ -229,12 +242,7 @@ impl Task {
             session,
             owner,
         } = &self.address;
-        let pod = find_manager(cluster.kube(), namespace)
-            .await
-            .map_err(|error| failures::manager(namespace, &error))?;
-        let forward = portforward::open(cluster.kube(), namespace, &pod.name, MANAGER_PORT)
-            .await
-            .map_err(|error| failures::port_forward(&error))?;
+        let (pod, forward) = forward_to_manager(cluster, namespace).await?;
         let handshake = async {
             let channel = transport::channel_over(forward.into_stream())
                 .await
@@ -271,7 +279,6 @@ impl Task {
             Ok(Err(status)) => return Err(refused(status)),
             _ => return Err(broken(&"the manager didn't welcome the session")),
         }
-        let pod = pod.name;
         self.link.send_modify(|link| {
             link.part = link.part.then(State::Ok, format!("pod {namespace}/{pod}"));
             link.channel = Some(channel);

@@ -77,7 +77,7 @@ fn what_can_not_be_redirected_is_refused_with_what_to_do_instead() {
         "service shop/web can't be intercepted: it is headless, so clients connect to the pods \
          themselves. Intercept a Service with a cluster IP in front of the same pods"
     );
-    assert!(refusal(&web(), &[], "sctp").contains("protocol is SCTP"));
+    assert!(refusal(&web(), &[], "sctp").contains("isn't TCP"));
 }
 
 #[test]

@@ -195,7 +195,8 @@ mod tests {
             ("9153", Some(("metrics", Protocol::Tcp))),
             ("53/udp", Some(("dns", Protocol::Udp))),
             ("53/TCP", Some(("dns-tcp", Protocol::Tcp))),
-            ("53", None),
+            // TCP and UDP share it.
+            ("53", Some(("dns-tcp", Protocol::Tcp))),
             ("9153/udp", None),
             ("http", None),
             ("", None),
