@@ -109,12 +109,16 @@ impl Carriers {
         let carrier = alive
             .values_mut()
             .find(|one| Arc::ptr_eq(&one.flows, &place.flows));
-        if let Some(carrier) = carrier {
-            carrier.part = carrier.part.then(State::Degraded, "something broke on it");
-            carrier.doubted.notify_one();
-        }
+        let Some(carrier) = carrier else {
+            return;
+        };
+        let was_trusted = carrier.part.state() == State::Ok;
+        carrier.part = carrier.part.then(State::Degraded, "something broke on it");
+        carrier.doubted.notify_one();
         drop(alive);
-        self.changed.send_replace(());
+        if was_trusted {
+            self.changed.send_replace(());
+        }
     }
 
     /// All of them for `kdev status`, those that are gone included.

@@ -164,7 +164,7 @@ impl Drop for Flow {
 
 impl Flow {
     async fn run(self, datagrams: mpsc::Receiver<Bytes>) {
-        let request = FlowOpen {
+        let request = || FlowOpen {
             protocol: FlowProtocol::from(self.kind).into(),
             target: self.target.to_string(),
             ..FlowOpen::default()

@@ -110,6 +110,8 @@ pub struct TaskEnd {
 #[derive(Debug)]
 pub struct FromProgram {
     up: mpsc::Receiver<Up>,
+    /// Closed when the shard has let go of the flow.
+    down: mpsc::Sender<Down>,
     poke: Poke,
 }
 
@@ -127,6 +129,7 @@ impl TaskEnd {
         (
             FromProgram {
                 up,
+                down: down.clone(),
                 poke: poke.clone(),
             },
             ToProgram { down, poke },
@@ -141,6 +144,11 @@ impl FromProgram {
         // The shard may have stopped reading for want of room.
         self.poke.poke();
         item
+    }
+
+    /// Waits until the shard has let go of the flow, in order or not. Cancel safe.
+    pub async fn gone(&self) {
+        self.down.closed().await;
     }
 }
 

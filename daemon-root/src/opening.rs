@@ -7,38 +7,39 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::carriers::{Carriers, Place};
 
-/// How long a flow may be opened again and again while carriers break under it, or there is none.
+/// How long a new flow may be opened again and again while carriers break under it, or there is none.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts, unless a carrier comes or goes before.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Opens a flow; a flow that is opened while all carriers are being made again waits, it doesn't fail.
+/// Opens a flow, for as long as `patience`: while all carriers are being made again it waits, it
+/// doesn't fail. Each attempt makes its own `request`.
 ///
 /// # Errors
 ///
 /// What the far end said; [`Reason::HostUnreachable`] when no carrier worked in time.
 pub async fn open_flow(
-    request: FlowOpen,
+    mut request: impl FnMut() -> FlowOpen,
     carriers: &Carriers,
     patience: Duration,
 ) -> Result<(Place, Opened), Reason> {
     let end = Instant::now() + patience;
     let mut changes = carriers.changes();
     while Instant::now() < end {
-        changes.mark_unchanged();
         let Ok(mut place) = timeout_at(end, carriers.place()).await else {
             break;
         };
-        match open(request.clone(), |frames| place.client.flow(frames)).await {
+        match open(request(), |frames| place.client.flow(frames)).await {
             Ok(opened) => return Ok((place, opened)),
             Err(OpenError::Failed(failed)) => {
-                tracing::debug!(target = %request.target, reason = %failed, "flow not opened");
+                tracing::debug!(reason = %failed, "flow not opened");
                 return Err(failed.reason);
             }
             // Nothing was sent yet: another carrier is as good, once the pool has noticed.
             Err(OpenError::Carrier(status)) => {
                 tracing::debug!(error = status.message(), "carrier broke under a new flow");
                 carriers.doubt(&place);
+                changes.mark_unchanged();
                 let _ = timeout(BETWEEN, changes.changed()).await;
             }
         }

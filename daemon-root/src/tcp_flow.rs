@@ -15,16 +15,20 @@ use crate::opening::{self, open_flow};
 /// Runs the flow until it is over on both sides.
 pub async fn run(key: FlowKey, session: &str, link: TaskEnd, carriers: Arc<Carriers>) {
     let (mut from_program, to_program) = link.split();
-    let flow: [u8; 16] = rand::random();
-    let request = FlowOpen {
-        protocol: FlowProtocol::Tcp.into(),
-        target: key.target.to_string(),
-        session: session.to_owned(),
-        flow: Bytes::copy_from_slice(&flow),
-        ..FlowOpen::default()
+    let mut flow = Bytes::new();
+    // Each attempt is a flow of its own: an earlier one may have been dialled as well.
+    let request = || {
+        flow = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
+        FlowOpen {
+            protocol: FlowProtocol::Tcp.into(),
+            target: key.target.to_string(),
+            session: session.to_owned(),
+            flow: flow.clone(),
+            ..FlowOpen::default()
+        }
     };
     let opened = tokio::select! {
-        opened = open_flow(request.clone(), &carriers, opening::PATIENCE) => opened,
+        opened = open_flow(request, &carriers, opening::PATIENCE) => opened,
         // The program gave up waiting. It can't have sent anything before it was answered.
         _ = from_program.next() => return,
     };
@@ -35,15 +39,16 @@ pub async fn run(key: FlowKey, session: &str, link: TaskEnd, carriers: Arc<Carri
             return;
         }
     };
+    let stream = Stream::from(opened);
     if !to_program.send(Down::Opened).await {
-        return;
+        return carry::give_up(stream).await;
     }
     let means = OtherCarriers {
         carriers,
-        request,
+        flow,
+        attempts: 0,
         place: Some(place),
     };
-    let stream = Stream::from(opened);
     let outcome = carry::carry(from_program, &to_program, stream, means).await;
     if outcome == Outcome::ResetByFlow {
         to_program.send(Down::Reset).await;
@@ -60,7 +65,7 @@ impl NearRead for FromProgram {
     }
 
     async fn gone(&mut self) {
-        while FromProgram::next(self).await != Up::Reset {}
+        FromProgram::gone(self).await;
     }
 }
 
@@ -86,7 +91,8 @@ impl NearWrite for &ToProgram {
 /// Resumes a flow over whichever carrier works next.
 struct OtherCarriers {
     carriers: Arc<Carriers>,
-    request: FlowOpen,
+    flow: Bytes,
+    attempts: u64,
     /// On the carrier that carries it now.
     place: Option<Place>,
 }
@@ -101,9 +107,16 @@ impl carry::Resume for OtherCarriers {
         if let Some(place) = self.place.take() {
             self.carriers.doubt(&place);
         }
-        let request = FlowOpen {
-            resume: Some(FlowResume { received }),
-            ..self.request.clone()
+        let (flow, attempts) = (self.flow.clone(), &mut self.attempts);
+        let request = || {
+            *attempts += 1;
+            let attempt = *attempts;
+            FlowOpen {
+                protocol: FlowProtocol::Tcp.into(),
+                flow: flow.clone(),
+                resume: Some(FlowResume { received, attempt }),
+                ..FlowOpen::default()
+            }
         };
         let resumed = open_flow(request, &self.carriers, carry::RESUME_LIMIT).await;
         let (place, opened) = resumed.ok()?;

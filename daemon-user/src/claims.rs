@@ -103,7 +103,11 @@ pub async fn intercept(
         namespace: namespace.clone(),
         service: service.clone(),
     }));
-    match wait_active(session, &id, sink).await {
+    let active = tokio::select! {
+        active = wait_active(session, &id, sink) => active,
+        () = sink.closed() => Err("the command was interrupted".to_owned()),
+    };
+    match active {
         Ok(probe_us) => Ok(format!(
             "active: {namespace}/{service} port {port} comes to {local} (a probe through the \
              Service's address took {:.1} ms)",

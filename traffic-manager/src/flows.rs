@@ -26,6 +26,9 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
 /// a program that waits longer than this waits for nothing.
 const DIAL_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long nobody pings the same target until its socket goes: a sweep of a network leaves many.
+const ECHO_IDLE: Duration = Duration::from_secs(10);
+
 /// How long a stream may be silent before its first frame.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,7 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 enum Far {
     Tcp(TcpStream),
     Udp(UdpSocket),
+    Echo(UdpSocket),
 }
 
 /// Serves one flow on a task of `tasks`; the frames to the machine come out of the receiver.
@@ -46,12 +50,12 @@ pub fn serve(
         let opened = match first(&mut incoming).await {
             Ok(FlowOpen {
                 flow,
-                resume: Some(FlowResume { received }),
+                resume: Some(resume),
                 ..
             }) => {
                 // Its own task goes on, and answers.
                 let stream = Stream::new(outgoing, incoming);
-                return resume(&flows, &flow, stream, received).await;
+                return go_on(&flows, &flow, stream, resume).await;
             }
             Ok(open) => dial(&open, &mut incoming).await.map(|far| (open, far)),
             Err(failed) => Err(failed),
@@ -72,13 +76,14 @@ pub fn serve(
     frames
 }
 
-async fn resume(flows: &ResumableFlows, id: &[u8], stream: Stream, received: u64) {
+async fn go_on(flows: &ResumableFlows, id: &[u8], stream: Stream, resume: FlowResume) {
+    let FlowResume { received, attempt } = resume;
     let resumed = Resumed {
         stream,
         received,
         answer: true,
     };
-    if let Err(Resumed { stream, .. }) = flows.resume(id, resumed) {
+    if let Err(Resumed { stream, .. }) = flows.resume(id, attempt, resumed) {
         let unknown = Failed::new(Reason::Unspecified, "there is no such flow (any more)");
         let _ = stream.outgoing.send(frame::failed(&unknown)).await;
     }
@@ -116,7 +121,7 @@ async fn dial(open: &FlowOpen, incoming: &mut Streaming<FlowFrame>) -> Result<Op
             .map(|socket| Some(Far::Udp(socket)))
             .map_err(|error| Failed::from(&error)),
         FlowProtocol::Echo => echo_socket(target)
-            .map(|socket| Some(Far::Udp(socket)))
+            .map(|socket| Some(Far::Echo(socket)))
             .map_err(|error| Failed::from(&error)),
         FlowProtocol::Unspecified => Err(Failed::new(
             Reason::Prohibited,
@@ -142,6 +147,7 @@ async fn carry(
             tracing::debug!(?outcome, "flow ended");
         }
         Far::Udp(socket) => datagram::relay(socket, incoming, outgoing, datagram::IDLE).await,
+        Far::Echo(socket) => datagram::relay(socket, incoming, outgoing, ECHO_IDLE).await,
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kdev_flow::carry::{RESUME_LIMIT, Resume, Resumed};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Most of them at once; the connections beyond end with their carrier.
 const LIMIT: usize = 65_536;
@@ -14,7 +15,39 @@ pub type FlowId = [u8; 16];
 
 struct Entry {
     session: String,
-    resumed: mpsc::Sender<Resumed>,
+    slot: Arc<Slot>,
+}
+
+/// Where the next carrier of one flow waits to be taken.
+#[derive(Default)]
+struct Slot {
+    waiting: Mutex<Waiting>,
+    added: Notify,
+    over: CancellationToken,
+}
+
+#[derive(Default)]
+struct Waiting {
+    resumed: Option<Resumed>,
+    /// The machine counts how often it came.
+    attempt: u64,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take(&self) -> Resumed {
+        loop {
+            let added = self.added.notified();
+            let resumed = self.lock().resumed.take();
+            if let Some(resumed) = resumed {
+                return resumed;
+            }
+            added.await;
+        }
+    }
 }
 
 /// All of them. A clone is the same.
@@ -34,36 +67,53 @@ impl ResumableFlows {
         if flows.len() >= LIMIT || flows.contains_key(&id) {
             return None;
         }
-        let (sender, resumed) = mpsc::channel(1);
+        let slot = Arc::new(Slot::default());
         let entry = Entry {
             session: session.to_owned(),
-            resumed: sender,
+            slot: Arc::clone(&slot),
         };
         flows.insert(id, entry);
         drop(flows);
         Some(Registered {
             id,
             flows: self.clone(),
-            resumed,
+            slot,
         })
     }
 
-    /// A machine comes with another carrier for a flow; false when there is no such flow.
-    pub fn resume(&self, id: &[u8], resumed: Resumed) -> Result<(), Resumed> {
-        let entry = FlowId::try_from(id)
+    /// A machine comes with another carrier for a flow, for the `attempt`th time. One that is older than
+    /// what came already was under way for long, and is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when there is no such flow.
+    pub fn resume(&self, id: &[u8], attempt: u64, resumed: Resumed) -> Result<(), Resumed> {
+        let slot = FlowId::try_from(id)
             .ok()
-            .and_then(|id| self.lock().get(&id).map(|entry| entry.resumed.clone()));
-        match entry {
-            Some(sender) => sender
-                .try_send(resumed)
-                .map_err(mpsc::error::TrySendError::into_inner),
-            None => Err(resumed),
+            .and_then(|id| self.lock().get(&id).map(|entry| Arc::clone(&entry.slot)));
+        let Some(slot) = slot else {
+            return Err(resumed);
+        };
+        let mut waiting = slot.lock();
+        if attempt > waiting.attempt {
+            *waiting = Waiting {
+                resumed: Some(resumed),
+                attempt,
+            };
+            slot.added.notify_one();
         }
+        Ok(())
     }
 
     /// A session is over: none of its flows will be resumed.
     pub fn end_session(&self, session: &str) {
-        self.lock().retain(|_, entry| entry.session != session);
+        self.lock().retain(|_, entry| {
+            let stays = entry.session != session;
+            if !stays {
+                entry.slot.over.cancel();
+            }
+            stays
+        });
     }
 }
 
@@ -71,7 +121,7 @@ impl ResumableFlows {
 pub struct Registered {
     id: FlowId,
     flows: ResumableFlows,
-    resumed: mpsc::Receiver<Resumed>,
+    slot: Arc<Slot>,
 }
 
 impl Drop for Registered {
@@ -82,16 +132,15 @@ impl Drop for Registered {
 
 impl Resume for Registered {
     async fn replaced(&mut self) -> Resumed {
-        match self.resumed.recv().await {
-            Some(resumed) => resumed,
-            // The session is over; the stream says so as well.
-            None => std::future::pending().await,
-        }
+        self.slot.take().await
     }
 
     async fn resume(&mut self, _: u64) -> Option<Resumed> {
-        let resumed = tokio::time::timeout(RESUME_LIMIT, self.resumed.recv());
-        resumed.await.ok().flatten()
+        tokio::select! {
+            resumed = self.slot.take() => Some(resumed),
+            () = self.slot.over.cancelled() => None,
+            () = tokio::time::sleep(RESUME_LIMIT) => None,
+        }
     }
 }
 
@@ -105,5 +154,51 @@ impl Resume for Never {
 
     async fn resume(&mut self, _: u64) -> Option<Resumed> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt as _;
+    use kdev_flow::carry::Stream;
+    use tokio::sync::mpsc;
+
+    const ID: FlowId = [7; 16];
+
+    fn coming(received: u64) -> Resumed {
+        let stream = Stream {
+            outgoing: mpsc::channel(1).0,
+            incoming: futures::stream::pending().boxed(),
+        };
+        Resumed {
+            stream,
+            received,
+            answer: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_latest_carrier_counts_and_older_ones_are_dropped() {
+        let flows = ResumableFlows::default();
+        let mut registered = flows.register(&ID, "a").unwrap();
+        for (attempt, received) in [(1, 10), (3, 30), (2, 20)] {
+            assert!(flows.resume(&ID, attempt, coming(received)).is_ok());
+        }
+        assert_eq!(registered.replaced().await.received, 30);
+        assert!(flows.resume(&ID, 3, coming(0)).is_ok());
+        flows.end_session("a");
+        assert!(registered.resume(0).await.is_none(), "an old one came");
+    }
+
+    #[tokio::test]
+    async fn a_flow_that_is_over_isnt_found() {
+        let flows = ResumableFlows::default();
+        assert!(flows.resume(&ID, 1, coming(0)).is_err());
+        let registered = flows.register(&ID, "a").unwrap();
+        assert!(flows.register(&ID, "a").is_none(), "an id is one flow's");
+        drop(registered);
+        assert!(flows.resume(&ID, 1, coming(0)).is_err());
+        assert!(flows.register(&[7; 15], "a").is_none());
     }
 }

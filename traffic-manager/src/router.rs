@@ -262,10 +262,8 @@ async fn to_machine(
     way: &Way,
 ) -> Result<(Stream, Purpose), &'static str> {
     let probe = way.probe.is_probe(connection).await;
-    let flow: FlowId = rand::random();
     let open = FlowOpen {
         protocol: FlowProtocol::Tcp.into(),
-        flow: Bytes::copy_from_slice(&flow),
         intercept: way.intercept.clone(),
         client: client.to_string(),
         probe: if probe {
@@ -275,15 +273,9 @@ async fn to_machine(
         },
         ..FlowOpen::default()
     };
-    let purpose = if probe {
-        Purpose::Probe
-    } else {
-        // Before the machine knows of it, as it may lose the stream at once.
-        let flows = &way.machine.flows;
-        Purpose::Client(flows.register(&flow, &way.machine.session))
-    };
     match tokio::time::timeout(PATIENCE, ask_machine(way, open)).await {
-        Ok(Some(stream)) => Ok((stream, purpose)),
+        Ok(Some((stream, _))) if probe => Ok((stream, Purpose::Probe)),
+        Ok(Some((stream, registered))) => Ok((stream, Purpose::Client(registered))),
         Ok(None) => Err("the machine refused: nothing listens on the local port"),
         Err(_) => Err("the machine didn't answer in time"),
     }
@@ -302,20 +294,26 @@ fn reset(connection: &TcpStream, reason: &'static str) -> &'static str {
 }
 
 /// Asks over waiting streams until a living one answers; `None` when the machine says no.
-async fn ask_machine(way: &Way, open: FlowOpen) -> Option<Stream> {
+async fn ask_machine(way: &Way, open: FlowOpen) -> Option<(Stream, Option<Registered>)> {
+    let machine = &way.machine;
     loop {
-        let mut waiting = way.machine.streams.take().await;
+        let mut waiting = machine.streams.take().await;
+        // Each attempt is a flow of its own, known before the machine hears of it, as it may lose the
+        // stream at once.
+        let flow: FlowId = rand::random();
+        let registered = machine.flows.register(&flow, &machine.session);
+        let open = FlowOpen {
+            flow: Bytes::copy_from_slice(&flow),
+            ..open.clone()
+        };
         let asked = async {
-            waiting
-                .outgoing
-                .send(frame::open(open.clone()))
-                .await
-                .ok()?;
+            waiting.outgoing.send(frame::open(open)).await.ok()?;
             waiting.incoming.next().await?.ok()?.kind
         };
         match tokio::time::timeout(ONE_STREAM, asked).await {
             Ok(Some(Kind::Opened(_))) => {
-                return Some(Stream::new(waiting.outgoing, waiting.incoming));
+                let stream = Stream::new(waiting.outgoing, waiting.incoming);
+                return Some((stream, registered));
             }
             Ok(Some(Kind::Failed(_))) => return None,
             // Its connection broke while it waited: the next one may be alive.

@@ -1,6 +1,7 @@
 //! `kdev intercept` and `kdev leave`.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -35,6 +36,8 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
         all(&mut user, &args).await?;
         return Ok(0);
     };
+    // Before the program starts: what the terminal sends from now on is for both.
+    let mut signals = Signals::listen().map_err(|error| lost(program, &error))?;
     let mut child = start(program, words)?;
     let intercepted = async {
         for ports in &args.port {
@@ -42,14 +45,26 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
         }
         all(&mut user, &args).await
     };
-    if let Err(failure) = intercepted.await {
+    let intercepted = tokio::select! {
+        intercepted = intercepted => intercepted,
+        _ = signals.next() => Err(Failure::new(
+            ErrorKind::NotConnected,
+            format!("can't intercept {}", args.service),
+            "it was interrupted",
+            "run the command again",
+        )),
+    };
+    if let Err(failure) = intercepted {
         end(&mut child).await;
+        // What was under way is given back by the daemon, which sees that nobody waits for it.
         return Err(failure);
     }
-    let ended = attend(&mut child).await;
+    let ended = attend(&mut child, &mut signals).await;
+    let mut left = Ok(());
     for ports in &args.port {
-        leave_one(&mut user, &args, ports).await?;
+        left = left.and(leave_one(&mut user, &args, ports).await);
     }
+    left?;
     ended.map(exit_code).map_err(|error| lost(program, &error))
 }
 
@@ -143,20 +158,48 @@ async fn listens(child: &mut Child, program: &OsString, port: u16) -> Result<(),
     ))
 }
 
-/// Waits until the program has ended. What the terminal sends goes to it as well, and it decides what
+/// What ends a command.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.quit.recv() => Signal::SIGQUIT,
+            _ = self.terminate.recv() => Signal::SIGTERM,
+            _ = self.hang_up.recv() => Signal::SIGHUP,
+        }
+    }
+}
+
+/// Waits until the program has ended. What a terminal sends goes to it as well, and it decides what
 /// comes of it; what is sent to this process alone is handed on.
-async fn attend(child: &mut Child) -> std::io::Result<ExitStatus> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+async fn attend(child: &mut Child, signals: &mut Signals) -> std::io::Result<ExitStatus> {
     loop {
         tokio::select! {
             ended = child.wait() => return ended,
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
-            _ = terminate.recv() => hand_on(child, Signal::SIGTERM),
-            _ = hang_up.recv() => hand_on(child, Signal::SIGHUP),
+            sent = signals.next() => {
+                let from_terminal = matches!(sent, Signal::SIGINT | Signal::SIGQUIT)
+                    && std::io::stdin().is_terminal();
+                if !from_terminal {
+                    hand_on(child, sent);
+                }
+            }
         }
     }
 }

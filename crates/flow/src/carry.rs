@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, future};
 use kdev_proto::v1::FlowFrame;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,13 +16,16 @@ use tonic::{Status, Streaming};
 
 use crate::farewell::farewell;
 use crate::frame;
-use crate::ledger::{Heard, Ledger, Undelivered, Violation};
+use crate::ledger::{Budget, Heard, Ledger, Undelivered, Violation};
 use crate::open::Opened;
 
 /// How long what was handed on may stay unacknowledged: the other side keeps it meanwhile.
 const ACK_DELAY: Duration = Duration::from_millis(200);
 /// How long the last words of a flow that broke may take to get onto its carrier.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What all flows of this process may keep for the other side.
+static BUDGET: Budget = Budget::new(128 << 20);
 
 /// How long a flow may be without a carrier: the programs at both ends must learn the truth some time.
 pub const RESUME_LIMIT: Duration = Duration::from_secs(60);
@@ -41,6 +44,26 @@ impl Stream {
         Self {
             outgoing,
             incoming: incoming.boxed(),
+        }
+    }
+}
+
+impl Stream {
+    /// The same stream, which breaks when `lost` is done.
+    #[must_use]
+    pub fn until(self, lost: impl Future<Output = ()> + Send + 'static) -> Self {
+        let broken = async {
+            lost.await;
+            Some(Err(Status::unavailable("the connection was given up")))
+        };
+        let frames = self.incoming.map(Some).chain(stream::iter([None]));
+        let both = stream::select(frames, stream::once(broken));
+        let incoming = both
+            .take_while(|item| future::ready(item.is_some()))
+            .filter_map(future::ready);
+        Self {
+            incoming: incoming.boxed(),
+            ..self
         }
     }
 }
@@ -70,8 +93,8 @@ pub struct Gone;
 pub trait NearRead: Send {
     /// Waits for what it says next. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Said> + Send;
-    /// Waits, after its end, until its connection is gone; never where only writing can tell. Cancel
-    /// safe.
+    /// Waits until its connection is gone, in whatever way; never where only reading and writing can
+    /// tell. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = ()> + Send;
 }
 
@@ -129,12 +152,14 @@ where
     W: NearWrite,
     M: Resume,
 {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(&BUDGET);
     let mut current = stream;
     loop {
         let turn = connected(&mut ledger, &mut current, &mut read, &mut write, &mut means).await;
         let resumed = match turn {
             Turn::Over(outcome) => {
+                // From now on the flow isn't to be found any more.
+                drop(means);
                 part(current, outcome).await;
                 return outcome;
             }
@@ -142,14 +167,14 @@ where
             Turn::Lost => {
                 // Nothing comes over it any more, and nothing of it may be taken for the next one's.
                 drop(current);
-                match apart(&mut ledger, &mut read, &mut means).await {
+                match apart(&mut ledger, &mut read, &mut write, &mut means).await {
                     Ok(resumed) => resumed,
-                    Err(outcome) => return outcome,
+                    Err(outcome) => return last_of(&mut ledger, &mut write, outcome).await,
                 }
             }
         };
         if ledger.handle_resumed(resumed.received).is_err() {
-            part(resumed.stream, Outcome::ResetByNear).await;
+            give_up(resumed.stream).await;
             return Outcome::ResetByFlow;
         }
         current = resumed.stream;
@@ -162,12 +187,39 @@ where
 
 /// Ends the last carrier's part as the other side has to hear it.
 async fn part(stream: Stream, outcome: Outcome) {
-    if outcome == Outcome::ResetByNear {
-        let _ = timeout(LAST_WORDS, stream.outgoing.send(frame::reset())).await;
+    match outcome {
+        Outcome::Closed => farewell(stream.incoming, stream.outgoing).await,
+        Outcome::ResetByNear => give_up(stream).await,
+        // The near end has to hear of it now. Where the other side doesn't know yet, this is all it gets.
+        Outcome::ResetByFlow => drop(stream.outgoing.try_send(frame::reset())),
     }
-    if outcome != Outcome::ResetByFlow {
-        farewell(stream.incoming, stream.outgoing).await;
+}
+
+/// Tells the other side that the flow is reset, and waits until it may have heard: a stream that is
+/// only dropped looks like a carrier that broke, after which the other side waits for another one.
+pub async fn give_up(stream: Stream) {
+    let _ = timeout(LAST_WORDS, stream.outgoing.send(frame::reset())).await;
+    farewell(stream.incoming, stream.outgoing).await;
+}
+
+/// Hands on what has come before a flow was lost, and says how the flow has ended.
+async fn last_of<W: NearWrite>(ledger: &mut Ledger, write: &mut W, outcome: Outcome) -> Outcome {
+    let all = async {
+        while let Some(undelivered) = ledger.undelivered() {
+            match deliver(write, Some(undelivered)).await {
+                Ok(delivered) => handed_on(ledger, delivered),
+                Err(Gone) => return,
+            }
+        }
+    };
+    if outcome == Outcome::ResetByFlow {
+        let _ = timeout(LAST_WORDS, all).await;
+        // Both ends have closed: only who says that they know it is missing.
+        if ledger.is_settled() {
+            return Outcome::Closed;
+        }
     }
+    outcome
 }
 
 /// Carries as long as one carrier does.
@@ -207,14 +259,13 @@ where
                     return Turn::Over(Outcome::ResetByFlow);
                 }
             },
-            said = say(read, ledger.has_room(), ledger.has_ended()) => match said {
+            said = say(read, ledger.has_room(), ledger.is_settled()) => match said {
                 Said::Data(bytes) => ledger.handle_said(bytes),
                 Said::End => ledger.handle_ended(),
                 Said::Reset => return Turn::Over(Outcome::ResetByNear),
             },
             delivered = deliver(write, undelivered) => match delivered {
-                Ok(Delivered::Bytes(count)) => ledger.handle_delivered(count),
-                Ok(Delivered::End) => ledger.handle_end_delivered(),
+                Ok(delivered) => handed_on(ledger, delivered),
                 Err(Gone) => return Turn::Over(Outcome::ResetByNear),
             },
             resumed = means.replaced() => return Turn::Replaced(resumed),
@@ -227,10 +278,17 @@ where
     Turn::Over(Outcome::Closed)
 }
 
-/// Between two carriers: the near end may go on speaking as far as there is room.
-async fn apart<R, M>(ledger: &mut Ledger, read: &mut R, means: &mut M) -> Result<Resumed, Outcome>
+/// Between two carriers: the near end may go on speaking as far as there is room, and hears what has
+/// come.
+async fn apart<R, W, M>(
+    ledger: &mut Ledger,
+    read: &mut R,
+    write: &mut W,
+    means: &mut M,
+) -> Result<Resumed, Outcome>
 where
     R: NearRead,
+    W: NearWrite,
     M: Resume,
 {
     let resume = means.resume(ledger.received());
@@ -238,21 +296,26 @@ where
     loop {
         tokio::select! {
             resumed = &mut resume => return resumed.ok_or(Outcome::ResetByFlow),
-            said = say(read, ledger.has_room(), ledger.has_ended()) => match said {
+            said = say(read, ledger.has_room(), ledger.is_settled()) => match said {
                 Said::Data(bytes) => ledger.handle_said(bytes),
                 Said::End => ledger.handle_ended(),
                 Said::Reset => return Err(Outcome::ResetByNear),
+            },
+            delivered = deliver(write, ledger.undelivered()) => match delivered {
+                Ok(delivered) => handed_on(ledger, delivered),
+                Err(Gone) => return Err(Outcome::ResetByNear),
             },
         }
     }
 }
 
-/// What the near end says, as far as it may.
-async fn say<R: NearRead>(read: &mut R, has_room: bool, has_ended: bool) -> Said {
+/// What the near end says, as far as it may; where it may not, whether it is still there. One that has
+/// ended and heard the end is gone in order.
+async fn say<R: NearRead>(read: &mut R, has_room: bool, is_settled: bool) -> Said {
     if has_room {
         return read.next().await;
     }
-    if !has_ended {
+    if is_settled {
         std::future::pending::<()>().await;
     }
     read.gone().await;
@@ -262,6 +325,13 @@ async fn say<R: NearRead>(read: &mut R, has_room: bool, has_ended: bool) -> Said
 enum Delivered {
     Bytes(usize),
     End,
+}
+
+fn handed_on(ledger: &mut Ledger, delivered: Delivered) {
+    match delivered {
+        Delivered::Bytes(count) => ledger.handle_delivered(count),
+        Delivered::End => ledger.handle_end_delivered(),
+    }
 }
 
 async fn deliver<W: NearWrite>(
@@ -280,29 +350,17 @@ enum Loss {
     Protocol(Violation),
 }
 
-/// What came over a carrier. One that ends before the flow has broken; a stream that was cancelled on
-/// a carrier that lives was given up by the other side.
+/// What came over a carrier. A stream that ends before the flow does has lost its carrier, whatever it
+/// looks like: what a carrier that is given up still says of its streams may arrive late, and who gives
+/// a flow up says so by a frame.
 fn heard(ledger: &mut Ledger, frame: Option<Result<FlowFrame, Status>>) -> Result<Heard, Loss> {
     match frame {
         Some(Ok(FlowFrame { kind: Some(kind) })) => {
             ledger.handle_frame(kind).map_err(Loss::Protocol)
         }
         Some(Ok(FlowFrame { kind: None })) => Err(Loss::Protocol(Violation::Misplaced)),
-        Some(Err(status)) if was_cancelled(&status) => Ok(Heard::Reset),
         Some(Err(_)) | None => Err(Loss::Carrier),
     }
-}
-
-/// Whether the other side has cancelled the stream alone (RFC 9113 section 7, CANCEL).
-fn was_cancelled(status: &Status) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(status);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.is_reset() && error.reason() == Some(h2::Reason::CANCEL);
-        }
-        cause = error.source();
-    }
-    false
 }
 
 async fn at(moment: Option<Instant>) {

@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex};
 
-use futures::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -29,21 +29,11 @@ async fn connection() -> (TcpStream, TcpStream) {
 fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
     let (to_other, from_one) = mpsc::channel(crate::QUEUE);
     let (to_one, from_other) = mpsc::channel(crate::QUEUE);
-    let incoming = |frames: mpsc::Receiver<FlowFrame>| {
-        ReceiverStream::new(frames)
-            .map(Ok)
-            .take_until(broken.clone().cancelled_owned())
-            .boxed()
+    let side = |outgoing: mpsc::Sender<FlowFrame>, frames: mpsc::Receiver<FlowFrame>| {
+        let incoming = ReceiverStream::new(frames).map(Ok).boxed();
+        Stream { outgoing, incoming }.until(broken.clone().cancelled_owned())
     };
-    let one = Stream {
-        outgoing: to_other,
-        incoming: incoming(from_other),
-    };
-    let other = Stream {
-        outgoing: to_one,
-        incoming: incoming(from_one),
-    };
-    (one, other)
+    (side(to_other, from_other), side(to_one, from_one))
 }
 
 /// The side that comes with another carrier.
@@ -84,7 +74,10 @@ struct Waits(mpsc::Receiver<Resumed>);
 
 impl Resume for Waits {
     async fn replaced(&mut self) -> Resumed {
-        self.0.recv().await.expect("the other side is there")
+        match self.0.recv().await {
+            Some(resumed) => resumed,
+            None => std::future::pending().await,
+        }
     }
 
     async fn resume(&mut self, _: u64) -> Option<Resumed> {
@@ -297,15 +290,61 @@ async fn a_carrier_may_be_replaced_before_this_side_has_noticed_that_it_broke() 
     side.abort();
 }
 
+/// A program behind another stack: gone, for all that can be seen, as soon as both sides have ended.
+struct Program {
+    says: mpsc::Receiver<Said>,
+    heard_end: watch::Receiver<bool>,
+}
+
+impl NearRead for Program {
+    async fn next(&mut self) -> Said {
+        self.says.recv().await.unwrap_or(Said::Reset)
+    }
+
+    async fn gone(&mut self) {
+        let _ = self.heard_end.wait_for(|ended| *ended).await;
+    }
+}
+
+struct Hears(watch::Sender<bool>);
+
+impl NearWrite for Hears {
+    async fn write(&mut self, bytes: Bytes) -> Result<usize, Gone> {
+        Ok(bytes.len())
+    }
+
+    async fn end(&mut self) -> Result<(), Gone> {
+        self.0.send_replace(true);
+        Ok(())
+    }
+}
+
 #[tokio::test]
-async fn only_a_stream_that_was_cancelled_was_given_up() {
-    let none: BoxStream<'static, Result<FlowFrame, Status>> =
-        stream::iter([Err(Status::unavailable("the connection broke"))]).boxed();
-    let mut ledger = Ledger::default();
-    let mut none = none;
-    let broken = heard(&mut ledger, none.next().await);
-    assert!(matches!(broken, Err(Loss::Carrier)));
-    let cancelled = Status::from_error(Box::new(h2::Error::from(h2::Reason::CANCEL)));
-    // An error of this side's own making is no reset by the other one.
-    assert!(!was_cancelled(&cancelled));
+async fn what_a_program_says_after_the_far_end_has_ended_arrives_though_it_then_goes() {
+    const PIECES: usize = 60;
+    let (mut far, far_carried) = connection().await;
+    let (near, other) = carrier(&CancellationToken::new());
+    let (_to_far, resumed) = mpsc::channel(1);
+    let far_side = tokio::spawn(carry_socket(far_carried, other, Waits(resumed)));
+    let (ended, heard_end) = watch::channel(false);
+    let (say, says) = mpsc::channel(PIECES + 1);
+    let (_to_near, resumed) = mpsc::channel(1);
+    let program = Program {
+        says,
+        heard_end: heard_end.clone(),
+    };
+    let near_side = tokio::spawn(carry(program, Hears(ended), near, Waits(resumed)));
+    far.shutdown().await.unwrap();
+    let mut heard = heard_end;
+    soon(heard.wait_for(|ended| *ended)).await.unwrap();
+    for _ in 0..PIECES {
+        say.try_send(Said::Data(vec![7; CHUNK].into())).unwrap();
+    }
+    say.try_send(Said::End).unwrap();
+    let mut got = Vec::new();
+    soon(far.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got.len(), PIECES * CHUNK);
+    drop(far);
+    assert_eq!(soon(far_side).await.unwrap(), Outcome::Closed);
+    assert_eq!(soon(near_side).await.unwrap(), Outcome::Closed);
 }

@@ -34,7 +34,8 @@ pub async fn relay<S>(
 ) where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
 {
-    let mut buffer = vec![0; MAX_DATAGRAM];
+    // An echo's message has a header of its own in front of as much.
+    let mut buffer = vec![0; MAX_DATAGRAM + 8];
     let mut deadline = Instant::now() + idle;
     loop {
         let frame = tokio::select! {

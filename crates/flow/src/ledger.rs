@@ -5,6 +5,7 @@
 //! one more, as TCP's FIN does (RFC 9293 section 3.4).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kdev_proto::v1::FlowFrame;
@@ -59,8 +60,29 @@ pub enum Undelivered {
     End,
 }
 
+/// What all flows of a process may keep together. Beyond it a flow keeps [`Budget::SHARE`] at most, so
+/// that many slow ones make none stop and still don't fill the memory.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl Budget {
+    /// Bytes that each flow may keep whatever the others do.
+    pub const SHARE: u64 = 256 << 10;
+
+    /// A budget of so many bytes.
+    pub const fn new(limit: u64) -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            limit,
+        }
+    }
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     /// What was said and isn't acknowledged: from `acked` on.
     kept: VecDeque<Bytes>,
@@ -71,6 +93,10 @@ pub struct Ledger {
     ended: bool,
     /// What has gone out on the current carrier, with the end.
     sent: u64,
+    /// Which piece of `kept` goes out next, and the offset at which it starts.
+    next: usize,
+    next_start: u64,
+    budget: &'static Budget,
 
     undelivered: VecDeque<Bytes>,
     /// What was received, with the end.
@@ -82,16 +108,51 @@ pub struct Ledger {
     tell: bool,
 }
 
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        let kept = self.said - self.acked.min(self.said);
+        self.budget.used.fetch_sub(kept, Ordering::Relaxed);
+    }
+}
+
 impl Ledger {
-    /// Whether the near end may say [`CHUNK`] bytes more.
+    /// A flow of which nothing was said yet, and that keeps what it says within `budget`.
+    pub fn new(budget: &'static Budget) -> Self {
+        Self {
+            kept: VecDeque::new(),
+            acked: 0,
+            said: 0,
+            ended: false,
+            sent: 0,
+            next: 0,
+            next_start: 0,
+            budget,
+            undelivered: VecDeque::new(),
+            received: 0,
+            other_ended: false,
+            delivered: 0,
+            told: 0,
+            tell: false,
+        }
+    }
+
+    /// Whether the near end may say [`CHUNK`] bytes more. A flow that waits for others to use less of
+    /// the budget has something under way, whose acknowledgement makes it look again.
     pub fn has_room(&self) -> bool {
-        !self.ended && self.said - self.acked + CHUNK as u64 <= WINDOW
+        if self.ended {
+            return false;
+        }
+        let kept = self.said - self.acked;
+        let is_poor = self.budget.used.load(Ordering::Relaxed) > self.budget.limit;
+        kept + CHUNK as u64 <= if is_poor { Budget::SHARE } else { WINDOW }
     }
 
     /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.
     pub fn handle_said(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.said += bytes.len() as u64;
+            let length = bytes.len() as u64;
+            self.said += length;
+            self.budget.used.fetch_add(length, Ordering::Relaxed);
             self.kept.push_back(bytes);
         }
     }
@@ -99,11 +160,6 @@ impl Ledger {
     /// The near end has ended its side.
     pub fn handle_ended(&mut self) {
         self.ended = true;
-    }
-
-    /// Whether it has.
-    pub fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// All that is to be said, with the end.
@@ -132,9 +188,7 @@ impl Ledger {
             return Some(frame::ack(self.delivered));
         }
         if self.sent < self.said {
-            let bytes = self.kept_at(self.sent)?;
-            self.sent += bytes.len() as u64;
-            return Some(frame::data(bytes));
+            return self.next_piece().map(frame::data);
         }
         if self.sent < self.last() {
             self.sent += 1;
@@ -143,22 +197,29 @@ impl Ledger {
         None
     }
 
-    /// What is kept from `offset` to the end of its piece.
-    fn kept_at(&self, offset: u64) -> Option<Bytes> {
-        let mut start = self.acked.min(self.said);
-        // From the back: all but the youngest has been sent already, as a rule.
-        let mut end = self.said;
-        for bytes in self.kept.iter().rev() {
-            start = end - bytes.len() as u64;
-            if start <= offset {
-                let skipped = usize::try_from(offset - start).ok()?;
-                let piece = bytes.slice(skipped.min(bytes.len())..);
-                return Some(piece.slice(..piece.len().min(CHUNK)));
-            }
-            end = start;
+    /// What goes out next, at most [`CHUNK`] bytes of one piece.
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let piece = self.kept.get(self.next)?;
+        let start = usize::try_from(self.sent - self.next_start).ok()?;
+        let end = piece.len().min(start + CHUNK);
+        let bytes = piece.slice(start..end);
+        self.sent += bytes.len() as u64;
+        if end == piece.len() {
+            (self.next, self.next_start) = (self.next + 1, self.sent);
         }
-        debug_assert!(start <= offset, "what isn't acknowledged is kept");
-        None
+        Some(bytes)
+    }
+
+    /// Finds the piece that `sent` is in.
+    fn seek(&mut self) {
+        (self.next, self.next_start) = (0, self.acked.min(self.said));
+        for piece in &self.kept {
+            let end = self.next_start + piece.len() as u64;
+            if end > self.sent {
+                return;
+            }
+            (self.next, self.next_start) = (self.next + 1, end);
+        }
     }
 
     /// Takes a frame from the carrier.
@@ -200,22 +261,27 @@ impl Ledger {
 
     fn forget(&mut self, acked: u64) {
         let mut gone = acked.min(self.said) - self.acked.min(self.said);
+        self.budget.used.fetch_sub(gone, Ordering::Relaxed);
+        self.acked = acked;
         while gone > 0 {
             let Some(front) = self.kept.front_mut() else {
                 break;
             };
             let length = front.len() as u64;
-            if length <= gone {
-                gone -= length;
-                self.kept.pop_front();
-            } else {
+            if length > gone {
                 // Fits, as it is less than the piece's own length.
                 let part = usize::try_from(gone).unwrap_or(front.len());
                 drop(front.split_to(part));
-                gone = 0;
+                if self.next == 0 {
+                    self.next_start = acked;
+                }
+                return;
             }
+            gone -= length;
+            self.kept.pop_front();
+            // What was acknowledged was sent, so the next piece comes after it.
+            self.next = self.next.saturating_sub(1);
         }
-        self.acked = acked;
     }
 
     /// What is to be handed on next.
@@ -275,9 +341,16 @@ impl Ledger {
             });
         }
         self.sent = other_received;
+        self.seek();
         // What was told on the old carrier may not have arrived.
         (self.told, self.tell) = (0, self.delivered > 0);
         Ok(())
+    }
+
+    /// Whether both near ends have ended and this one has heard all: whatever is still unsaid between
+    /// the two sides, this near end is closed.
+    pub fn is_settled(&self) -> bool {
+        self.ended && self.delivered_end()
     }
 
     /// Whether all was said, heard, handed on and acknowledged, both ways.

@@ -8,7 +8,6 @@ struct Pair {
     sides: [Side; 2],
 }
 
-#[derive(Default)]
 struct Side {
     ledger: Ledger,
     /// Frames on their way to this side.
@@ -17,6 +16,21 @@ struct Side {
     ended: bool,
     heard: Vec<u8>,
     heard_end: bool,
+}
+
+static PLENTY: Budget = Budget::new(1 << 40);
+
+impl Default for Side {
+    fn default() -> Self {
+        Self {
+            ledger: Ledger::new(&PLENTY),
+            coming: VecDeque::new(),
+            said: Vec::new(),
+            ended: false,
+            heard: Vec::new(),
+            heard_end: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -163,7 +177,7 @@ proptest! {
     fn nothing_the_other_side_says_can_do_more_than_end_the_flow(
         frames in prop::collection::vec(hostile(), 0..100),
     ) {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(&PLENTY);
         ledger.handle_said(vec![0; CHUNK].into());
         for kind in frames {
             if ledger.handle_frame(kind).is_err() {
@@ -217,11 +231,50 @@ fn what_is_handed_on_is_told_in_large_pieces_or_in_time() {
 
 #[test]
 fn a_lie_about_what_was_received_is_found_out() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(&PLENTY);
     ledger.handle_said(vec![0; 100].into());
     assert!(ledger.handle_resumed(101).is_err());
     assert!(ledger.handle_resumed(100).is_ok());
     assert!(ledger.handle_frame(frame::ack(101).kind.unwrap()).is_err());
     assert!(ledger.handle_frame(frame::ack(60).kind.unwrap()).is_ok());
     assert!(ledger.handle_resumed(59).is_err(), "it was told already");
+}
+
+#[test]
+fn beyond_the_budget_each_flow_has_its_share_and_no_more() {
+    static LITTLE: Budget = Budget::new(1 << 20);
+    let mut flows: Vec<Ledger> = (0..10).map(|_| Ledger::new(&LITTLE)).collect();
+    for flow in &mut flows {
+        while flow.has_room() {
+            flow.handle_said(vec![0; CHUNK].into());
+        }
+    }
+    let kept = |flow: &Ledger| flow.said - flow.acked;
+    assert!(kept(&flows[0]) <= (1 << 20) + CHUNK as u64);
+    for flow in &flows[1..] {
+        assert!(kept(flow) <= Budget::SHARE);
+        assert!(kept(flow) > Budget::SHARE - CHUNK as u64);
+    }
+    // What is acknowledged, or over, is there for others.
+    flows.remove(0);
+    assert!(LITTLE.used.load(Ordering::Relaxed) > LITTLE.limit);
+    flows.truncate(3);
+    assert!(flows[0].has_room());
+    drop(flows);
+    assert_eq!(LITTLE.used.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_long_replay_of_small_pieces_takes_no_longer_than_they_are_many() {
+    let mut ledger = Ledger::new(&PLENTY);
+    for _ in 0..60_000 {
+        ledger.handle_said(vec![7; 16].into());
+    }
+    while ledger.poll_frame().is_some() {}
+    ledger.handle_resumed(0).unwrap();
+    let mut frames = 0;
+    while ledger.poll_frame().is_some() {
+        frames += 1;
+    }
+    assert_eq!(frames, 60_000);
 }

@@ -11,6 +11,9 @@ use crate::CHUNK;
 use crate::carry::{Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
 use crate::reset::ResetUnlessClosed;
 
+/// Room for which it is still worth to read.
+const LEAST: usize = 4 << 10;
+
 /// Carries a flow whose near end is `connection`. Dropping the future, at any time, resets both.
 pub async fn carry_socket<M: Resume>(connection: TcpStream, stream: Stream, means: M) -> Outcome {
     let mut guard = ResetUnlessClosed::new(connection);
@@ -30,8 +33,10 @@ struct Reader<'a> {
 
 impl NearRead for Reader<'_> {
     async fn next(&mut self) -> Said {
-        // A frame takes its part of the buffer with it, so this allocates once per CHUNK read.
-        self.buffer.reserve(CHUNK);
+        // A frame takes its part of the buffer with it; small ones share an allocation.
+        if self.buffer.capacity() - self.buffer.len() < LEAST {
+            self.buffer.reserve(CHUNK);
+        }
         let mut window = (&mut self.read).take(CHUNK as u64);
         match window.read_buf(&mut self.buffer).await {
             Ok(0) => Said::End,

@@ -58,7 +58,9 @@ pub async fn run(
             let (broke, cancelled, link) = (broke.clone(), cancelled.clone(), link.clone());
             let other_links = OtherLinks {
                 link: link.clone(),
+                generation,
                 flow: Bytes::new(),
+                attempts: 0,
             };
             tasks.spawn(async move {
                 let serve = async {
@@ -148,7 +150,7 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts, mut other_links: Ot
             intercepts.count_connection(&open.intercept);
             if outgoing.send(frame::opened()).await.is_ok() {
                 other_links.flow = open.flow;
-                let stream = Stream::new(outgoing, incoming);
+                let stream = other_links.watched(Stream::new(outgoing, incoming));
                 carry_socket(connection, stream, other_links).await;
             }
         }
@@ -169,26 +171,44 @@ async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: mpsc::Se
 /// Resumes a flow over the link's next connection.
 struct OtherLinks {
     link: watch::Receiver<Link>,
+    /// The connection that carries it now.
+    generation: u64,
     flow: Bytes,
+    attempts: u64,
 }
 
 impl OtherLinks {
+    /// The stream as long as its connection isn't given up.
+    fn watched(&self, stream: Stream) -> Stream {
+        stream.until(given_up(self.link.clone(), self.generation))
+    }
+
     async fn next(&mut self, received: u64) -> Option<Resumed> {
         loop {
             let linked = self.link.wait_for(|link| link.channel.is_some());
-            let channel = linked.await.ok()?.channel.clone()?;
+            let (channel, generation) = {
+                let link = linked.await.ok()?;
+                (link.channel.clone()?, link.generation)
+            };
+            self.generation = generation;
+            self.attempts += 1;
+            let attempt = self.attempts;
             let request = FlowOpen {
                 protocol: FlowProtocol::Tcp.into(),
                 flow: self.flow.clone(),
-                resume: Some(FlowResume { received }),
+                resume: Some(FlowResume { received, attempt }),
                 ..FlowOpen::default()
             };
             let mut client = ManagerClient::new(channel);
-            match open(request, |frames| client.flow(frames)).await {
+            let opened = tokio::select! {
+                opened = open(request, |frames| client.flow(frames)) => opened,
+                () = given_up(self.link.clone(), generation) => continue,
+            };
+            match opened {
                 Ok(opened) => {
                     return Some(Resumed {
                         received: opened.received,
-                        stream: opened.into(),
+                        stream: self.watched(opened.into()),
                         answer: false,
                     });
                 }

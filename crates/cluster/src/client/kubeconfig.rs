@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::env;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use kube::config::{ExecConfig, ExecInteractiveMode, Kubeconfig, KubeconfigError}
 use super::ConnectError;
 
 /// Which cluster to connect to, as a person names it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct KubeTarget {
     /// Kubeconfig files, merged like the list in `KUBECONFIG`: the first to set a value wins, files
     /// that don't exist are passed over as long as one does. `None`: `$KUBECONFIG`, else
@@ -21,6 +22,16 @@ pub struct KubeTarget {
     /// The environment that says which proxy to use and that credential plugins run in; `None`:
     /// this process's own.
     pub environment: Option<Environment>,
+}
+
+impl fmt::Debug for KubeTarget {
+    /// Without the environment, in which there may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubeTarget")
+            .field("kubeconfig", &self.kubeconfig)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Variables by their names.

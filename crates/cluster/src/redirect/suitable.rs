@@ -28,7 +28,7 @@ pub enum NotInterceptable {
     #[error("the port's protocol isn't TCP. Name a TCP port")]
     Protocol,
     /// No port with a protocol that the router speaks.
-    #[error("none of its ports is TCP. Only TCP ports can be intercepted")]
+    #[error("its ports are UDP or SCTP. Only TCP ports can be intercepted")]
     NoTcpPort,
 }
 
