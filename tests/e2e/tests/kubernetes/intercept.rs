@@ -253,15 +253,17 @@ fn a_session_that_was_away_for_too_long_learns_that_it_lost_its_intercept() {
     let intercept = ["intercept", "web", "--port", "9000:http"];
     desk.kdev(&intercept).ok();
     let api = "10.88.0.10";
+    // No new connection, and an end that is heard of those that there are.
     let cut = format!(
-        "nft 'table inet e2e {{ chain o {{ type filter hook output priority 0;
-         ip daddr {api} tcp dport 6443 reject with tcp reset; }}; }}'
+        "nft -f - <<END\ntable inet e2e {{ chain out {{ type filter hook output priority 0; \
+         ip daddr {api} tcp dport 6443 tcp flags & (syn | ack) == syn reject with tcp reset; }}; }}\nEND\n\
          ss -K dst {api} dport = 6443"
     );
     desk.laptop.shell(User::Root, &cut).ok();
     let address = web.address(80);
-    wait::until_true("the pods answer again", Duration::from_secs(20), || {
-        answers(&desk, address).starts_with("web-")
+    wait::until_true("the pods answer again", Duration::from_secs(30), || {
+        let answer = desk.cluster.node().inside(|| who_answers(address));
+        answer.is_ok_and(|pod| pod.starts_with("web-"))
     });
     desk.laptop
         .shell(User::Root, "nft delete table inet e2e")
