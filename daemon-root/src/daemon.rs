@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier_socket::{self, Takers};
-use crate::lease::Lease;
+use crate::lease_view::Lease;
 use crate::service::Service;
 
 /// Members may open the socket of the service.

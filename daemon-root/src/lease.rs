@@ -7,9 +7,8 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -23,7 +22,7 @@ use kdev_proto::v1::network_event::Kind as Event;
 use kdev_proto::v1::network_request::Kind as Request;
 use kdev_proto::v1::{
     CarriersChanged, ErrorKind, NetworkApplied, NetworkEvent, NetworkOpened, NetworkRequest,
-    NetworkSettings, Part, RootStatus, RouteStatus, State,
+    NetworkSettings, RouteStatus, State,
 };
 use kdev_proto::{Failure, PartCell};
 use tokio::sync::mpsc;
@@ -33,9 +32,9 @@ use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
 use crate::carrier_socket::{TOKEN_LENGTH, Taker, Token};
-use crate::carriers::Carriers;
 use crate::daemon::Daemon;
 use crate::dns::OverCarriers;
+use crate::lease_view::Lease;
 use crate::shard::{Parts, Shard};
 
 /// How long a lease waits for one that is being given back.
@@ -54,68 +53,6 @@ const DEVICE_ADDRESSES: [Ipv4Addr; 3] = [
 ];
 /// The device's address for IPv6, from a unique local prefix (RFC 4193) of kdev's own.
 const DEVICE_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x6465, 0x7600, 0, 0, 0, 0, 1);
-
-/// What a lease holds, for those who only look.
-#[derive(Debug)]
-pub struct Lease {
-    /// The user whose lease it is.
-    pub uid: u32,
-    session: String,
-    device: String,
-    carriers: Arc<Carriers>,
-    flows: Arc<AtomicU32>,
-    dns: PartCell,
-    resolver: DnsHandle,
-    routing: PartCell,
-    routes: Mutex<Vec<RouteStatus>>,
-}
-
-impl Lease {
-    /// Fills in what `kdev status` shows.
-    pub fn describe(&self, status: &mut RootStatus) {
-        status.session.clone_from(&self.session);
-        status.owner_uid = self.uid;
-        status.device.clone_from(&self.device);
-        status.dns = Some(self.describe_dns());
-        status.routing = Some(self.routing.get());
-        status.routes = self.routes();
-        status.carriers = self.carriers.status();
-        status.flows = self.flows.load(Ordering::Relaxed);
-    }
-
-    /// The server may work, and yet have nobody to ask for the cluster's names.
-    fn describe_dns(&self) -> Part {
-        let dns = self.dns.get();
-        if dns.state() != State::Ok {
-            return dns;
-        }
-        let degraded = |since_ms: u64, why: &str| Part {
-            state: State::Degraded.into(),
-            since_ms,
-            detail: format!("{why}; {}", dns.detail),
-        };
-        if let Some(since_ms) = self.carriers.none_since_ms() {
-            return degraded(since_ms, "no carrier to ask for the cluster's names");
-        }
-        let since_ms = dns.since_ms.max(self.carriers.some_since_ms().unwrap_or(0));
-        if let Some(trouble) = self.resolver.cluster_trouble() {
-            let at = trouble.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-            // What failed while there was no carrier says nothing of the cluster's DNS.
-            if at >= since_ms {
-                return degraded(at, &format!("the cluster's DNS failed: {}", trouble.error));
-            }
-        }
-        Part { since_ms, ..dns }
-    }
-
-    fn routes(&self) -> Vec<RouteStatus> {
-        self.routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
 
 type Events = mpsc::Sender<Result<NetworkEvent, Status>>;
 

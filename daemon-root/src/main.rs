@@ -11,6 +11,7 @@ mod flow_link;
 mod killable;
 mod launch;
 mod lease;
+mod lease_view;
 mod opening;
 mod packets;
 mod service;
