@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kdev_cluster::redirect::{self, Claim, ClaimError, PortQuery, Protocol, ServiceName};
+use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
@@ -11,7 +12,7 @@ use kdev_proto::v1::{ErrorKind, InterceptRequest, InterceptStart, InterceptStop,
 use crate::failures;
 use crate::progress::Sink;
 use crate::session::Session;
-use crate::session::intercepts::{self, Held};
+use crate::session::intercepts::Held;
 
 /// How long the manager may take to redirect a Service and to probe it.
 const ACTIVE: Duration = Duration::from_secs(45);
@@ -48,7 +49,7 @@ pub async fn intercept(
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
-    let Some(local) = intercepts::local_listener(local_port).await else {
+    let Some(local) = loopback::listener(local_port).await else {
         return Err(Failure::new(
             ErrorKind::LocalPort,
             format!("can't intercept {namespace}/{service}"),

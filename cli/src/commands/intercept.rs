@@ -2,16 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::{ErrorKind, InterceptRequest, LeaveRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,40 +31,46 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What is in the way; nothing that this call has intercepted is then left so.
 pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
     let mut user = daemons::connected_user().await?;
-    let Some((program, words)) = args.command.split_first() else {
-        all(&mut user, &args).await?;
-        return Ok(0);
+    let mut signals = Signals::listen().map_err(|error| {
+        Failure::internal("the signals that end a command can't be heard", error)
+    })?;
+    let mut child = match args.command.split_first() {
+        Some((program, words)) => Some(start(program, words)?),
+        None => None,
     };
-    // Before the program starts: what the terminal sends from now on is for both.
-    let mut signals = Signals::listen().map_err(|error| lost(program, &error))?;
-    let mut child = start(program, words)?;
-    let intercepted = async {
-        for ports in &args.port {
-            listens(&mut child, program, ports.local).await?;
+    let mut made = 0;
+    let set_up = async {
+        if let Some(child) = &mut child {
+            for ports in &args.port {
+                listens(child, &args.command[0], ports.local).await?;
+            }
         }
-        all(&mut user, &args).await
+        all(&mut user, &args, &mut made).await
     };
-    let intercepted = tokio::select! {
-        intercepted = intercepted => intercepted,
-        _ = signals.next() => Err(Failure::new(
-            ErrorKind::NotConnected,
-            format!("can't intercept {}", args.service),
-            "it was interrupted",
-            "run the command again",
-        )),
+    let set_up = tokio::select! {
+        set_up = set_up => set_up.map(|()| None),
+        // The port that is under way is given back by the daemon, which sees that nobody waits for it.
+        sent = signals.next() => Ok(Some(sent)),
     };
-    if let Err(failure) = intercepted {
-        end(&mut child).await;
-        // What was under way is given back by the daemon, which sees that nobody waits for it.
-        return Err(failure);
+    match (set_up, child) {
+        (Ok(None), None) => Ok(0),
+        (Ok(None), Some(mut child)) => {
+            let ended = attend(&mut child, &mut signals).await;
+            leave_all(&mut user, &args, made).await?;
+            ended
+                .map(exit_code)
+                .map_err(|error| Failure::internal("the program was lost sight of", error))
+        }
+        (broken_off, child) => {
+            if let Some(mut child) = child {
+                end(&mut child).await;
+            }
+            if let Err(left) = leave_all(&mut user, &args, made).await {
+                output::failure(&left);
+            }
+            broken_off.map(|sent| sent.map_or(0, |sent| signalled(sent as i32)))
+        }
     }
-    let ended = attend(&mut child, &mut signals).await;
-    let mut left = Ok(());
-    for ports in &args.port {
-        left = left.and(leave_one(&mut user, &args, ports).await);
-    }
-    left?;
-    ended.map(exit_code).map_err(|error| lost(program, &error))
 }
 
 /// Leaves a service, or one port of it.
@@ -82,25 +87,28 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
     follow(daemons::connected_user().await?.leave(request).await).await
 }
 
-/// Intercepts all ports, or none.
-async fn all(user: &mut User, args: &InterceptArgs) -> Result<(), Failure> {
-    for (number, ports) in args.port.iter().enumerate() {
+/// Intercepts all ports, and counts those that are.
+async fn all(user: &mut User, args: &InterceptArgs, made: &mut usize) -> Result<(), Failure> {
+    for ports in &args.port {
         let request = InterceptRequest {
             service: args.service.clone(),
             namespace: args.namespace.clone().unwrap_or_default(),
             local_port: ports.local.into(),
             port: ports.service.clone().unwrap_or_default(),
         };
-        if let Err(failure) = follow(user.intercept(request).await).await {
-            for made in &args.port[..number] {
-                if let Err(left) = leave_one(user, args, made).await {
-                    output::failure(&left);
-                }
-            }
-            return Err(failure);
-        }
+        follow(user.intercept(request).await).await?;
+        *made += 1;
     }
     Ok(())
+}
+
+/// Leaves the first `made` ports; the first failure, after all were tried.
+async fn leave_all(user: &mut User, args: &InterceptArgs, made: usize) -> Result<(), Failure> {
+    let mut left = Ok(());
+    for ports in &args.port[..made] {
+        left = left.and(leave_one(user, args, ports).await);
+    }
+    left
 }
 
 async fn leave_one(user: &mut User, args: &InterceptArgs, ports: &Ports) -> Result<(), Failure> {
@@ -127,15 +135,7 @@ fn start(program: &OsString, words: &[OsString]) -> Result<Child, Failure> {
 /// Waits until the program listens on `port`.
 async fn listens(child: &mut Child, program: &OsString, port: u16) -> Result<(), Failure> {
     let listens = async {
-        loop {
-            let v4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
-            if v4.is_ok()
-                || TcpStream::connect((Ipv6Addr::LOCALHOST, port))
-                    .await
-                    .is_ok()
-            {
-                return;
-            }
+        while loopback::listener(port).await.is_none() {
             tokio::time::sleep(LOOK).await;
         }
     };
@@ -222,16 +222,18 @@ async fn end(child: &mut Child) {
     }
 }
 
-/// A shell's: 128 more than the number of the signal that ended the program.
+/// As a shell has it.
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(1),
+        (None, Some(signal)) => signalled(signal),
+        (None, None) => 1,
+    }
 }
 
-fn lost(program: &OsString, error: &std::io::Error) -> Failure {
-    Failure::internal(format!("{} was lost sight of", program.display()), error)
+/// The exit code of what a signal has ended: 128 more than its number.
+fn signalled(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod detach;
 pub mod instance;
 pub mod logging;
+pub mod loopback;
 pub mod paths;
 pub mod socket;
 pub mod transport;

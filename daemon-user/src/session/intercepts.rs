@@ -2,7 +2,7 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kdev_cluster::redirect::{Intercept, PortRef};
@@ -214,19 +214,4 @@ impl InterceptEvents for Intercepts {
             })
             .collect()
     }
-}
-
-/// Finds where a program listens on this machine: `localhost` is either family's.
-pub async fn local_listener(port: u16) -> Option<SocketAddr> {
-    let loopbacks = [
-        IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::LOCALHOST),
-    ];
-    for address in loopbacks {
-        let address = SocketAddr::new(address, port);
-        if tokio::net::TcpStream::connect(address).await.is_ok() {
-            return Some(address);
-        }
-    }
-    None
 }

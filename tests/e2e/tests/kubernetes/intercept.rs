@@ -201,6 +201,12 @@ fn a_program_behind_two_dashes_lives_and_dies_with_the_intercept() {
         "/nowhere/program",
     ];
     desk.kdev(&missing).exits(2).says("/nowhere/program");
+    // Interrupted before it listens: the program is ended, and the exit code is a shell's.
+    let line = "timeout --preserve-status --signal=INT 2 \
+                kdev intercept web --port 9000:http -- sleep 61.5";
+    desk.laptop.shell(User::Dev, line).exits(130);
+    let left = desk.laptop.run(User::Dev, &["pgrep", "-fx", "sleep 61.5"]);
+    assert_eq!(left.stdout, "", "its program lives on");
     web.assert_untouched();
 }
 
