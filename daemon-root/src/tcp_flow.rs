@@ -98,11 +98,6 @@ struct OtherCarriers {
 }
 
 impl carry::Resume for OtherCarriers {
-    async fn replaced(&mut self) -> Resumed {
-        // This is the side that comes with another one.
-        std::future::pending().await
-    }
-
     async fn resume(&mut self, received: u64) -> Option<Resumed> {
         if let Some(place) = self.place.take() {
             self.carriers.doubt(&place);

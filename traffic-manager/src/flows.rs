@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
-use crate::resumable::{Never, ResumableFlows};
+use crate::resumable::{Registered, ResumableFlows};
 
 /// Where clouds have their instances' metadata over IPv6; over IPv4 it is link-local.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -62,8 +62,10 @@ pub fn serve(
         };
         match opened {
             Ok((open, Some(far))) => {
+                // Before the machine hears of it, as it may lose the stream at once.
+                let registered = flows.register(&open.flow, &open.session);
                 if outgoing.send(frame::opened()).await.is_ok() {
-                    carry(far, &open, &flows, incoming, outgoing).await;
+                    carry(far, registered, incoming, outgoing).await;
                 }
             }
             Ok((_, None)) => {}
@@ -132,18 +134,14 @@ async fn dial(open: &FlowOpen, incoming: &mut Streaming<FlowFrame>) -> Result<Op
 
 async fn carry(
     far: Far,
-    open: &FlowOpen,
-    flows: &ResumableFlows,
+    registered: Option<Registered>,
     incoming: Streaming<FlowFrame>,
     outgoing: mpsc::Sender<FlowFrame>,
 ) {
     match far {
         Far::Tcp(connection) => {
             let stream = Stream::new(outgoing, incoming);
-            let outcome = match flows.register(&open.flow, &open.session) {
-                Some(registered) => carry_socket(connection, stream, registered).await,
-                None => carry_socket(connection, stream, Never).await,
-            };
+            let outcome = carry_socket(connection, stream, registered).await;
             tracing::debug!(?outcome, "flow ended");
         }
         Far::Udp(socket) => datagram::relay(socket, incoming, outgoing, datagram::IDLE).await,

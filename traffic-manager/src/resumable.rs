@@ -144,19 +144,6 @@ impl Resume for Registered {
     }
 }
 
-/// A flow whose other side gave it no id: it ends with its carrier.
-pub struct Never;
-
-impl Resume for Never {
-    async fn replaced(&mut self) -> Resumed {
-        std::future::pending().await
-    }
-
-    async fn resume(&mut self, _: u64) -> Option<Resumed> {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::probe::Expected;
-use crate::resumable::{FlowId, Never, Registered, ResumableFlows};
+use crate::resumable::{FlowId, Registered, ResumableFlows};
 use crate::waiting::WaitingStreams;
 
 /// Most connections that one intercept has at once; more wait in the kernel's queue.
@@ -199,10 +199,7 @@ async fn carry(
         pods = pods(&mut destination) => pods,
         answer = to_machine(&connection, client, way) => match answer {
             Ok((stream, Purpose::Client(registered))) => {
-                match registered {
-                    Some(registered) => carry_socket(connection, stream, registered).await,
-                    None => carry_socket(connection, stream, Never).await,
-                };
+                carry_socket(connection, stream, registered).await;
                 return Ok(());
             }
             Ok((_, Purpose::Probe)) => return prove(connection, way).await,

@@ -46,9 +46,7 @@ impl Stream {
             incoming: incoming.boxed(),
         }
     }
-}
 
-impl Stream {
     /// The same stream, which breaks when `lost` is done.
     #[must_use]
     pub fn until(self, lost: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -120,10 +118,26 @@ pub struct Resumed {
 pub trait Resume: Send {
     /// Waits until the other side comes with another carrier though this one seems alive; never, where
     /// this side is the one that comes. Cancel safe.
-    fn replaced(&mut self) -> impl Future<Output = Resumed> + Send;
+    fn replaced(&mut self) -> impl Future<Output = Resumed> + Send {
+        future::pending()
+    }
     /// Finds another carrier, on which the other side is told that `received` was received; `None`
     /// when that took too long, or the other side knows nothing of the flow. Cancel safe.
     fn resume(&mut self, received: u64) -> impl Future<Output = Option<Resumed>> + Send;
+}
+
+/// Without means, a flow ends with its carrier.
+impl<M: Resume> Resume for Option<M> {
+    async fn replaced(&mut self) -> Resumed {
+        match self {
+            Some(means) => means.replaced().await,
+            None => future::pending().await,
+        }
+    }
+
+    async fn resume(&mut self, received: u64) -> Option<Resumed> {
+        self.as_mut()?.resume(received).await
+    }
 }
 
 /// How a flow ended.
@@ -174,7 +188,7 @@ where
             }
         };
         if ledger.handle_resumed(resumed.received).is_err() {
-            give_up(resumed.stream).await;
+            part(resumed.stream, Outcome::ResetByFlow).await;
             return Outcome::ResetByFlow;
         }
         current = resumed.stream;
@@ -207,7 +221,7 @@ async fn last_of<W: NearWrite>(ledger: &mut Ledger, write: &mut W, outcome: Outc
     let all = async {
         while let Some(undelivered) = ledger.undelivered() {
             match deliver(write, Some(undelivered)).await {
-                Ok(delivered) => handed_on(ledger, delivered),
+                Ok(near) => near.note(ledger),
                 Err(Gone) => return,
             }
         }
@@ -242,7 +256,6 @@ where
         } else if tell_at.is_none() {
             tell_at = Some(Instant::now() + ACK_DELAY);
         }
-        let undelivered = ledger.undelivered();
         tokio::select! {
             permit = stream.outgoing.reserve(), if ledger.has_frame() => match permit {
                 Ok(permit) => if let Some(frame) = ledger.poll_frame() {
@@ -259,13 +272,8 @@ where
                     return Turn::Over(Outcome::ResetByFlow);
                 }
             },
-            said = say(read, ledger.has_room(), ledger.is_settled()) => match said {
-                Said::Data(bytes) => ledger.handle_said(bytes),
-                Said::End => ledger.handle_ended(),
-                Said::Reset => return Turn::Over(Outcome::ResetByNear),
-            },
-            delivered = deliver(write, undelivered) => match delivered {
-                Ok(delivered) => handed_on(ledger, delivered),
+            near = near_end(read, write, ledger.may()) => match near {
+                Ok(near) => near.note(ledger),
                 Err(Gone) => return Turn::Over(Outcome::ResetByNear),
             },
             resumed = means.replaced() => return Turn::Replaced(resumed),
@@ -296,52 +304,87 @@ where
     loop {
         tokio::select! {
             resumed = &mut resume => return resumed.ok_or(Outcome::ResetByFlow),
-            said = say(read, ledger.has_room(), ledger.is_settled()) => match said {
-                Said::Data(bytes) => ledger.handle_said(bytes),
-                Said::End => ledger.handle_ended(),
-                Said::Reset => return Err(Outcome::ResetByNear),
-            },
-            delivered = deliver(write, ledger.undelivered()) => match delivered {
-                Ok(delivered) => handed_on(ledger, delivered),
+            near = near_end(read, write, ledger.may()) => match near {
+                Ok(near) => near.note(ledger),
                 Err(Gone) => return Err(Outcome::ResetByNear),
             },
         }
     }
 }
 
-/// What the near end says, as far as it may; where it may not, whether it is still there. One that has
-/// ended and heard the end is gone in order.
-async fn say<R: NearRead>(read: &mut R, has_room: bool, is_settled: bool) -> Said {
-    if has_room {
-        return read.next().await;
-    }
-    if is_settled {
-        std::future::pending::<()>().await;
-    }
-    read.gone().await;
-    Said::Reset
+/// What the near end may do now.
+struct May {
+    say: bool,
+    /// It has ended and heard the end: that it goes then is in order.
+    go: bool,
+    hear: Option<Undelivered>,
 }
 
-enum Delivered {
-    Bytes(usize),
-    End,
+impl Ledger {
+    fn may(&self) -> May {
+        May {
+            say: self.has_room(),
+            go: self.is_settled(),
+            hear: self.undelivered(),
+        }
+    }
 }
 
-fn handed_on(ledger: &mut Ledger, delivered: Delivered) {
-    match delivered {
-        Delivered::Bytes(count) => ledger.handle_delivered(count),
-        Delivered::End => ledger.handle_end_delivered(),
+/// What the near end did.
+enum Near {
+    Said(Bytes),
+    Ended,
+    Heard(usize),
+    HeardEnd,
+}
+
+impl Near {
+    fn note(self, ledger: &mut Ledger) {
+        match self {
+            Self::Said(bytes) => ledger.handle_said(bytes),
+            Self::Ended => ledger.handle_ended(),
+            Self::Heard(count) => ledger.handle_delivered(count),
+            Self::HeardEnd => ledger.handle_end_delivered(),
+        }
+    }
+}
+
+/// Waits until the near end has done what it may, or is gone. Cancel safe.
+async fn near_end<R, W>(read: &mut R, write: &mut W, may: May) -> Result<Near, Gone>
+where
+    R: NearRead,
+    W: NearWrite,
+{
+    tokio::select! {
+        said = say(read, &may) => match said {
+            Said::Data(bytes) => Ok(Near::Said(bytes)),
+            Said::End => Ok(Near::Ended),
+            Said::Reset => Err(Gone),
+        },
+        heard = deliver(write, may.hear.clone()) => heard,
+    }
+}
+
+/// What the near end says; where it may not, whether it is still there.
+async fn say<R: NearRead>(read: &mut R, may: &May) -> Said {
+    match (may.say, may.go) {
+        (true, _) => read.next().await,
+        (false, false) => {
+            read.gone().await;
+            Said::Reset
+        }
+        (false, true) => future::pending().await,
     }
 }
 
 async fn deliver<W: NearWrite>(
     write: &mut W,
     undelivered: Option<Undelivered>,
-) -> Result<Delivered, Gone> {
+) -> Result<Near, Gone> {
     match undelivered {
-        Some(Undelivered::Data(bytes)) => write.write(bytes).await.map(Delivered::Bytes),
-        Some(Undelivered::End) => write.end().await.map(|()| Delivered::End),
-        None => std::future::pending().await,
+        Some(Undelivered::Data(bytes)) => write.write(bytes).await.map(Near::Heard),
+        Some(Undelivered::End) => write.end().await.map(|()| Near::HeardEnd),
+        None => future::pending().await,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -10,20 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::CHUNK;
 use crate::socket::carry_socket;
-
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), future)
-        .await
-        .expect("in time")
-}
-
-/// A connection of the kernel's: the program's end, and the one that is carried.
-async fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (here.unwrap(), there.unwrap().0)
-}
+use crate::testing::{connection, is_reset, soon};
 
 /// Both sides of a carrier that breaks when `broken` is cancelled: what is under way is lost.
 fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
@@ -43,10 +30,6 @@ struct Comes {
 }
 
 impl Resume for Comes {
-    async fn replaced(&mut self) -> Resumed {
-        std::future::pending().await
-    }
-
     async fn resume(&mut self, received: u64) -> Option<Resumed> {
         let broken = CancellationToken::new();
         let (mut stream, other) = carrier(&broken);
@@ -118,30 +101,13 @@ impl Rig {
 
 /// One side of a flow whose other side is the test.
 async fn alone() -> (TcpStream, Stream, JoinHandle<Outcome>) {
-    struct Never;
-    impl Resume for Never {
-        async fn replaced(&mut self) -> Resumed {
-            std::future::pending().await
-        }
-        async fn resume(&mut self, _: u64) -> Option<Resumed> {
-            None
-        }
-    }
     let (program, carried) = connection().await;
     let (near, far) = carrier(&CancellationToken::new());
     (
         program,
         far,
-        tokio::spawn(carry_socket(carried, near, Never)),
+        tokio::spawn(carry_socket(carried, near, None::<Waits>)),
     )
-}
-
-async fn is_reset(program: &mut TcpStream) {
-    let read = soon(program.read(&mut [0; 8])).await;
-    assert_eq!(
-        read.unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionReset
-    );
 }
 
 #[tokio::test]

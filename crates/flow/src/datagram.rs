@@ -77,14 +77,9 @@ async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::soon;
     use kdev_proto::v1::flow_failed::Reason;
     use tokio_stream::wrappers::ReceiverStream;
-
-    async fn soon<T>(future: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(20), future)
-            .await
-            .expect("in time")
-    }
 
     #[tokio::test]
     async fn datagrams_keep_their_borders_and_the_largest_passes() {

@@ -25,6 +25,8 @@ pub mod open;
 mod reset;
 pub mod socket;
 pub mod splice;
+#[cfg(test)]
+mod testing;
 
 pub use farewell::farewell;
 

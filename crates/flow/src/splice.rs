@@ -24,27 +24,13 @@ pub async fn splice(one: TcpStream, other: TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::testing::{connection, is_reset, soon};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
 
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (here.unwrap(), there.unwrap().0)
-    }
-
     async fn rig() -> (TcpStream, TcpStream, JoinHandle<io::Result<()>>) {
-        let ((client, one), (other, server)) = (pair().await, pair().await);
+        let ((client, one), (other, server)) = (connection().await, connection().await);
         (client, server, tokio::spawn(splice(one, other)))
-    }
-
-    async fn soon<T>(future: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(20), future)
-            .await
-            .expect("in time")
     }
 
     #[tokio::test]
@@ -66,8 +52,7 @@ mod tests {
         let (mut client, server, splice) = rig().await;
         server.set_zero_linger().unwrap();
         drop(server);
-        let error = soon(client.read(&mut [0; 8])).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        is_reset(&mut client).await;
         soon(splice).await.unwrap().unwrap_err();
     }
 
@@ -78,8 +63,7 @@ mod tests {
         soon(server.read_exact(&mut [0])).await.unwrap();
         splice.abort();
         for side in [&mut client, &mut server] {
-            let error = soon(side.read(&mut [0; 8])).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            is_reset(side).await;
         }
     }
 }

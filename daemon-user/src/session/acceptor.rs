@@ -223,11 +223,6 @@ impl OtherLinks {
 }
 
 impl Resume for OtherLinks {
-    async fn replaced(&mut self) -> Resumed {
-        // This is the side that comes with another one.
-        std::future::pending().await
-    }
-
     async fn resume(&mut self, received: u64) -> Option<Resumed> {
         let next = tokio::time::timeout(RESUME_LIMIT, self.next(received));
         next.await.ok().flatten()
