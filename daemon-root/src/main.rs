@@ -6,7 +6,6 @@ mod carriers;
 mod daemon;
 mod datagram_flows;
 mod dns;
-mod echo;
 mod flow_link;
 mod killable;
 mod launch;

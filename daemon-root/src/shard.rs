@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::carriers::Carriers;
 use crate::datagram_flows::{DatagramFlows, Kind, Reply};
-use crate::echo;
 use crate::flow_link::{Down, Pokes, ShardEnd, Up, link};
 use crate::packets;
 use crate::tcp_flow;
@@ -271,13 +270,12 @@ impl Shard {
                 client,
                 target,
                 identifier,
-                sequence,
-                payload,
+                message,
             } => self.datagrams.send(
                 Kind::Echo,
                 (client, identifier).into(),
                 (target, 0).into(),
-                echo::request(target, sequence, &payload),
+                message,
             ),
         }
     }
@@ -407,11 +405,10 @@ impl Shard {
             } => {
                 let sent = match kind {
                     Kind::Udp => self.stack.send_datagram(target, client, &payload),
-                    Kind::Echo => echo::reply(&payload).map_or(Ok(()), |(sequence, payload)| {
-                        let (target, identifier) = (target.ip(), client.port());
-                        let stack = &mut self.stack;
-                        stack.send_echo_reply(target, client.ip(), identifier, sequence, payload)
-                    }),
+                    Kind::Echo => {
+                        let (identifier, stack) = (client.port(), &mut self.stack);
+                        stack.send_echo_reply(target.ip(), client.ip(), identifier, &payload)
+                    }
                 };
                 if let Err(error) = sent {
                     tracing::debug!(%error, "a datagram is lost");

@@ -11,16 +11,9 @@ use crate::ip::{self, IpPacket};
 /// Type, code, checksum, identifier and sequence number.
 const HEADER: usize = 8;
 const CHECKSUM_AT: usize = 2;
-/// The largest payload of an echo, in bytes: what IPv4 can carry; IPv6 is held to it too.
-pub const MAX_ECHO: usize = 65_507;
-
-/// An echo request as it came in.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Echo<'a> {
-    pub(crate) identifier: u16,
-    pub(crate) sequence: u16,
-    pub(crate) payload: &'a [u8],
-}
+const IDENTIFIER_AT: usize = 4;
+/// The largest echo message, in bytes: what IPv4 can carry; IPv6 is held to it too.
+pub const MAX_ECHO: usize = 65_515;
 
 /// The message types of a family's requests and replies.
 fn types(address: IpAddr) -> (u8, u8) {
@@ -37,20 +30,20 @@ fn protocol(address: IpAddr) -> IpProtocol {
     }
 }
 
-/// Reads an echo request; `None` for every other message, and for one that is damaged.
-pub(crate) fn parse<'a>(packet: &IpPacket<'a>) -> Option<Echo<'a>> {
+/// Whether a message is a whole one of this type.
+fn is_of(message: &[u8], kind: u8) -> bool {
+    message.len() >= HEADER && message[..2] == [kind, 0]
+}
+
+/// Returns the identifier of an echo request; `None` for every other packet, and for one that is
+/// damaged.
+pub(crate) fn request(packet: &IpPacket<'_>) -> Option<u16> {
     let message = packet.payload;
     let (request, _) = types(packet.target);
-    let payload = message.get(HEADER..)?;
-    let field = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
-    let is_whole = sum(packet.source, packet.target, message) == !0;
-    (packet.protocol == protocol(packet.target) && message[..2] == [request, 0] && is_whole).then(
-        || Echo {
-            identifier: field(4),
-            sequence: field(6),
-            payload,
-        },
-    )
+    let is_request = packet.protocol == protocol(packet.target)
+        && is_of(message, request)
+        && sum(packet.source, packet.target, message) == !0;
+    is_request.then(|| u16::from_be_bytes([message[IDENTIFIER_AT], message[IDENTIFIER_AT + 1]]))
 }
 
 /// The sum that the checksum is made of; over IPv6 the addresses count as well.
@@ -62,20 +55,23 @@ fn sum(from: IpAddr, to: IpAddr, message: &[u8]) -> u16 {
     combine(&[pseudo, data(message)])
 }
 
-/// Returns the packets that a reply from `target` to `client` is: one, or its fragments.
+/// Whether a message is an echo reply to `client`.
+pub(crate) fn is_reply(client: IpAddr, message: &[u8]) -> bool {
+    is_of(message, types(client).1)
+}
+
+/// Returns the packets that a reply is, with the identifier that `client` knows: one, or its fragments.
 pub(crate) fn reply(
     target: IpAddr,
     client: IpAddr,
-    echo: &Echo<'_>,
+    identifier: u16,
+    message: &[u8],
     mtu: usize,
     id: u32,
 ) -> Vec<Vec<u8>> {
-    let (_, reply) = types(client);
-    let mut message = Vec::with_capacity(HEADER + echo.payload.len());
-    message.extend_from_slice(&[reply, 0, 0, 0]);
-    message.extend_from_slice(&echo.identifier.to_be_bytes());
-    message.extend_from_slice(&echo.sequence.to_be_bytes());
-    message.extend_from_slice(echo.payload);
+    let mut message = message.to_vec();
+    message[IDENTIFIER_AT..IDENTIFIER_AT + 2].copy_from_slice(&identifier.to_be_bytes());
+    message[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
     let checksum = !sum(target, client, &message);
     message[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
     if ip::header_len(client) + message.len() <= mtu {

@@ -58,10 +58,8 @@ pub enum Event {
         target: IpAddr,
         /// What tells one pinging program from another.
         identifier: u16,
-        /// What tells one request of a program's from another.
-        sequence: u16,
-        /// Its payload.
-        payload: Bytes,
+        /// The whole ICMP message.
+        message: Bytes,
     },
 }
 
@@ -110,12 +108,15 @@ pub enum SendDatagramError {
     /// Sender and receiver are of different address families.
     #[error("sending a datagram failed: sender and receiver are of different address families")]
     MixedFamilies,
-    /// The payload is longer than a UDP datagram can be.
-    #[error("sending a datagram failed: {length} bytes are more than the 65507 UDP can carry")]
+    /// The payload is longer than a datagram can be.
+    #[error("sending a datagram failed: {length} bytes are more than IPv4 can carry")]
     TooLong {
         /// The payload's length in bytes.
         length: usize,
     },
+    /// What should be an echo reply is another message.
+    #[error("sending an echo reply failed: the message isn't one")]
+    NotAReply,
     /// Too many packets wait to be polled: drop the datagram or send it after polling.
     #[error("sending a datagram failed: the queue of outgoing packets is full")]
     QueueFull,

@@ -19,9 +19,8 @@ pub(crate) struct Events {
 
 fn cost(event: &Event) -> usize {
     match event {
-        Event::Datagram { payload, .. } | Event::Echo { payload, .. } => {
-            payload.len() + DATAGRAM_COST
-        }
+        Event::Datagram { payload, .. } => payload.len() + DATAGRAM_COST,
+        Event::Echo { message, .. } => message.len() + DATAGRAM_COST,
         _ => 0,
     }
 }

@@ -8,6 +8,13 @@ use crate::ip;
 
 const V6_FRAGMENT_HEADER: usize = 8;
 
+/// Where a piece belongs.
+struct Place {
+    id: u32,
+    offset: u16,
+    more: bool,
+}
+
 /// Returns the packets that carry `whole`, each of at most `mtu` bytes; the pieces of one have the same
 /// `id`.
 pub(crate) fn fragments(
@@ -18,53 +25,45 @@ pub(crate) fn fragments(
     mtu: usize,
     id: u32,
 ) -> Vec<Vec<u8>> {
-    if from.is_ipv4() {
-        v4(from, to, protocol, whole, mtu, id as u16)
+    let extension = if from.is_ipv4() {
+        0
     } else {
-        v6(from, to, protocol, whole, mtu, id)
-    }
-}
-
-fn v4(
-    from: IpAddr,
-    to: IpAddr,
-    protocol: IpProtocol,
-    whole: &[u8],
-    mtu: usize,
-    id: u16,
-) -> Vec<Vec<u8>> {
-    let step = (mtu - ip::header_len(from)) & !7;
+        V6_FRAGMENT_HEADER
+    };
+    let step = (mtu - ip::header_len(from) - extension) & !7;
     let pieces = whole.chunks(step).enumerate().map(|(index, piece)| {
-        let mut bytes = ip::compose(from, to, protocol, piece);
-        let mut header = Ipv4Packet::new_unchecked(&mut bytes[..]);
-        header.set_ident(id);
-        header.set_dont_frag(false);
-        header.set_frag_offset((index * step) as u16);
-        header.set_more_frags(index * step + piece.len() < whole.len());
-        header.fill_checksum();
-        bytes
+        let place = Place {
+            id,
+            offset: (index * step) as u16,
+            more: index * step + piece.len() < whole.len(),
+        };
+        if from.is_ipv4() {
+            v4(ip::compose(from, to, protocol, piece), &place)
+        } else {
+            let body = v6(protocol, piece, &place);
+            ip::compose(from, to, IpProtocol::Ipv6Frag, &body)
+        }
     });
     pieces.collect()
 }
 
-fn v6(
-    from: IpAddr,
-    to: IpAddr,
-    protocol: IpProtocol,
-    whole: &[u8],
-    mtu: usize,
-    id: u32,
-) -> Vec<Vec<u8>> {
-    let step = (mtu - ip::header_len(from) - V6_FRAGMENT_HEADER) & !7;
-    let pieces = whole.chunks(step).enumerate().map(|(index, piece)| {
-        let more = index * step + piece.len() < whole.len();
-        let place = (index * step) as u16 | u16::from(more);
-        let mut body = Vec::with_capacity(V6_FRAGMENT_HEADER + piece.len());
-        body.extend_from_slice(&[u8::from(protocol), 0]);
-        body.extend_from_slice(&place.to_be_bytes());
-        body.extend_from_slice(&id.to_be_bytes());
-        body.extend_from_slice(piece);
-        ip::compose(from, to, IpProtocol::Ipv6Frag, &body)
-    });
-    pieces.collect()
+/// Writes the place into the header of a packet.
+fn v4(mut packet: Vec<u8>, place: &Place) -> Vec<u8> {
+    let mut header = Ipv4Packet::new_unchecked(&mut packet[..]);
+    header.set_ident(place.id as u16);
+    header.set_dont_frag(false);
+    header.set_frag_offset(place.offset);
+    header.set_more_frags(place.more);
+    header.fill_checksum();
+    packet
+}
+
+/// Puts a header with the place in front of a piece.
+fn v6(protocol: IpProtocol, piece: &[u8], place: &Place) -> Vec<u8> {
+    let mut body = Vec::with_capacity(V6_FRAGMENT_HEADER + piece.len());
+    body.extend_from_slice(&[u8::from(protocol), 0]);
+    body.extend_from_slice(&(place.offset | u16::from(place.more)).to_be_bytes());
+    body.extend_from_slice(&place.id.to_be_bytes());
+    body.extend_from_slice(piece);
+    body
 }

@@ -10,7 +10,7 @@ use smoltcp::iface::Interface;
 use smoltcp::wire::IpProtocol;
 
 use crate::clock::{Clock, Timers};
-use crate::echo::{self, Echo, MAX_ECHO};
+use crate::echo::{self, MAX_ECHO};
 use crate::events::Events;
 use crate::flow::Flow;
 use crate::flow_id::FlowTable;
@@ -155,16 +155,15 @@ impl Stack {
     }
 
     fn handle_icmp(&mut self, packet: &IpPacket<'_>) {
-        let Some(echo) = echo::parse(packet) else {
+        let Some(identifier) = echo::request(packet) else {
             self.stats.icmp_ignored += 1;
             return;
         };
         let taken = self.events.push(Event::Echo {
             client: packet.source,
             target: packet.target,
-            identifier: echo.identifier,
-            sequence: echo.sequence,
-            payload: Bytes::copy_from_slice(echo.payload),
+            identifier,
+            message: Bytes::copy_from_slice(packet.payload),
         });
         let counter = if taken {
             &mut self.stats.echoes_in
@@ -255,18 +254,21 @@ impl Stack {
     }
 
     /// Queues the reply of a target to a client's echo request, in fragments where it exceeds the MTU.
+    /// `message` is the whole ICMP message, in which identifier and checksum are filled in.
     pub fn send_echo_reply(
         &mut self,
         target: IpAddr,
         client: IpAddr,
         identifier: u16,
-        sequence: u16,
-        payload: &[u8],
+        message: &[u8],
     ) -> Result<(), SendDatagramError> {
         if target.is_ipv4() != client.is_ipv4() {
             return Err(SendDatagramError::MixedFamilies);
         }
-        let length = payload.len();
+        if !echo::is_reply(client, message) {
+            return Err(SendDatagramError::NotAReply);
+        }
+        let length = message.len();
         if length > MAX_ECHO {
             return Err(SendDatagramError::TooLong { length });
         }
@@ -274,12 +276,8 @@ impl Stack {
             return Err(SendDatagramError::QueueFull);
         }
         self.next_datagram = self.next_datagram.wrapping_add(1);
-        let echo = Echo {
-            identifier,
-            sequence,
-            payload,
-        };
-        for packet in echo::reply(target, client, &echo, self.config.mtu, self.next_datagram) {
+        let (mtu, id) = (self.config.mtu, self.next_datagram);
+        for packet in echo::reply(target, client, identifier, message, mtu, id) {
             self.outbox.push(packet, Offload::default());
         }
         self.stats.echoes_out += 1;

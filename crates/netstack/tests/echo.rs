@@ -15,18 +15,29 @@ use kdev_netstack::{Event, MAX_ECHO};
 use smoltcp::wire::checksum::{combine, data, pseudo_header};
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr};
 
-/// An echo request as a kernel sends it.
-fn request(from: IpAddr, to: IpAddr, sequence: u16, payload: &[u8]) -> Vec<u8> {
-    let (protocol, kind) = match from {
-        IpAddr::V4(_) => (IpProtocol::Icmp, 8),
-        IpAddr::V6(_) => (IpProtocol::Icmpv6, 128),
-    };
-    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34];
-    message.extend_from_slice(&sequence.to_be_bytes());
+/// Type of requests, and of replies.
+fn types(family: IpAddr) -> (u8, u8) {
+    if family.is_ipv4() { (8, 0) } else { (128, 129) }
+}
+
+/// An echo message without checksum, as the far end's kernel hands it over.
+fn message(kind: u8, identifier: u16, payload: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0, 0];
+    message.extend_from_slice(&identifier.to_be_bytes());
+    message.extend_from_slice(&7_u16.to_be_bytes());
     message.extend_from_slice(payload);
+    message
+}
+
+/// The packet that an echo message is.
+fn packet(from: IpAddr, to: IpAddr, mut message: Vec<u8>) -> Vec<u8> {
+    let protocol = match from {
+        IpAddr::V4(_) => IpProtocol::Icmp,
+        IpAddr::V6(_) => IpProtocol::Icmpv6,
+    };
     let (from, to) = (IpAddress::from(from), IpAddress::from(to));
-    let pseudo = match kind {
-        128 => pseudo_header(&from, &to, protocol, message.len() as u32),
+    let pseudo = match protocol {
+        IpProtocol::Icmpv6 => pseudo_header(&from, &to, protocol, message.len() as u32),
         _ => 0,
     };
     let checksum = !combine(&[pseudo, data(&message)]);
@@ -45,80 +56,77 @@ fn ends() -> [(IpAddr, IpAddr); 2] {
     ]
 }
 
+/// An echo request as a kernel sends it.
+fn request(from: IpAddr, to: IpAddr, payload: &[u8]) -> Vec<u8> {
+    packet(from, to, message(types(from).0, 0x1234, payload))
+}
+
 #[test]
 fn a_request_is_the_owners_to_answer() {
     for (client, target) in ends() {
         let mut world = World::plain();
-        world.inject(&request(client, target, 7, b"are you there?"));
-        let expected = Event::Echo {
-            client,
-            target,
-            identifier: 0x1234,
-            sequence: 7,
-            payload: b"are you there?"[..].into(),
+        let request = request(client, target, b"are you there?");
+        world.inject(&request);
+        let events = world.events();
+        let [
+            Event::Echo {
+                client: from,
+                target: to,
+                identifier,
+                message,
+            },
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
         };
-        assert_eq!(world.events(), [expected]);
+        assert_eq!((*from, *to, *identifier), (client, target, 0x1234));
+        assert!(request.ends_with(message));
+        assert_eq!(&message[8..], b"are you there?");
         world.settle();
         assert!(world.to_client.is_empty(), "nobody else answers");
     }
 }
 
 #[test]
-fn a_reply_reads_back_as_the_request_that_it_answers() {
+fn a_reply_bears_the_identifier_of_its_request() {
     for (client, target) in ends() {
         let mut world = World::plain();
         world.by_hand = true;
+        let (_, reply) = types(client);
         let payload = pattern(0, 56);
+        // The far end's kernel knows the request by an identifier of its own.
+        let foreign = message(reply, 0xffff, &payload);
         let sent = world
             .stack
-            .send_echo_reply(target, client, 0x1234, 7, &payload);
+            .send_echo_reply(target, client, 0x1234, &foreign);
         sent.unwrap();
         world.settle();
-        // With the type of a request it is one, from the target to the client.
-        let [reply] = &world.to_client[..] else {
-            panic!("one packet")
-        };
-        let mut expected = request(target, client, 7, &payload);
-        let at = expected.len() - payload.len() - 8;
-        let (kind, checksum) = (expected[at], [expected[at + 2], expected[at + 3]]);
-        expected[at] = reply[at];
-        assert_eq!(
-            (kind, reply[at]),
-            if client.is_ipv4() { (8, 0) } else { (128, 129) }
-        );
-        // The sum changes by as much as the type does.
-        let sum = |bytes: [u8; 2]| u32::from(u16::from_be_bytes(bytes));
-        let difference = (u32::from(kind) << 8) + 0xffff - (u32::from(reply[at]) << 8);
-        let moved = (sum(checksum) + difference) % 0xffff;
-        assert_eq!(sum([reply[at + 2], reply[at + 3]]) % 0xffff, moved);
-        expected[at + 2..at + 4].copy_from_slice(&reply[at + 2..at + 4]);
-        assert_eq!(reply[at..], expected[at..]);
+        let expected = packet(target, client, message(reply, 0x1234, &payload));
+        assert_eq!(world.to_client, [expected]);
     }
 }
 
 #[test]
-fn large_ones_pass_in_fragments_and_too_large_ones_are_refused() {
+fn large_ones_pass_in_fragments_and_what_is_no_reply_is_refused() {
     for (client, target) in ends() {
         let mut world = World::plain();
         world.by_hand = true;
-        let payload = pattern(0, 4_000);
-        let sent = world.stack.send_echo_reply(target, client, 1, 1, &payload);
-        sent.unwrap();
+        let (request, reply) = types(client);
+        let mut send = |message: &[u8]| world.stack.send_echo_reply(target, client, 1, message);
+        send(&message(reply, 1, &pattern(0, 4_000))).unwrap();
+        assert!(send(&message(reply, 1, &vec![0; MAX_ECHO - 7])).is_err());
+        assert!(send(&message(request, 1, b"x")).is_err());
+        assert!(send(&[reply]).is_err());
         world.settle();
         assert_eq!(world.to_client.len(), 3);
         assert!(world.to_client.iter().all(|packet| packet.len() <= 1_500));
-        let too_large = vec![0; MAX_ECHO + 1];
-        let refused = world
-            .stack
-            .send_echo_reply(target, client, 1, 1, &too_large);
-        assert!(refused.is_err());
     }
 }
 
 #[test]
 fn what_is_damaged_or_no_request_is_left_alone() {
     for (client, target) in ends() {
-        let whole = request(client, target, 7, b"x");
+        let whole = request(client, target, b"x");
         let at = whole.len() - 9;
         for (offset, flip) in [(0, 1), (1, 1), (2, 1), (8, 1)] {
             let mut damaged = whole.clone();
@@ -129,6 +137,9 @@ fn what_is_damaged_or_no_request_is_left_alone() {
         }
         let mut world = World::plain();
         world.inject(&whole[..whole.len() - 4]);
+        assert_eq!(world.events(), []);
+        // A reply is nobody's request.
+        world.inject(&packet(client, target, message(types(client).1, 1, b"x")));
         assert_eq!(world.events(), []);
     }
 }
