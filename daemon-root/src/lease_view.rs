@@ -61,7 +61,7 @@ impl Lease {
             return degraded(since_ms, "no carrier to ask for the cluster's names");
         }
         let since_ms = dns.since_ms.max(self.carriers.some_since_ms().unwrap_or(0));
-        if let Some(trouble) = self.resolver.cluster_trouble() {
+        if let Some(trouble) = self.resolver.stats().cluster_trouble {
             let at = trouble.at.duration_since(UNIX_EPOCH).unwrap_or_default();
             let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
             // What failed while there was no carrier says nothing of the cluster's DNS.

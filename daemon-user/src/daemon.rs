@@ -73,9 +73,7 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
     };
     let listener = LocalListener::bind(&dirs.socket(), Access::User(Uid::effective().as_raw()))
         .with_context(|| format!("can't listen on {}", dirs.socket().display()))?;
-    let own = std::fs::metadata(dirs.socket())
-        .ok()
-        .map(|found| found.ino());
+    let own = inode(&dirs.socket());
     let daemon = Arc::new(Daemon {
         session: Mutex::new(None),
         current: watch::Sender::new(None),
@@ -89,18 +87,14 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
         .add_service(UserDaemonServer::new(Service::new(Arc::clone(&daemon))))
         .serve_with_incoming_shutdown(
             listener.incoming(),
-            until_end(Arc::clone(&daemon), dirs.socket()),
+            until_end(Arc::clone(&daemon), unlinked(dirs.socket(), own)),
         );
     serve.await?;
     let session = daemon.session.lock().await.take();
     if let Some(session) = session {
         session.end().await;
     }
-    if std::fs::metadata(dirs.socket())
-        .ok()
-        .map(|found| found.ino())
-        == own
-    {
+    if inode(&dirs.socket()) == own {
         let _ = std::fs::remove_file(dirs.socket());
     }
     tracing::info!("kdev-userd ends");
@@ -109,18 +103,18 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
 
 /// Waits until the socket isn't there any more. A logout removes it where the user's run directory
 /// goes with the last login: nobody could command the daemon then, or end its session.
-async fn unlinked(socket: &Path) {
-    let inode = || std::fs::metadata(socket).ok().map(|found| found.ino());
-    let own = inode();
-    loop {
+async fn unlinked(socket: PathBuf, own: Option<u64>) {
+    while inode(&socket) == own {
         tokio::time::sleep(LOOK).await;
-        if inode() != own {
-            return;
-        }
     }
 }
 
-async fn until_end(daemon: Arc<Daemon>, socket: PathBuf) {
+/// Tells one file of a path from the next one there.
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|found| found.ino())
+}
+
+async fn until_end(daemon: Arc<Daemon>, unlinked: impl Future<Output = ()>) {
     let idle = async {
         let mut interval = tokio::time::interval(IDLE);
         loop {
@@ -150,7 +144,7 @@ async fn until_end(daemon: Arc<Daemon>, socket: PathBuf) {
     tokio::select! {
         () = idle => tracing::info!("nobody needs the daemon"),
         () = terminate => tracing::info!("told to end by a signal"),
-        () = unlinked(&socket) => tracing::warn!("its socket is gone, so nobody can command it"),
+        () = unlinked => tracing::warn!("its socket is gone, so nobody can command it"),
         () = daemon.ending.cancelled() => {}
     }
     // Calls that wait for a session that is being made must not keep the server up.

@@ -51,11 +51,10 @@ impl Service {
 
 /// Which cluster a request means.
 pub fn target(cluster: &Cluster) -> KubeTarget {
-    let files: Vec<PathBuf> = cluster.kubeconfig.iter().map(PathBuf::from).collect();
     KubeTarget {
-        kubeconfig: (!files.is_empty()).then_some(files),
+        kubeconfig: cluster.kubeconfig.iter().map(PathBuf::from).collect(),
         context: (!cluster.context.is_empty()).then(|| cluster.context.clone()),
-        environment: (!cluster.environment.is_empty()).then(|| cluster.environment.clone()),
+        environment: cluster.environment.clone(),
     }
 }
 
@@ -218,7 +217,6 @@ async fn root_status() -> Result<RootStatus, Failure> {
 
 async fn connect(daemon: &Daemon, request: ConnectRequest, sink: Sink) -> Result<String, Failure> {
     let mut quits = daemon.quits.subscribe();
-    quits.mark_unchanged();
     let given_up = async {
         tokio::select! {
             () = daemon.ending.cancelled() => {}

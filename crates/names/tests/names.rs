@@ -317,7 +317,7 @@ async fn a_manager_that_hangs_fails_the_clusters_names_in_time() {
     let split = Split::new(NameServer::of(Zone::new()).await, Cluster::Hanging, limits).await;
     let answer = split.ask("web.dev.svc.", RecordType::A).await;
     assert_eq!(code(&answer), ResponseCode::ServFail);
-    let trouble = split.handle.stats().last_cluster_error.unwrap();
+    let trouble = split.handle.stats().cluster_trouble.unwrap();
     assert_eq!(trouble.error, "the traffic manager didn't answer in time");
 }
 
@@ -387,13 +387,14 @@ async fn a_failure_of_the_cluster_is_not_remembered() {
     let split = Split::of(Zone::new(), Zone::failing(ResponseCode::ServFail)).await;
     let answer = split.ask("web.dev.svc.", RecordType::A).await;
     assert_eq!(code(&answer), ResponseCode::ServFail);
-    assert!(split.handle.stats().last_cluster_error.is_some());
+    assert!(split.handle.stats().cluster_trouble.is_some());
 
     split.cluster.becomes(Cluster::Zone(zone));
     assert_eq!(
         data(&split.ask("web.dev.svc.", RecordType::A).await),
         ["10.96.0.1"]
     );
+    assert_eq!(split.handle.stats().cluster_trouble, None);
 }
 
 #[tokio::test]
@@ -414,7 +415,7 @@ async fn what_was_done_is_counted() {
         (stats.queries, stats.cluster, stats.outside, stats.failures),
         (4, 2, 1, 1)
     );
-    let trouble = stats.last_cluster_error.unwrap();
+    let trouble = stats.cluster_trouble.unwrap();
     assert_eq!(trouble.error, "the traffic manager can't be reached now");
     assert!(trouble.at.elapsed().unwrap() < DEADLINE);
 }

@@ -65,7 +65,7 @@ pub struct Session {
     pub root: RootLink,
     /// What is intercepted.
     pub intercepts: Arc<Intercepts>,
-    kubeconfig: Option<Vec<PathBuf>>,
+    kubeconfig: Vec<PathBuf>,
     nudge: Nudge,
     since: Part,
     tasks: TaskTracker,
@@ -124,7 +124,7 @@ impl Session {
         namespace: String,
         manager_namespace: String,
         owner: String,
-        kubeconfig: Option<Vec<PathBuf>>,
+        kubeconfig: Vec<PathBuf>,
     ) -> Self {
         let secret = format!("{:032x}", rand::random::<u128>());
         let id = session_id(&secret);

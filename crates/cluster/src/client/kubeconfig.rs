@@ -14,14 +14,12 @@ use super::ConnectError;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KubeTarget {
     /// Kubeconfig files, merged like the list in `KUBECONFIG`: the first to set a value wins, files
-    /// that don't exist are passed over as long as one does. `None`: `$KUBECONFIG`, else
-    /// `~/.kube/config`.
-    pub kubeconfig: Option<Vec<PathBuf>>,
+    /// that don't exist are passed over as long as one does.
+    pub kubeconfig: Vec<PathBuf>,
     /// The context; `None`: the kubeconfig's current one.
     pub context: Option<String>,
-    /// The environment that says which proxy to use and that credential plugins run in; `None`:
-    /// this process's own.
-    pub environment: Option<Environment>,
+    /// The environment that says which proxy to use and that credential plugins run in.
+    pub environment: Environment,
 }
 
 impl fmt::Debug for KubeTarget {
@@ -36,35 +34,6 @@ impl fmt::Debug for KubeTarget {
 
 /// Variables by their names.
 pub type Environment = HashMap<String, String>;
-
-impl KubeTarget {
-    /// Returns the files to read, in order.
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
-        let given = self.kubeconfig.clone().unwrap_or_default();
-        if !given.is_empty() {
-            return given;
-        }
-        let listed = env::var_os("KUBECONFIG").map(|list| {
-            env::split_paths(&list)
-                .filter(|path| !path.as_os_str().is_empty())
-                .collect::<Vec<_>>()
-        });
-        match listed {
-            Some(paths) if !paths.is_empty() => paths,
-            _ => env::home_dir()
-                .map(|home| home.join(".kube").join("config"))
-                .into_iter()
-                .collect(),
-        }
-    }
-}
-
-/// This process's environment, as far as it is text.
-pub(super) fn own_environment() -> Environment {
-    env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
-}
 
 /// A context of a kubeconfig, by the names that its owner gave things.
 #[derive(Debug, Clone, PartialEq, Eq)]

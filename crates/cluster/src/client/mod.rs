@@ -60,10 +60,9 @@ impl fmt::Debug for ClusterClient {
 /// A credential plugin runs without a terminal, for at most [`PLUGIN_TIMEOUT`]; one that outstays
 /// it isn't killed, and its thread ends with it.
 pub async fn connect(target: &KubeTarget) -> Result<ClusterClient, ConnectError> {
-    let paths = target.paths();
+    let paths = target.kubeconfig.clone();
     let kubeconfig = blocking(move || kubeconfig::read(&paths)).await?;
     let environment = target.environment.clone();
-    let environment = environment.unwrap_or_else(kubeconfig::own_environment);
     let context = target.context.as_deref();
     let client = ClusterClient::from_kubeconfig(kubeconfig, context, environment).await?;
     client.probe().await?;

@@ -26,14 +26,14 @@ contexts:
 }
 
 async fn client(server: &str, user: &str) -> Result<ClusterClient, ConnectError> {
-    let environment = kubeconfig::own_environment();
+    let environment = std::env::vars().collect();
     ClusterClient::from_kubeconfig(self::kubeconfig(server, user), None, environment).await
 }
 
 #[tokio::test]
 async fn a_kubeconfig_that_does_not_exist_is_said_first() {
     let target = KubeTarget {
-        kubeconfig: Some(vec![PathBuf::from("/nowhere/config")]),
+        kubeconfig: vec![PathBuf::from("/nowhere/config")],
         ..KubeTarget::default()
     };
     let error = connect(&target).await.unwrap_err();

@@ -29,8 +29,8 @@ pub struct DnsStats {
     pub outside: u64,
     /// Queries that nobody answered: the client was told of a server failure.
     pub failures: u64,
-    /// The cluster's latest failure.
-    pub last_cluster_error: Option<ClusterTrouble>,
+    /// The cluster's first failure since it last answered.
+    pub cluster_trouble: Option<ClusterTrouble>,
 }
 
 /// A lookup in the cluster that failed.
@@ -66,7 +66,6 @@ pub(super) struct Counters {
     pub(super) cluster: AtomicU64,
     pub(super) outside: AtomicU64,
     pub(super) failures: AtomicU64,
-    last_cluster_error: Mutex<Option<ClusterTrouble>>,
     cluster_trouble: Mutex<Option<ClusterTrouble>>,
 }
 
@@ -119,12 +118,6 @@ impl DnsHandle {
         self.shared.cache().flush();
     }
 
-    /// The cluster's first failure since it last answered.
-    #[must_use]
-    pub fn cluster_trouble(&self) -> Option<ClusterTrouble> {
-        lock(&self.shared.counters.cluster_trouble).clone()
-    }
-
     /// What the server did so far.
     #[must_use]
     pub fn stats(&self) -> DnsStats {
@@ -135,7 +128,7 @@ impl DnsHandle {
             cluster: count(&counters.cluster),
             outside: count(&counters.outside),
             failures: count(&counters.failures),
-            last_cluster_error: lock(&counters.last_cluster_error).clone(),
+            cluster_trouble: lock(&counters.cluster_trouble).clone(),
         }
     }
 }
@@ -171,9 +164,7 @@ impl Counters {
 
     pub(super) fn cluster_failed(&self, error: String) {
         let at = SystemTime::now();
-        let trouble = ClusterTrouble { at, error };
-        *lock(&self.last_cluster_error) = Some(trouble.clone());
-        lock(&self.cluster_trouble).get_or_insert(trouble);
+        lock(&self.cluster_trouble).get_or_insert(ClusterTrouble { at, error });
     }
 
     pub(super) fn cluster_answered(&self) {
