@@ -144,7 +144,7 @@ pub async fn run(
     if let End::Lost(reason) = &end {
         reporter.report(Phase::Failed, reason, Duration::ZERO);
     }
-    one.restore(&mut reporter, news, end).await;
+    one.restore(&reporter.session, news, end).await;
 }
 
 /// Waits until the intercept is over before it has begun. Cancel safe.
@@ -278,8 +278,7 @@ impl Claimed<'_> {
     }
 
     /// Gives the Service back; the router stays until every node has learned of it.
-    async fn restore(self, reporter: &mut Reporter, mut news: mpsc::Receiver<News>, end: End) {
-        let session = Arc::clone(&reporter.session);
+    async fn restore(self, session: &Session, mut news: mpsc::Receiver<News>, end: End) {
         let over = match &end {
             End::Lost(reason) => reason.clone(),
             End::Left => GIVEN_BACK.to_owned(),

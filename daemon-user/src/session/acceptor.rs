@@ -55,12 +55,10 @@ pub async fn run(
                 .ok()
                 .and_then(|link| Some((link.channel.clone()?, link.generation)))?;
             let (session, intercepts) = (session.clone(), Arc::clone(&intercepts));
-            let (broke, cancelled, link) = (broke.clone(), cancelled.clone(), link.clone());
-            let other_links = OtherLinks {
+            let (broke, cancelled) = (broke.clone(), cancelled.clone());
+            let connection = Connection {
                 link: link.clone(),
                 generation,
-                flow: Bytes::new(),
-                attempts: 0,
             };
             tasks.spawn(async move {
                 let serve = async {
@@ -68,14 +66,14 @@ pub async fn run(
                         accepted = accept(channel, session) => accepted,
                         // Nothing comes over a connection that was given up, and it may take the
                         // kernel a quarter of an hour to say so.
-                        () = given_up(link, generation) => None,
+                        () = connection.clone().given_up() => None,
                     };
                     let Some(accepted) = accepted else {
                         broke.send_modify(|broken| *broken = generation.max(*broken));
                         return;
                     };
                     drop(slot);
-                    answer(accepted, &intercepts, other_links).await;
+                    answer(accepted, &intercepts, connection).await;
                 };
                 tokio::select! {
                     () = cancelled.cancelled() => {}
@@ -91,11 +89,21 @@ pub async fn run(
     }
 }
 
-/// Waits until the link isn't on this connection any more.
-async fn given_up(mut link: watch::Receiver<Link>, generation: u64) {
-    let other = |link: &Link| link.channel.is_none() || link.generation != generation;
-    // An error is the end of the link's task, and of all connections.
-    let _ = link.wait_for(other).await;
+/// One connection of the link's to the manager.
+#[derive(Clone)]
+struct Connection {
+    link: watch::Receiver<Link>,
+    generation: u64,
+}
+
+impl Connection {
+    /// Waits until the link isn't on it any more.
+    async fn given_up(mut self) {
+        let generation = self.generation;
+        let other = |link: &Link| link.channel.is_none() || link.generation != generation;
+        // An error is the end of the link's task, and of all connections.
+        let _ = self.link.wait_for(other).await;
+    }
 }
 
 struct Accepted {
@@ -128,7 +136,7 @@ async fn accept(channel: Channel, session: MetadataValue<Ascii>) -> Option<Accep
     }
 }
 
-async fn answer(accepted: Accepted, intercepts: &Intercepts, mut other_links: OtherLinks) {
+async fn answer(accepted: Accepted, intercepts: &Intercepts, connection: Connection) {
     let Accepted {
         open,
         outgoing,
@@ -146,12 +154,16 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts, mut other_links: Ot
         return say(frame::opened(), incoming, outgoing).await;
     }
     match TcpStream::connect(local).await {
-        Ok(connection) => {
+        Ok(program) => {
             intercepts.count_connection(&open.intercept);
             if outgoing.send(frame::opened()).await.is_ok() {
-                other_links.flow = open.flow;
-                let stream = other_links.watched(Stream::new(outgoing, incoming));
-                carry_socket(connection, stream, other_links).await;
+                let means = OtherLinks {
+                    connection,
+                    flow: open.flow,
+                    attempts: 0,
+                };
+                let stream = means.watched(Stream::new(outgoing, incoming));
+                carry_socket(program, stream, means).await;
             }
         }
         Err(error) => {
@@ -170,9 +182,8 @@ async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: mpsc::Se
 
 /// Resumes a flow over the link's next connection.
 struct OtherLinks {
-    link: watch::Receiver<Link>,
-    /// The connection that carries it now.
-    generation: u64,
+    /// The one that carries it now.
+    connection: Connection,
     flow: Bytes,
     attempts: u64,
 }
@@ -180,17 +191,17 @@ struct OtherLinks {
 impl OtherLinks {
     /// The stream as long as its connection isn't given up.
     fn watched(&self, stream: Stream) -> Stream {
-        stream.until(given_up(self.link.clone(), self.generation))
+        stream.until(self.connection.clone().given_up())
     }
 
     async fn next(&mut self, received: u64) -> Option<Resumed> {
         loop {
-            let linked = self.link.wait_for(|link| link.channel.is_some());
-            let (channel, generation) = {
-                let link = linked.await.ok()?;
-                (link.channel.clone()?, link.generation)
+            let Connection { link, generation } = &mut self.connection;
+            let channel = {
+                let linked = link.wait_for(|link| link.channel.is_some()).await.ok()?;
+                *generation = linked.generation;
+                linked.channel.clone()?
             };
-            self.generation = generation;
             self.attempts += 1;
             let attempt = self.attempts;
             let request = FlowOpen {
@@ -202,7 +213,7 @@ impl OtherLinks {
             let mut client = ManagerClient::new(channel);
             let opened = tokio::select! {
                 opened = open(request, |frames| client.flow(frames)) => opened,
-                () = given_up(self.link.clone(), generation) => continue,
+                () = self.connection.clone().given_up() => continue,
             };
             match opened {
                 Ok(opened) => {
@@ -215,7 +226,7 @@ impl OtherLinks {
                 Err(OpenError::Failed(_)) => return None,
                 // The link may not have noticed yet.
                 Err(OpenError::Carrier(_)) => {
-                    let _ = tokio::time::timeout(BETWEEN, self.link.changed()).await;
+                    let _ = tokio::time::timeout(BETWEEN, self.connection.link.changed()).await;
                 }
             }
         }

@@ -17,8 +17,12 @@ fn answers(desk: &Desk, address: SocketAddr) -> String {
     desk.cluster.node().inside(|| who_answers(address)).unwrap()
 }
 
-fn connect_to(desk: &Desk, web: &Workload<'_>) {
+/// A laptop that is connected, and a workload in the session's own namespace.
+fn connected(topic: &str) -> (Desk, Workload<'static>) {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, topic);
     desk.kdev(&["connect", "-n", web.namespace()]).ok();
+    (desk, web)
 }
 
 #[test]
@@ -26,7 +30,7 @@ fn what_the_cluster_sends_comes_to_the_local_program_until_it_is_left() {
     let desk = Desk::with_manager();
     let web = Workload::up(desk.cluster, "take");
     let (pods, service) = (web.pods(), web.service());
-    connect_to(&desk, &web);
+    desk.kdev(&["connect", "-n", web.namespace()]).ok();
     let _program = desk.laptop.serve(9000);
 
     desk.kdev(&["intercept", "web", "--port", "9000:http"])
@@ -64,9 +68,7 @@ fn what_the_cluster_sends_comes_to_the_local_program_until_it_is_left() {
 
 #[test]
 fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "every");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("every");
     let _program = desk.laptop.serve(9000);
     let address = web.address(80);
     for _ in 0..3 {
@@ -81,9 +83,7 @@ fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
 
 #[test]
 fn no_request_fails_while_a_service_is_switched_there_and_back() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "switch");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("switch");
     let program = desk.laptop.serve(9000);
     let requests = Requests::start(desk.cluster.node(), web.address(80));
     for _ in 0..5 {
@@ -103,9 +103,7 @@ fn no_request_fails_while_a_service_is_switched_there_and_back() {
 
 #[test]
 fn quitting_gives_back_what_is_intercepted() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "quit");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("quit");
     let program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     let requests = Requests::start(desk.cluster.node(), web.address(80));
@@ -121,9 +119,7 @@ fn quitting_gives_back_what_is_intercepted() {
 
 #[test]
 fn two_ports_of_a_service_may_come_to_two_programs() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "two");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("two");
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     desk.kdev(&["intercept", "web", "--port", "9001:7"]).ok();
@@ -136,9 +132,7 @@ fn two_ports_of_a_service_may_come_to_two_programs() {
 
 #[test]
 fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "several");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("several");
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     let both = [
         "intercept",
@@ -173,9 +167,7 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
 
 #[test]
 fn a_program_behind_two_dashes_lives_and_dies_with_the_intercept() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "program");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("program");
     let address = web.address(80);
     // Its exit code is handed on, and what it wrote; the Service is its own meanwhile.
     let line = format!(
@@ -290,9 +282,7 @@ fn a_session_that_was_away_for_too_long_learns_that_it_lost_its_intercept() {
 
 #[test]
 fn a_local_program_may_end_and_come_back() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "restart");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("restart");
     let mut program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     program.end();
@@ -310,9 +300,7 @@ fn a_local_program_may_end_and_come_back() {
 
 #[test]
 fn a_manager_that_is_replaced_takes_the_intercept_up_again() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "replaced");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("replaced");
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     let pods = [
@@ -335,9 +323,7 @@ fn a_manager_that_is_replaced_takes_the_intercept_up_again() {
 
 #[test]
 fn the_audit_log_names_the_developer_who_intercepts() {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, "audit");
-    connect_to(&desk, &web);
+    let (desk, web) = connected("audit");
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     desk.kdev(&["quit"]).ok();
