@@ -54,6 +54,9 @@ pub struct RootLink {
     pub token: watch::Receiver<Option<Token>>,
 }
 
+/// A lease's stream: what the root daemon says, and what it is asked.
+type Opened = (Streaming<NetworkEvent>, mpsc::Sender<NetworkRequest>);
+
 struct Task {
     session: String,
     namespace: String,
@@ -148,15 +151,12 @@ impl Task {
         backoff: &mut Backoff,
         cancelled: &CancellationToken,
     ) -> Option<Failure> {
-        let opened = tokio::select! {
-            () = cancelled.cancelled() => return None,
-            opened = self.open() => opened,
-        };
-        let (mut events, requests) = match opened {
+        let (mut events, requests) = match self.opened(cancelled).await? {
             Ok(opened) => opened,
             Err(failure) => return Some(failure),
         };
         tokio::select! {
+            biased;
             () = cancelled.cancelled() => {}
             Err(failure) = self.follow(&mut events, &requests, backoff) => return Some(failure),
         }
@@ -169,9 +169,19 @@ impl Task {
         None
     }
 
-    async fn open(
-        &self,
-    ) -> Result<(Streaming<NetworkEvent>, mpsc::Sender<NetworkRequest>), Failure> {
+    /// Opens a lease. What was asked for is waited for even when `cancelled`, as the root daemon may
+    /// have begun, and has to be told to give it back; `None` when it doesn't answer in that time.
+    async fn opened(&self, cancelled: &CancellationToken) -> Option<Result<Opened, Failure>> {
+        let open = self.open();
+        tokio::pin!(open);
+        tokio::select! {
+            biased;
+            opened = &mut open => Some(opened),
+            () = cancelled.cancelled() => tokio::time::timeout(GIVEN_BACK, open).await.ok(),
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, Failure> {
         let channel = socket::call(&paths::root_socket())
             .await
             .map_err(|error| failures::root_daemon(&error))?;
