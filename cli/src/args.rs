@@ -67,6 +67,10 @@ pub struct InstallArgs {
     /// When the kubelet pulls the image.
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: Option<String>,
+    /// How machines reach the manager without the API server between; who has no key that a Lease vouches
+    /// for gets nothing there.
+    #[arg(long, value_name = "WAY", value_parser = ["node-port", "load-balancer", "none"], default_value = "node-port")]
+    pub direct: String,
     /// Seconds after which a session that is gone loses its intercepts [default: 15].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub session_grace: Option<u32>,
@@ -99,6 +103,13 @@ pub struct ConnectArgs {
     /// Namespace of the manager.
     #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
     pub manager_namespace: String,
+    /// How the manager is reached without the API server between: "auto" tries what the manager says,
+    /// "never" uses port-forwards only, HOST:PORT is where its own port is reached.
+    #[arg(long, value_name = "WAY", value_parser = parse_direct, default_value = "auto")]
+    pub direct: String,
+    /// Seconds that a TCP connection may be without a way to the cluster before it is reset [default: 60].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub resume_limit: Option<u32>,
 }
 
 /// How to show the result.
@@ -176,6 +187,25 @@ fn parse_namespace(text: &str) -> Result<String, String> {
     Err("a namespace has lower case letters, digits and inner hyphens, 63 at most".to_owned())
 }
 
+fn parse_direct(text: &str) -> Result<String, String> {
+    let is_host_and_port = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let is_host = match inner {
+            Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && !host.contains([':', '/', '[', ']', ' ']),
+        };
+        (is_host && port != 0).then_some(())
+    };
+    if matches!(text, "auto" | "never") || is_host_and_port().is_some() {
+        return Ok(text.to_owned());
+    }
+    Err("it is auto, never, or HOST:PORT with a port from 1 to 65535".to_owned())
+}
+
 fn parse_ports(text: &str) -> Result<Ports, String> {
     let (local, service) = match text.split_once(':') {
         Some((_, "")) => return Err("the service's port is missing behind the colon".to_owned()),
@@ -221,6 +251,32 @@ mod tests {
         }
         for wrong in ["", "Bad_NS", "-a", "a-", "a.b", &"a".repeat(64)] {
             assert!(parse_namespace(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_direct_way_is_a_word_or_a_host_with_a_port() {
+        for right in [
+            "auto",
+            "never",
+            "10.0.0.5:31000",
+            "[fd00::5]:31000",
+            "node.example:7443",
+        ] {
+            assert_eq!(parse_direct(right).as_deref(), Ok(right));
+        }
+        for wrong in [
+            "",
+            "always",
+            "10.0.0.5",
+            ":1",
+            "a:0",
+            "a:65536",
+            "fd00::5:1",
+            "[x]:1",
+            "http://a:1",
+        ] {
+            assert!(parse_direct(wrong).is_err(), "{wrong}");
         }
     }
 

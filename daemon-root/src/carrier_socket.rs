@@ -1,17 +1,16 @@
-//! The socket on which carriers arrive: a token, a number, then bytes for the manager.
+//! The socket on which carriers arrive: a preamble, then bytes for the manager.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kdev_common::carrier::{Preamble, TOKEN_LENGTH};
 use kdev_common::socket::{LocalListener, LocalStream};
-use tokio::io::AsyncReadExt as _;
+use kdev_identity::Connector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::carriers::Carriers;
+use crate::carriers::{Carriers, Route};
 
-/// Bytes of a token.
-pub const TOKEN_LENGTH: usize = 32;
 /// What a carrier shows first: whoever shows it was told it on the lease's stream.
 pub type Token = [u8; TOKEN_LENGTH];
 
@@ -27,6 +26,8 @@ pub struct Taker {
     pub uid: u32,
     /// Where they go.
     pub carriers: Arc<Carriers>,
+    /// Speaks with this daemon's key.
+    pub connector: Connector,
     /// When they end.
     pub cancelled: CancellationToken,
     /// Where they run.
@@ -76,28 +77,30 @@ pub async fn serve(
 }
 
 async fn take(mut stream: LocalStream, takers: Takers) {
-    let preamble = async {
-        let mut token = [0; TOKEN_LENGTH];
-        stream.read_exact(&mut token).await?;
-        Ok::<_, std::io::Error>((token, stream.read_u32().await?))
-    };
-    let Ok(Ok((token, id))) = tokio::time::timeout(PREAMBLE, preamble).await else {
+    let preamble = tokio::time::timeout(PREAMBLE, Preamble::read(&mut stream));
+    let Ok(Ok(preamble)) = preamble.await else {
         return;
     };
     let uid = stream.peer().uid;
     let Some(taker) = takers
         .get()
-        .filter(|one| one.token == token && (one.uid == uid || uid == 0))
+        .filter(|one| one.token == preamble.token && (one.uid == uid || uid == 0))
     else {
         tracing::warn!(uid, "a carrier without a lease was refused");
         return;
     };
     let Taker {
         carriers,
+        connector,
         cancelled,
         tasks,
         ..
     } = taker;
     // Among the lease's tasks: it has ended only when they have.
-    tasks.spawn(async move { carriers.run(id, stream, cancelled).await });
+    let route = Route {
+        connector,
+        manager: preamble.manager.into(),
+        kind: preamble.kind,
+    };
+    tasks.spawn(async move { carriers.run(preamble.id, stream, route, cancelled).await });
 }

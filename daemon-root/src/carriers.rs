@@ -5,7 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kdev_common::carrier::CarrierKind;
+use kdev_common::killable::{Killable, Received};
 use kdev_common::transport;
+use kdev_flow::Carrier as FlowCarrier;
+use kdev_flow::carry::RESUME_LIMIT;
+use kdev_identity::{Connector, Fingerprint};
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,13 +18,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::killable::Killable;
-
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Misses in a row after which a carrier is dead.
 const MISSES: u32 = 3;
 /// How long the first answer may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(6);
 
 /// A client of the manager over one carrier.
 pub type Client = ManagerClient<Channel>;
@@ -27,21 +30,42 @@ pub type Client = ManagerClient<Channel>;
 #[derive(Debug)]
 struct Carrier {
     client: Client,
+    kind: CarrierKind,
     since_ms: u64,
     part: Part,
     round_trip: Duration,
     flows: Arc<AtomicU32>,
     /// Asks for a heartbeat at once.
     doubted: Arc<Notify>,
+    close: FlowCarrier,
+}
+
+/// Who a carrier leads to, and over what.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Speaks with this daemon's key.
+    pub connector: Connector,
+    /// The key that the manager has to have.
+    pub manager: Fingerprint,
+    /// Over what.
+    pub kind: CarrierKind,
 }
 
 /// The pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Carriers {
     alive: Mutex<BTreeMap<u32, Carrier>>,
     /// Those that are gone and haven't come back, for `kdev status`.
-    gone: Mutex<BTreeMap<u32, Part>>,
+    gone: Mutex<BTreeMap<u32, (CarrierKind, Part)>>,
     changed: watch::Sender<()>,
+    /// How long a TCP flow may be without one.
+    resume_limit: Duration,
+}
+
+impl Default for Carriers {
+    fn default() -> Self {
+        Self::new(RESUME_LIMIT)
+    }
 }
 
 /// A carrier's place for one flow, given back when dropped.
@@ -49,6 +73,8 @@ pub struct Carriers {
 pub struct Place {
     /// The carrier.
     pub client: Client,
+    /// For flows over which the manager breaks the protocol.
+    pub carrier: FlowCarrier,
     flows: Arc<AtomicU32>,
 }
 
@@ -59,11 +85,26 @@ impl Drop for Place {
 }
 
 impl Carriers {
+    /// None yet; a TCP flow may be without one for `resume_limit`.
+    pub fn new(resume_limit: Duration) -> Self {
+        Self {
+            alive: Mutex::default(),
+            gone: Mutex::default(),
+            changed: watch::Sender::default(),
+            resume_limit,
+        }
+    }
+
+    /// How long a TCP flow may be without a carrier.
+    pub fn resume_limit(&self) -> Duration {
+        self.resume_limit
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Carrier>> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_gone(&self) -> MutexGuard<'_, BTreeMap<u32, Part>> {
+    fn lock_gone(&self) -> MutexGuard<'_, BTreeMap<u32, (CarrierKind, Part)>> {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,6 +139,7 @@ impl Carriers {
         carrier.flows.fetch_add(1, Ordering::Relaxed);
         Some(Place {
             client: carrier.client.clone(),
+            carrier: carrier.close.clone(),
             flows: Arc::clone(&carrier.flows),
         })
     }
@@ -121,23 +163,34 @@ impl Carriers {
         }
     }
 
+    /// The machine was asleep, or its network changed: all of them are asked at once whether they are
+    /// alive.
+    pub fn doubt_all(&self) {
+        self.lock()
+            .values()
+            .for_each(|one| one.doubted.notify_one());
+    }
+
     /// All of them for `kdev status`, those that are gone included.
     pub fn status(&self) -> Vec<CarrierStatus> {
-        let describe = |id: u32, part: &Part, round_trip: Duration, flows: u32| CarrierStatus {
+        let describe = |id: u32, kind: CarrierKind, part: &Part| CarrierStatus {
             id,
             part: Some(part.clone()),
-            kind: "port-forward".to_owned(),
-            round_trip_us: u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX),
-            flows,
+            kind: kind.as_str().to_owned(),
+            ..CarrierStatus::default()
         };
         let mut all: BTreeMap<u32, CarrierStatus> = self
             .lock_gone()
             .iter()
-            .map(|(id, part)| (*id, describe(*id, part, Duration::ZERO, 0)))
+            .map(|(id, (kind, part))| (*id, describe(*id, *kind, part)))
             .collect();
         all.extend(self.lock().iter().map(|(id, one)| {
-            let flows = one.flows.load(Ordering::Relaxed);
-            (*id, describe(*id, &one.part, one.round_trip, flows))
+            let status = CarrierStatus {
+                round_trip_us: u64::try_from(one.round_trip.as_micros()).unwrap_or(u64::MAX),
+                flows: one.flows.load(Ordering::Relaxed),
+                ..describe(*id, one.kind, &one.part)
+            };
+            (*id, status)
         }));
         all.into_values().collect()
     }
@@ -148,7 +201,10 @@ impl Carriers {
         if !self.lock().is_empty() {
             return None;
         }
-        self.lock_gone().values().map(|part| part.since_ms).max()
+        self.lock_gone()
+            .values()
+            .map(|(_, part)| part.since_ms)
+            .max()
     }
 
     /// Since when there has been one without a break, in milliseconds since the Unix epoch: at least as
@@ -157,16 +213,25 @@ impl Carriers {
         self.lock().values().map(|one| one.since_ms).min()
     }
 
-    /// Uses `stream` as carrier number `id` until it is dead or `cancelled`. Its flows end with it.
-    pub async fn run<S>(&self, id: u32, stream: S, cancelled: CancellationToken)
+    /// Uses `stream` as carrier number `id` until it is dead or `cancelled`. Its flows move to another
+    /// one then.
+    pub async fn run<S>(&self, id: u32, stream: S, route: Route, cancelled: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let killed = cancelled.child_token();
         // Also when this future is dropped.
         let _kill = killed.clone().drop_guard();
+        let stream = Killable::new(stream, killed.clone());
+        let received = stream.received();
+        let Route {
+            connector,
+            manager,
+            kind,
+        } = route;
         let handshake = async {
-            let channel = transport::channel_over(Killable::new(stream, killed.clone())).await?;
+            let stream = connector.connect(manager, stream).await?;
+            let channel = transport::channel_over(stream).await?;
             let mut client = ManagerClient::new(channel);
             let started = Instant::now();
             client.get_version(VersionRequest {}).await?;
@@ -181,15 +246,17 @@ impl Carriers {
             Ok(Err(error)) => return tracing::info!(carrier = id, %error, "carrier not usable"),
             Err(_) => return tracing::info!(carrier = id, "no answer over the carrier"),
         };
-        tracing::info!(carrier = id, "carrier up");
+        tracing::info!(carrier = id, kind = kind.as_str(), "carrier up");
         let part = Part::new(State::Ok, "carries");
         let carrier = Carrier {
             client: client.clone(),
+            kind,
             since_ms: part.since_ms,
             part,
             round_trip,
             flows: Arc::default(),
             doubted: Arc::default(),
+            close: FlowCarrier::new(killed),
         };
         let (flows, doubted) = (Arc::clone(&carrier.flows), Arc::clone(&carrier.doubted));
         self.lock().insert(id, carrier);
@@ -197,7 +264,7 @@ impl Carriers {
         self.changed.send_replace(());
         let why = tokio::select! {
             () = cancelled.cancelled() => "the session ends",
-            why = self.watch_over(id, client, &doubted) => why,
+            why = self.watch_over(id, client, &doubted, &received) => why,
         };
         let mut alive = self.lock();
         // A successor with the same number may have come before this one was found dead.
@@ -206,10 +273,8 @@ impl Carriers {
             .is_some_and(|one| Arc::ptr_eq(&one.flows, &flows))
         {
             alive.remove(&id);
-            self.lock_gone().insert(
-                id,
-                Part::new(State::Down, format!("{why}; being made again")),
-            );
+            let part = Part::new(State::Down, format!("{why}; being made again"));
+            self.lock_gone().insert(id, (kind, part));
         }
         drop(alive);
         self.changed.send_replace(());
@@ -217,7 +282,13 @@ impl Carriers {
     }
 
     /// Beats until the carrier is dead; says why.
-    async fn watch_over(&self, id: u32, mut client: Client, doubted: &Notify) -> &'static str {
+    async fn watch_over(
+        &self,
+        id: u32,
+        mut client: Client,
+        doubted: &Notify,
+        received: &Received,
+    ) -> &'static str {
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         beat.reset();
@@ -227,7 +298,7 @@ impl Carriers {
                 _ = beat.tick() => {}
                 () = doubted.notified() => {}
             }
-            let started = Instant::now();
+            let (started, before) = (Instant::now(), received.get());
             let answer = tokio::time::timeout(HEARTBEAT, client.get_version(VersionRequest {}));
             match answer.await {
                 Ok(Ok(_)) => {
@@ -235,6 +306,8 @@ impl Carriers {
                     self.report(id, State::Ok, "carries", Some(started.elapsed()));
                 }
                 Ok(Err(_)) => return "it broke",
+                // An answer may wait behind much else; what arrives shows that the carrier is alive.
+                Err(_) if received.get() != before => missed = 0,
                 Err(_) => {
                     missed += 1;
                     if missed == MISSES {

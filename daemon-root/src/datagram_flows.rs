@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use kdev_flow::frame;
+use kdev_flow::ledger::Violation;
 use kdev_flow::open::Opened;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind as Step;
@@ -194,7 +195,7 @@ impl Flow {
     async fn carry(
         &self,
         mut datagrams: mpsc::Receiver<Bytes>,
-        (_place, opened): (Place, Opened),
+        (place, opened): (Place, Opened),
     ) -> Option<Reason> {
         let mut incoming = opened.incoming;
         loop {
@@ -209,7 +210,11 @@ impl Flow {
                         self.replies.send(reply).await.ok()?;
                     }
                     FlowFrame { kind: Some(Step::Failed(failed)) } => return Some(failed.reason()),
-                    _ => return None,
+                    FlowFrame { kind: Some(Step::End(_)) } => return None,
+                    _ => {
+                        place.carrier.close_for(&Violation::Misplaced);
+                        return None;
+                    }
                 },
             }
         }

@@ -3,37 +3,56 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kdev_common::clock::now_ms;
 use kdev_names::{ClusterLookup, LookupError};
 use kdev_proto::v1::LookupRequest;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::carriers::Carriers;
+use crate::opening;
 
-/// Carriers that are asked while they break.
-const ATTEMPTS: u32 = 3;
+/// How long a question waits while carriers are made again, and how long after the last one broke:
+/// later there is no hope of soon, and a program that asks should hear so.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks over the carriers of a session.
 #[derive(Debug)]
 pub struct OverCarriers(pub Arc<Carriers>);
 
+impl OverCarriers {
+    fn patience(&self) -> Duration {
+        let none_for = self
+            .0
+            .none_since_ms()
+            .map(|since| now_ms().saturating_sub(since));
+        match none_for {
+            Some(none_for) if u128::from(none_for) > PATIENCE.as_millis() => Duration::ZERO,
+            _ => PATIENCE,
+        }
+    }
+}
+
 impl ClusterLookup for OverCarriers {
     async fn lookup(&self, query: Bytes) -> Result<Bytes, LookupError> {
-        for attempt in 1.. {
-            let mut place = self.0.try_place().ok_or(LookupError::Away)?;
+        let end = Instant::now() + self.patience();
+        loop {
+            let mut place = timeout_at(end, self.0.place())
+                .await
+                .map_err(|_| LookupError::Away)?;
             let query = query.clone();
             match place.client.lookup(LookupRequest { query }).await {
                 Ok(answer) => return Ok(answer.into_inner().response),
                 Err(status) => {
                     // What the manager itself says has no cause on this side.
                     let broke = std::error::Error::source(&status).is_some();
-                    if broke {
-                        self.0.doubt(&place);
-                    }
-                    if !broke || attempt == ATTEMPTS {
+                    if !broke || Instant::now() >= end {
                         return Err(LookupError::Failed(Box::new(status)));
                     }
+                    let mut changes = self.0.changes();
+                    self.0.doubt(&place);
+                    let _ = timeout(opening::BETWEEN, changes.changed()).await;
                 }
             }
         }
-        Err(LookupError::Away)
     }
 }

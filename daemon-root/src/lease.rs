@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use kdev_common::carrier::TOKEN_LENGTH;
 use kdev_common::causes::with_causes;
 use kdev_common::paths;
+use kdev_common::wake::Wake;
 use kdev_host::device::{Device, DeviceConfig};
 use kdev_host::resolver::{Applied, RESOLV_CONF, ResolvConf, ResolverError, ResolverGuard, Watch};
 use kdev_host::routes::{DesiredRoutes, RouteState, Routes};
+use kdev_identity::{Connector, Fingerprint, Identity};
 use kdev_names::{DnsHandle, DnsServer, Policy};
 use kdev_proto::v1::network_event::Kind as Event;
 use kdev_proto::v1::network_request::Kind as Request;
@@ -31,7 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
-use crate::carrier_socket::{TOKEN_LENGTH, Taker, Token};
+use crate::carrier_socket::{Taker, Token};
+use crate::carriers::Carriers;
 use crate::daemon::Daemon;
 use crate::dns::OverCarriers;
 use crate::lease_view::Lease;
@@ -56,6 +60,15 @@ const DEVICE_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x6465, 0x7600, 0, 0, 
 
 type Events = mpsc::Sender<Result<NetworkEvent, Status>>;
 
+/// What a lease is asked for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The session's id.
+    pub session: String,
+    /// How long its TCP flows may be without a carrier.
+    pub resume_limit: Duration,
+}
+
 /// Holds the machine's network for a session until its stream ends; everything is then as it was.
 ///
 /// # Errors
@@ -64,7 +77,7 @@ type Events = mpsc::Sender<Result<NetworkEvent, Status>>;
 pub async fn run(
     daemon: &Daemon,
     uid: u32,
-    session: String,
+    wanted: Wanted,
     requests: Streaming<NetworkRequest>,
     events: &Events,
     cancelled: CancellationToken,
@@ -78,7 +91,7 @@ pub async fn run(
             "end that one with `kdev quit`",
         ));
     };
-    let mut held = Held::take(daemon, uid, session).await?;
+    let mut held = Held::take(daemon, uid, wanted).await?;
     tracing::info!(device = held.lease.device, "lease begins");
     let served = tokio::select! {
         () = cancelled.cancelled() => Ok(()),
@@ -134,6 +147,8 @@ struct Held {
     upstreams: Vec<SocketAddr>,
     dns: DnsHandle,
     token: Token,
+    /// Hash of the key with which carriers are spoken over.
+    key: Fingerprint,
     tasks: TaskTracker,
     cancelled: CancellationToken,
     /// Cancelled when the stack or the DNS server has ended, by a panic too: without them the device
@@ -142,7 +157,8 @@ struct Held {
 }
 
 impl Held {
-    async fn take(daemon: &Daemon, uid: u32, session: String) -> Result<Self, Failure> {
+    async fn take(daemon: &Daemon, uid: u32, wanted: Wanted) -> Result<Self, Failure> {
+        let identity = Identity::generate().map_err(|error| network(&error))?;
         let address = device_address();
         let addresses = vec![
             IpNet::from(IpAddr::V4(address)),
@@ -165,9 +181,9 @@ impl Held {
             .map_err(|error| network(&error))?;
         let lease = Arc::new(Lease {
             uid,
-            session,
+            session: wanted.session,
             device: device.name().to_owned(),
-            carriers: Arc::default(),
+            carriers: Arc::new(Carriers::new(wanted.resume_limit)),
             flows: Arc::default(),
             dns: PartCell::new(State::Pending, "not set yet"),
             resolver: server.handle(),
@@ -193,7 +209,6 @@ impl Held {
             tasks: tasks.clone(),
             cancelled: cancelled.clone(),
             flows: Arc::clone(&lease.flows),
-            session: lease.session.as_str().into(),
         });
         let watched = Arc::clone(&lease);
         let breaks = broken.clone().drop_guard();
@@ -211,6 +226,7 @@ impl Held {
             token,
             uid,
             carriers: Arc::clone(&lease.carriers),
+            connector: Connector::new(identity.clone()),
             cancelled: cancelled.clone(),
             tasks: tasks.clone(),
         }));
@@ -223,6 +239,7 @@ impl Held {
             upstreams: Vec::new(),
             dns,
             token,
+            key: identity.fingerprint(),
             tasks,
             cancelled,
             broken,
@@ -238,8 +255,10 @@ impl Held {
         let opened = NetworkOpened {
             carrier_token: Bytes::copy_from_slice(&self.token),
             device: self.lease.device.clone(),
+            key: Bytes::copy_from_slice(self.key.as_bytes()),
         };
         let mut carriers = self.lease.carriers.changes();
+        let mut wake = Wake::default();
         let mut machine = kdev_host::link::changes().map_err(|error| network(&error))?;
         let (mut last, mut quiet_until) = (None, Instant::now());
         if !send(events, Event::Opened(opened)).await {
@@ -265,9 +284,14 @@ impl Held {
                         return Ok(());
                     }
                 }
+                asleep = wake.woke() => {
+                    tracing::info!(?asleep, "the machine woke");
+                    self.lease.carriers.doubt_all();
+                }
                 // Another network, another lease from DHCP: conflicts, gateways, name servers change.
                 changed = machine.changed() => if let Some(settings) = &last {
                     changed.map_err(|error| network(&error))?;
+                    self.lease.carriers.doubt_all();
                     let applied = self.apply(settings).await?;
                     if !send(events, Event::Applied(applied)).await {
                         return Ok(());

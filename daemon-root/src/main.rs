@@ -7,7 +7,6 @@ mod daemon;
 mod datagram_flows;
 mod dns;
 mod flow_link;
-mod killable;
 mod launch;
 mod lease;
 mod lease_view;

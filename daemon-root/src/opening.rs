@@ -10,7 +10,7 @@ use crate::carriers::{Carriers, Place};
 /// How long a new flow may be opened again and again while carriers break under it, or there is none.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts, unless a carrier comes or goes before.
-const BETWEEN: Duration = Duration::from_millis(100);
+pub const BETWEEN: Duration = Duration::from_millis(100);
 
 /// Opens a flow, for as long as `patience`: while all carriers are being made again it waits, it
 /// doesn't fail. Each attempt makes its own `request`.
@@ -35,6 +35,7 @@ pub async fn open_flow(
                 tracing::debug!(reason = %failed, "flow not opened");
                 return Err(failed.reason);
             }
+            Err(OpenError::Violation) => place.carrier.close_for(&OpenError::Violation),
             // Nothing was sent yet: another carrier is as good, once the pool has noticed.
             Err(OpenError::Carrier(status)) => {
                 tracing::debug!(error = status.message(), "carrier broke under a new flow");

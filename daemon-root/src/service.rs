@@ -2,9 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kdev_common::socket::Peer;
+use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::network_request::Kind;
 use kdev_proto::v1::root_daemon_server::RootDaemon;
 use kdev_proto::v1::{
@@ -17,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::daemon::Daemon;
-use crate::lease;
+use crate::lease::{self, Wanted};
 
 /// Events that wait for the user's daemon.
 const QUEUE: usize = 64;
@@ -97,12 +99,20 @@ impl RootDaemon for Service {
             );
         };
         check_version(&open.version.unwrap_or_default())?;
+        let resume_limit = match open.resume_limit_seconds {
+            0 => RESUME_LIMIT,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        let wanted = Wanted {
+            session: open.session,
+            resume_limit,
+        };
         let (events, receiver) = mpsc::channel(QUEUE);
         let daemon = Arc::clone(&self.daemon);
         let cancelled = daemon.ending.clone();
         self.daemon.tasks.spawn(async move {
             if let Err(failure) =
-                lease::run(&daemon, uid, open.session, requests, &events, cancelled).await
+                lease::run(&daemon, uid, wanted, requests, &events, cancelled).await
             {
                 tracing::warn!(%failure, "the lease ended");
                 let _ = events.send(Err(failure.into())).await;

@@ -41,8 +41,6 @@ pub struct Parts {
     pub cancelled: CancellationToken,
     /// How many flows there are, for `kdev status`.
     pub flows: Arc<AtomicU32>,
-    /// The session's id, by which the manager knows whose flows they are.
-    pub session: Arc<str>,
 }
 
 struct Flow {
@@ -246,15 +244,14 @@ impl Shard {
                     closing: false,
                 };
                 self.flows.insert(flow, entry);
-                let (carriers, cancelled, session) = (
+                let (carriers, cancelled) = (
                     Arc::clone(&self.parts.carriers),
                     self.parts.cancelled.clone(),
-                    Arc::clone(&self.parts.session),
                 );
                 self.parts.tasks.spawn(async move {
                     tokio::select! {
                         () = cancelled.cancelled() => {}
-                        () = tcp_flow::run(key, &session, task_end, carriers) => {}
+                        () = tcp_flow::run(key, task_end, carriers) => {}
                     }
                 });
             }

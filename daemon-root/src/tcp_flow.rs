@@ -13,7 +13,7 @@ use crate::flow_link::{Down, FromProgram, TaskEnd, ToProgram, Up};
 use crate::opening::{self, open_flow};
 
 /// Runs the flow until it is over on both sides.
-pub async fn run(key: FlowKey, session: &str, link: TaskEnd, carriers: Arc<Carriers>) {
+pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
     let (mut from_program, to_program) = link.split();
     let mut flow = Bytes::new();
     // Each attempt is a flow of its own: an earlier one may have been dialled as well.
@@ -22,7 +22,6 @@ pub async fn run(key: FlowKey, session: &str, link: TaskEnd, carriers: Arc<Carri
         FlowOpen {
             protocol: FlowProtocol::Tcp.into(),
             target: key.target.to_string(),
-            session: session.to_owned(),
             flow: flow.clone(),
             ..FlowOpen::default()
         }
@@ -39,7 +38,7 @@ pub async fn run(key: FlowKey, session: &str, link: TaskEnd, carriers: Arc<Carri
             return;
         }
     };
-    let stream = Stream::from(opened);
+    let stream = Stream::over(opened, place.carrier.clone());
     if !to_program.send(Down::Opened).await {
         return carry::give_up(stream).await;
     }
@@ -113,12 +112,13 @@ impl carry::Resume for OtherCarriers {
                 ..FlowOpen::default()
             }
         };
-        let resumed = open_flow(request, &self.carriers, carry::RESUME_LIMIT).await;
+        let resumed = open_flow(request, &self.carriers, self.carriers.resume_limit()).await;
         let (place, opened) = resumed.ok()?;
+        let carrier = place.carrier.clone();
         self.place = Some(place);
         Some(Resumed {
             received: opened.received,
-            stream: opened.into(),
+            stream: Stream::over(opened, carrier),
             answer: false,
         })
     }

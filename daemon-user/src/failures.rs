@@ -5,10 +5,12 @@
 
 use std::fmt::Display;
 
+use kdev_cluster::access::{Missing, summarize};
 use kdev_cluster::client::{ApiError, ApiFailure, ConnectError};
 use kdev_cluster::install::{InstallError, ManagerError, UninstallError};
 use kdev_cluster::portforward;
 use kdev_cluster::redirect::{ClaimError, RestoreError, ServiceName};
+use kdev_cluster::vouch::{ManagerKeyError, VouchError};
 use kdev_common::socket::CallError;
 use kdev_proto::Failure;
 use kdev_proto::v1::ErrorKind;
@@ -30,6 +32,16 @@ fn kind_of(failure: &ApiFailure) -> ErrorKind {
         ApiFailure::Invalid { .. } => ErrorKind::Usage,
         ApiFailure::Expired | ApiFailure::Other { .. } => ErrorKind::ApiServer,
     }
+}
+
+/// Rights that connecting needs and that are missing.
+pub fn rights(missing: &[Missing]) -> Failure {
+    Failure::new(
+        ErrorKind::Forbidden,
+        "can't connect",
+        format!("you may not {}", summarize(missing)),
+        "ask the cluster's administrator for these rights",
+    )
 }
 
 /// A cluster that can't be connected to.
@@ -59,6 +71,26 @@ pub fn manager(namespace: &str, error: &ManagerError) -> Failure {
         format!("no traffic manager to connect to in namespace {namespace}"),
         error,
     )
+}
+
+/// A manager whose key isn't known.
+pub fn manager_key(error: &ManagerKeyError) -> Failure {
+    let kind = match error {
+        ManagerKeyError::Api(error) => kind_of(&error.failure),
+        // One of before it had a key.
+        ManagerKeyError::None { .. } => ErrorKind::Version,
+        ManagerKeyError::Unreadable { .. } => ErrorKind::Manager,
+    };
+    told(kind, "can't tell who the traffic manager is", error)
+}
+
+/// A session's Lease that can't be written.
+pub fn vouch(error: &VouchError) -> Failure {
+    let kind = match error {
+        VouchError::Forbidden { .. } => ErrorKind::Forbidden,
+        VouchError::Api(error) => kind_of(&error.failure),
+    };
+    told(kind, "the session can't be vouched for", error)
 }
 
 /// A port-forward that can't be opened.

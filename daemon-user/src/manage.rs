@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kdev_cluster::client::{self, ClusterClient, KubeTarget};
-use kdev_cluster::install::{self, Answer, Change, InstallOptions, NamespaceFate, PullPolicy};
+use kdev_cluster::install::{
+    self, Answer, Change, Direct, InstallOptions, NamespaceFate, PullPolicy,
+};
 use kdev_cluster::redirect::{self, PortRef};
 use kdev_cluster::services::{self, ServiceSummary};
+use kdev_cluster::vouch::manager_key;
 use kdev_proto::v1::{
     self, ErrorKind, InstallRequest, ListRequest, ListResponse, UninstallRequest,
 };
@@ -18,7 +21,7 @@ use crate::daemon::Daemon;
 use crate::failures;
 use crate::progress::Sink;
 use crate::service::{self, manager_namespace, target};
-use crate::session::{Session, manager_link};
+use crate::session::Session;
 
 /// How long a Service may take to be restored.
 const RESTORE: Duration = Duration::from_secs(30);
@@ -41,6 +44,7 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
     let cluster = reach(target(&wanted)).await?;
     let mut options = InstallOptions::new(request.image, RELEASE);
     options.namespace = manager_namespace(&wanted);
+    options.direct = direct(&request.direct)?;
     options.image_pull_policy = policy(&request.image_pull_policy)?;
     options.session_grace_seconds =
         (request.session_grace_seconds != 0).then_some(request.session_grace_seconds);
@@ -57,11 +61,8 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
         .await;
     }
     // Its own word, as the image may be any.
-    let version = manager_link::version_of_manager(&cluster, &namespace).await;
-    let release = version.map_or_else(
-        |_| "of an unknown release".to_owned(),
-        |version| version.version,
-    );
+    let release = release(&cluster, &namespace).await;
+    let release = release.unwrap_or_else(|| "of an unknown release".to_owned());
     let changed = outcome
         .objects
         .iter()
@@ -74,6 +75,28 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
     } else {
         format!("traffic manager {release} serves in namespace {namespace}; nothing had to change")
     })
+}
+
+async fn release(cluster: &ClusterClient, namespace: &str) -> Option<String> {
+    let pod = install::find_manager(cluster.kube(), namespace)
+        .await
+        .ok()?;
+    let key = manager_key(cluster.kube(), &pod).await.ok()?;
+    Some(key.release)
+}
+
+fn direct(text: &str) -> Result<Direct, Failure> {
+    match text {
+        "" | "node-port" => Ok(Direct::NodePort),
+        "load-balancer" => Ok(Direct::LoadBalancer),
+        "none" => Ok(Direct::None),
+        other => Err(Failure::new(
+            ErrorKind::Usage,
+            "can't install",
+            format!("{other:?} is no way to reach the manager directly"),
+            "give node-port, load-balancer or none",
+        )),
+    }
 }
 
 fn policy(text: &str) -> Result<Option<PullPolicy>, Failure> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kdev_cluster::client::KubeTarget;
 use kdev_cluster::install::DEFAULT_NAMESPACE;
 use kdev_common::{paths, socket};
+use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::user_daemon_server::UserDaemon;
 use kdev_proto::v1::{
@@ -19,7 +20,7 @@ use tonic::{Request, Response};
 
 use crate::daemon::Daemon;
 use crate::progress::{Lines, Sink, lines};
-use crate::session::{Session, Wanted};
+use crate::session::{Session, Wanted, direct};
 use crate::{claims, failures, manage};
 
 /// How long the root daemon may take to say how it is.
@@ -64,6 +65,14 @@ pub fn manager_namespace(cluster: &Cluster) -> String {
         DEFAULT_NAMESPACE.to_owned()
     } else {
         cluster.manager_namespace.clone()
+    }
+}
+
+fn direct(text: &str) -> direct::Wanted {
+    match text {
+        "" | "auto" => direct::Wanted::Auto,
+        "never" => direct::Wanted::Never,
+        named => direct::Wanted::At(named.to_owned()),
     }
 }
 
@@ -129,7 +138,12 @@ impl UserDaemon for Service {
     async fn get_status(&self, _: Request<StatusRequest>) -> Answer<Status> {
         self.daemon.touch();
         let session = self.daemon.current.borrow().clone();
-        let root = root_status().await;
+        let look = async {
+            if let Some(session) = &session {
+                session.look_at_api_server().await;
+            }
+        };
+        let (root, ()) = tokio::join!(root_status(), look);
         let rootd = match (&root, &session) {
             (Ok(status), _) => Part {
                 state: State::Ok.into(),
@@ -248,7 +262,17 @@ async fn connect_or_mend(
         target: target(&cluster),
         namespace: (!request.namespace.is_empty()).then_some(request.namespace),
         manager_namespace: manager_namespace(&cluster),
+        direct: direct(&request.direct),
+        resume_limit: match request.resume_limit_seconds {
+            0 => RESUME_LIMIT,
+            seconds => Duration::from_secs(seconds.into()),
+        },
     };
+    if let Some(session) = slot.take_if(|session| session.is_over()) {
+        sink.line("the last session was ended in the cluster").await;
+        // Nothing of it is there any more that could fail to be left.
+        let _ = end(daemon, &session, sink).await;
+    }
     if let Some(session) = slot.as_ref() {
         let context = &session.cluster.names().context;
         let is_meant = session.is_meant_by(&wanted, cluster.chosen);

@@ -9,7 +9,7 @@ mod version;
 
 pub use failure::Failure;
 pub use part::PartCell;
-pub use version::{PROTOCOL, RELEASE, SESSION_METADATA, check_version, version_of};
+pub use version::{PROTOCOL, RELEASE, check_version, version_of};
 
 /// Generated code of the package `kdev.v1`.
 #[allow(

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use kdev_flow::carry::{Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::socket::carry_socket;
-use kdev_flow::{QUEUE, datagram};
+use kdev_flow::{Carrier, QUEUE, datagram};
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
+use crate::peer::Peer;
 use crate::resumable::{Registered, ResumableFlows};
+use crate::sessions::Session;
 
 /// Where clouds have their instances' metadata over IPv6; over IPv4 it is link-local.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -43,19 +45,29 @@ enum Far {
 pub fn serve(
     tasks: &TaskTracker,
     flows: ResumableFlows,
+    peer: Peer,
     mut incoming: Streaming<FlowFrame>,
 ) -> mpsc::Receiver<FlowFrame> {
     let (outgoing, frames) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        let opened = match first(&mut incoming).await {
+        let Peer {
+            session, carrier, ..
+        } = peer;
+        let Some(_place) = session.flow() else {
+            tracing::warn!(session = session.id, "too many flows");
+            let failed = Failed::new(Reason::Prohibited, "the session has too many flows");
+            let _ = outgoing.send(frame::failed(&failed)).await;
+            return;
+        };
+        let opened = match first(&mut incoming, &carrier).await {
             Ok(FlowOpen {
                 flow,
                 resume: Some(resume),
                 ..
             }) => {
                 // Its own task goes on, and answers.
-                let stream = Stream::new(outgoing, incoming);
-                return go_on(&flows, &flow, stream, resume).await;
+                let stream = Stream::new(outgoing, incoming, carrier);
+                return go_on(&flows, &session, &flow, stream, resume).await;
             }
             Ok(open) => dial(&open, &mut incoming).await.map(|far| (open, far)),
             Err(failed) => Err(failed),
@@ -63,9 +75,9 @@ pub fn serve(
         match opened {
             Ok((open, Some(far))) => {
                 // Before the machine hears of it, as it may lose the stream at once.
-                let registered = flows.register(&open.flow, &open.session);
+                let registered = flows.register(&open.flow, &session);
                 if outgoing.send(frame::opened()).await.is_ok() {
-                    carry(far, registered, incoming, outgoing).await;
+                    carry(far, registered, incoming, outgoing, carrier).await;
                 }
             }
             Ok((_, None)) => {}
@@ -78,29 +90,35 @@ pub fn serve(
     frames
 }
 
-async fn go_on(flows: &ResumableFlows, id: &[u8], stream: Stream, resume: FlowResume) {
+async fn go_on(
+    flows: &ResumableFlows,
+    session: &Session,
+    id: &[u8],
+    stream: Stream,
+    resume: FlowResume,
+) {
     let FlowResume { received, attempt } = resume;
     let resumed = Resumed {
         stream,
         received,
         answer: true,
     };
-    if let Err(Resumed { stream, .. }) = flows.resume(id, attempt, resumed) {
+    if let Err(Resumed { stream, .. }) = flows.resume(session, id, attempt, resumed) {
         let unknown = Failed::new(Reason::Unspecified, "there is no such flow (any more)");
         let _ = stream.outgoing.send(frame::failed(&unknown)).await;
     }
 }
 
-async fn first(incoming: &mut Streaming<FlowFrame>) -> Result<FlowOpen, Failed> {
+async fn first(incoming: &mut Streaming<FlowFrame>, carrier: &Carrier) -> Result<FlowOpen, Failed> {
+    const RULE: &str = "the first frame of a flow must open it";
     match tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await {
         Ok(Some(Ok(FlowFrame {
             kind: Some(Kind::Open(open)),
-        }))) => Ok(open),
-        _ => Err(Failed::new(
-            Reason::Prohibited,
-            "the first frame of a flow must open it",
-        )),
+        }))) => return Ok(open),
+        Ok(Some(Ok(_))) => carrier.close_for(&RULE),
+        Ok(Some(Err(_)) | None) | Err(_) => {}
     }
+    Err(Failed::new(Reason::Prohibited, RULE))
 }
 
 /// Dials what the flow is to lead to; `None` when the machine lost interest.
@@ -137,15 +155,20 @@ async fn carry(
     registered: Option<Registered>,
     incoming: Streaming<FlowFrame>,
     outgoing: mpsc::Sender<FlowFrame>,
+    carrier: Carrier,
 ) {
     match far {
         Far::Tcp(connection) => {
-            let stream = Stream::new(outgoing, incoming);
+            let stream = Stream::new(outgoing, incoming, carrier);
             let outcome = carry_socket(connection, stream, registered).await;
             tracing::debug!(?outcome, "flow ended");
         }
-        Far::Udp(socket) => datagram::relay(socket, incoming, outgoing, datagram::IDLE).await,
-        Far::Echo(socket) => datagram::relay(socket, incoming, outgoing, ECHO_IDLE).await,
+        Far::Udp(socket) => {
+            datagram::relay(socket, incoming, outgoing, &carrier, datagram::IDLE).await;
+        }
+        Far::Echo(socket) => {
+            datagram::relay(socket, incoming, outgoing, &carrier, ECHO_IDLE).await;
+        }
     }
 }
 

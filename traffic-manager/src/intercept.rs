@@ -112,7 +112,7 @@ pub async fn run(
         );
     };
     let machine = Machine {
-        session: session.id.clone(),
+        session: Arc::clone(session),
         streams: Arc::clone(&session.streams),
         flows: tools.flows.clone(),
     };

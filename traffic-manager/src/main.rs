@@ -1,18 +1,22 @@
 //! The manager in the cluster: dials, lookups, router and restoration.
 
 mod flows;
+mod gate;
 mod health;
 mod intercept;
 mod intercepts;
 mod lease;
 mod lookup;
 mod manager;
+mod peer;
+mod pending;
 mod probe;
 mod resumable;
 mod router;
 mod server;
 mod sessions;
 mod settings;
+mod vouching;
 mod waiting;
 
 use std::process::ExitCode;

@@ -8,15 +8,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kdev_cluster::client::ClusterClient;
 use kdev_cluster::discovery;
+use kdev_cluster::install::MANAGER;
 use kdev_cluster::redirect::redirector;
+use kdev_cluster::vouch::{self, ManagerKey, OwnPod, Vouched};
 use kdev_common::transport;
+use kdev_identity::{Acceptor, Identity};
 use kdev_proto::v1::manager_server::ManagerServer;
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::gate::Gate;
 use crate::health::{self, Ready};
 use crate::intercepts::{Intercepts, Tools};
 use crate::lookup::Lookup;
@@ -24,10 +30,15 @@ use crate::resumable::ResumableFlows;
 use crate::server::Server;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
+use crate::vouching;
 
 /// How long flows may take to end when the manager does. Short: the next manager starts only then.
 pub const DRAIN: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
+/// Connections that wait to be served.
+const ADMITTED: usize = 16;
+/// Between two attempts at publishing the manager's key.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the manager until its pod is told to end. Services stay as they are: the next manager finds
 /// what is claimed, and whose session doesn't come back is restored by it.
@@ -48,34 +59,74 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             }
         }
     });
-    let running = redirector::start(client.clone(), &settings.namespace, cancelled.clone());
+    let running = redirector::start(client.clone(), &settings.pod.namespace, cancelled.clone());
+    let identity = Identity::generate()?;
+    let acceptor = Acceptor::new(&identity)?;
+    let (vouched_sender, vouched) = watch::channel(None);
+    let watching = vouch::watch(
+        client.clone(),
+        settings.pod.namespace.clone(),
+        vouched_sender,
+    );
+    spawn_until(&tasks, &cancelled, watching);
     let dns = discovery::read_resolv_conf(Path::new("/etc/resolv.conf")).await?;
     let server = dns
         .server
         .context("the pod's resolv.conf names no DNS server")?;
     let lookup = Lookup::new([SocketAddr::new(server, DNS_PORT)]);
     // Not ready before it is known: a session could do nothing with a manager that knows no prefix.
+    let own_service = format!("{}/{MANAGER}", settings.pod.namespace);
+    let known = async {
+        publish(&client, &settings.pod, &identity).await;
+        discovery::start(client.clone(), dns, own_service, cancelled.clone()).await
+    };
     let discovery = tokio::select! {
-        discovery = discovery::start(client.clone(), dns, cancelled.clone()) => discovery?,
+        discovery = known => discovery?,
         () = terminated(cancelled.clone()) => return Ok(()),
     };
     let sessions = Arc::new(Sessions::new(settings.grace));
     let flows = ResumableFlows::default();
     let intercepts = Intercepts::new(Tools {
-        client,
+        client: client.clone(),
         redirector: running.redirector,
         flows: flows.clone(),
         pod_ips: settings.pod_ips,
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     });
-    spawn_keepers(&tasks, &cancelled, &intercepts, &sessions, running.events);
-    let listener = TcpListener::bind(settings.sessions)
-        .await
-        .with_context(|| format!("can't listen on {}", settings.sessions))?;
+    let following = intercepts.clone();
+    spawn_until(&tasks, &cancelled, async move {
+        following.follow(running.events).await;
+    });
+    let keepers = Keepers {
+        client: client.clone(),
+        namespace: settings.pod.namespace.clone(),
+        intercepts: intercepts.clone(),
+        sessions: Arc::clone(&sessions),
+        vouched: vouched.clone(),
+    };
+    keepers.spawn(&tasks, &cancelled);
+    let (through, admitted) = mpsc::channel(ADMITTED);
+    let gate = Gate {
+        acceptor,
+        vouched,
+        sessions: Arc::clone(&sessions),
+        through,
+        tasks: tasks.clone(),
+        cancelled: cancelled.clone(),
+    };
+    for addresses in [&[settings.sessions][..], &settings.direct] {
+        let listener = TcpListener::bind(addresses)
+            .await
+            .with_context(|| format!("can't listen on {addresses:?}"))?;
+        tasks.spawn(gate.clone().serve(listener));
+    }
+    drop(gate);
     let server = Server {
         sessions,
         intercepts,
+        client,
+        namespace: settings.pod.namespace,
         flows,
         facts: discovery.facts,
         lookup,
@@ -86,7 +137,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(release = kdev_proto::RELEASE, "the manager serves");
     let serve = transport::server()
         .add_service(ManagerServer::new(server))
-        .serve_with_incoming_shutdown(nodelay(listener), terminated(cancelled.clone()));
+        .serve_with_incoming_shutdown(ReceiverStream::new(admitted), terminated(cancelled.clone()));
     // Sessions keep their connections open: what is left after the drain is cut.
     tokio::select! {
         served = serve => served?,
@@ -99,58 +150,72 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts what keeps intercepts true to the cluster and to their sessions.
-fn spawn_keepers(
+/// Runs `work` on a task of `tasks` until it is done or all ends.
+fn spawn_until(
     tasks: &TaskTracker,
     cancelled: &CancellationToken,
-    intercepts: &Intercepts,
-    sessions: &Arc<Sessions>,
-    events: tokio::sync::mpsc::Receiver<redirector::Event>,
+    work: impl Future<Output = ()> + Send + 'static,
 ) {
-    let (all, ended) = (intercepts.clone(), cancelled.clone());
+    let cancelled = cancelled.clone();
     tasks.spawn(async move {
         tokio::select! {
-            () = ended.cancelled() => {}
-            () = all.follow(events) => {}
-        }
-    });
-    let (all, ended, known) = (intercepts.clone(), cancelled.clone(), Arc::clone(sessions));
-    tasks.spawn(async move {
-        tokio::select! {
-            () = ended.cancelled() => {}
-            () = all.expect_claimants(&known) => {}
-        }
-    });
-    let (all, ended, known) = (intercepts.clone(), cancelled.clone(), Arc::clone(sessions));
-    tasks.spawn(async move {
-        let expire = async {
-            loop {
-                for session in known.next_expired().await {
-                    tracing::info!(
-                        session = session.id,
-                        "session over: it stayed away too long"
-                    );
-                    all.end_session(&session.id).await;
-                }
-            }
-        };
-        tokio::select! {
-            () = ended.cancelled() => {}
-            () = expire => {}
+            () = cancelled.cancelled() => {}
+            () = work => {}
         }
     });
 }
 
-fn nodelay(
-    listener: TcpListener,
-) -> impl futures::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
-    use futures::StreamExt as _;
-    // tonic leaves sockets alone that it didn't accept itself.
-    TcpListenerStream::new(listener).inspect(|accepted| {
-        if let Ok(connection) = accepted {
-            let _ = connection.set_nodelay(true);
-        }
-    })
+/// Publishes the manager's key, as soon as the API server takes it.
+async fn publish(client: &Client, pod: &OwnPod, identity: &Identity) {
+    let own = ManagerKey {
+        key: identity.fingerprint(),
+        release: kdev_proto::RELEASE.to_owned(),
+        protocol: kdev_proto::PROTOCOL,
+    };
+    while let Err(error) = vouch::publish(client, pod, &own).await {
+        tracing::warn!(%error, "the manager's key isn't published; trying until it is");
+        tokio::time::sleep(PUBLISH_AGAIN).await;
+    }
+}
+
+/// What keeps sessions and intercepts true to the cluster.
+struct Keepers {
+    client: Client,
+    namespace: String,
+    intercepts: Intercepts,
+    sessions: Arc<Sessions>,
+    vouched: watch::Receiver<Option<Vouched>>,
+}
+
+impl Keepers {
+    fn spawn(self, tasks: &TaskTracker, cancelled: &CancellationToken) {
+        let Self {
+            client,
+            namespace,
+            intercepts,
+            sessions,
+            vouched,
+        } = self;
+        let (all, known) = (intercepts.clone(), Arc::clone(&sessions));
+        spawn_until(tasks, cancelled, async move {
+            all.expect_claimants(&known).await;
+        });
+        let (all, known) = (intercepts.clone(), Arc::clone(&sessions));
+        spawn_until(tasks, cancelled, vouching::follow(vouched, known, all));
+        spawn_until(tasks, cancelled, async move {
+            loop {
+                for session in sessions.next_expired().await {
+                    tracing::info!(
+                        session = session.id,
+                        "session over: it stayed away too long"
+                    );
+                    intercepts.end_session(&session.id).await;
+                    vouching::forget(&client, &namespace, &session.id).await;
+                    session.cut.cancel();
+                }
+            }
+        });
+    }
 }
 
 async fn terminated(cancelled: CancellationToken) {

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kdev_flow::carry::{RESUME_LIMIT, Resume, Resumed};
+use kdev_flow::carry::{Resume, Resumed};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::sessions::Session;
 
 /// Most of them at once; the connections beyond end with their carrier.
 const LIMIT: usize = 65_536;
@@ -14,7 +16,7 @@ const LIMIT: usize = 65_536;
 pub type FlowId = [u8; 16];
 
 struct Entry {
-    session: String,
+    session: Arc<Session>,
     slot: Arc<Slot>,
 }
 
@@ -61,7 +63,7 @@ impl ResumableFlows {
 
     /// Makes a flow of a session's resumable until the result is dropped; `None` when its id is no id
     /// or is taken, or there are too many.
-    pub fn register(&self, id: &[u8], session: &str) -> Option<Registered> {
+    pub fn register(&self, id: &[u8], session: &Arc<Session>) -> Option<Registered> {
         let id: FlowId = id.try_into().ok()?;
         let mut flows = self.lock();
         if flows.len() >= LIMIT || flows.contains_key(&id) {
@@ -69,7 +71,7 @@ impl ResumableFlows {
         }
         let slot = Arc::new(Slot::default());
         let entry = Entry {
-            session: session.to_owned(),
+            session: Arc::clone(session),
             slot: Arc::clone(&slot),
         };
         flows.insert(id, entry);
@@ -77,20 +79,29 @@ impl ResumableFlows {
         Some(Registered {
             id,
             flows: self.clone(),
+            session: Arc::clone(session),
             slot,
         })
     }
 
-    /// A machine comes with another carrier for a flow, for the `attempt`th time. One that is older than
+    /// A session comes with another carrier for a flow, for the `attempt`th time. One that is older than
     /// what came already was under way for long, and is dropped.
     ///
     /// # Errors
     ///
-    /// Gives it back when there is no such flow.
-    pub fn resume(&self, id: &[u8], attempt: u64, resumed: Resumed) -> Result<(), Resumed> {
-        let slot = FlowId::try_from(id)
-            .ok()
-            .and_then(|id| self.lock().get(&id).map(|entry| Arc::clone(&entry.slot)));
+    /// Gives it back when the session has no such flow.
+    pub fn resume(
+        &self,
+        session: &Session,
+        id: &[u8],
+        attempt: u64,
+        resumed: Resumed,
+    ) -> Result<(), Resumed> {
+        let slot = FlowId::try_from(id).ok().and_then(|id| {
+            let flows = self.lock();
+            let entry = flows.get(&id)?;
+            (entry.session.id == session.id).then(|| Arc::clone(&entry.slot))
+        });
         let Some(slot) = slot else {
             return Err(resumed);
         };
@@ -108,7 +119,7 @@ impl ResumableFlows {
     /// A session is over: none of its flows will be resumed.
     pub fn end_session(&self, session: &str) {
         self.lock().retain(|_, entry| {
-            let stays = entry.session != session;
+            let stays = entry.session.id != session;
             if !stays {
                 entry.slot.over.cancel();
             }
@@ -121,6 +132,7 @@ impl ResumableFlows {
 pub struct Registered {
     id: FlowId,
     flows: ResumableFlows,
+    session: Arc<Session>,
     slot: Arc<Slot>,
 }
 
@@ -139,7 +151,7 @@ impl Resume for Registered {
         tokio::select! {
             resumed = self.slot.take() => Some(resumed),
             () = self.slot.over.cancelled() => None,
-            () = tokio::time::sleep(RESUME_LIMIT) => None,
+            () = tokio::time::sleep(self.session.resume_limit()) => None,
         }
     }
 }
@@ -147,16 +159,24 @@ impl Resume for Registered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Grace;
+    use crate::sessions::Sessions;
     use futures::StreamExt as _;
+    use kdev_flow::Carrier;
     use kdev_flow::carry::Stream;
     use tokio::sync::mpsc;
 
     const ID: FlowId = [7; 16];
 
+    fn session(id: &str) -> Arc<Session> {
+        Sessions::new(Grace::default()).expect(id)
+    }
+
     fn coming(received: u64) -> Resumed {
         let stream = Stream {
             outgoing: mpsc::channel(1).0,
             incoming: futures::stream::pending().boxed(),
+            carrier: Carrier::default(),
         };
         Resumed {
             stream,
@@ -168,12 +188,13 @@ mod tests {
     #[tokio::test]
     async fn the_latest_carrier_counts_and_older_ones_are_dropped() {
         let flows = ResumableFlows::default();
-        let mut registered = flows.register(&ID, "a").unwrap();
+        let a = session("a");
+        let mut registered = flows.register(&ID, &a).unwrap();
         for (attempt, received) in [(1, 10), (3, 30), (2, 20)] {
-            assert!(flows.resume(&ID, attempt, coming(received)).is_ok());
+            assert!(flows.resume(&a, &ID, attempt, coming(received)).is_ok());
         }
         assert_eq!(registered.replaced().await.received, 30);
-        assert!(flows.resume(&ID, 3, coming(0)).is_ok());
+        assert!(flows.resume(&a, &ID, 3, coming(0)).is_ok());
         flows.end_session("a");
         assert!(registered.resume(0).await.is_none(), "an old one came");
     }
@@ -181,11 +202,19 @@ mod tests {
     #[tokio::test]
     async fn a_flow_that_is_over_isnt_found() {
         let flows = ResumableFlows::default();
-        assert!(flows.resume(&ID, 1, coming(0)).is_err());
-        let registered = flows.register(&ID, "a").unwrap();
-        assert!(flows.register(&ID, "a").is_none(), "an id is one flow's");
+        let a = session("a");
+        assert!(flows.resume(&a, &ID, 1, coming(0)).is_err());
+        let registered = flows.register(&ID, &a).unwrap();
+        assert!(flows.register(&ID, &a).is_none(), "an id is one flow's");
         drop(registered);
-        assert!(flows.resume(&ID, 1, coming(0)).is_err());
-        assert!(flows.register(&[7; 15], "a").is_none());
+        assert!(flows.resume(&a, &ID, 1, coming(0)).is_err());
+        assert!(flows.register(&[7; 15], &a).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_knows_a_flows_id_and_isnt_its_session_doesnt_get_it() {
+        let flows = ResumableFlows::default();
+        let _registered = flows.register(&ID, &session("a")).unwrap();
+        assert!(flows.resume(&session("b"), &ID, 1, coming(0)).is_err());
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::probe::Expected;
 use crate::resumable::{FlowId, Registered, ResumableFlows};
+use crate::sessions::Session;
 use crate::waiting::WaitingStreams;
 
 /// Most connections that one intercept has at once; more wait in the kernel's queue.
@@ -73,8 +74,8 @@ struct Way {
 /// The machine that connections go to.
 #[derive(Clone)]
 pub struct Machine {
-    /// Its session's id.
-    pub session: String,
+    /// Its session.
+    pub session: Arc<Session>,
     /// Streams to it that wait for connections.
     pub streams: Arc<WaitingStreams>,
     /// Where its flows are found again when a connection to it breaks.
@@ -309,7 +310,7 @@ async fn ask_machine(way: &Way, open: FlowOpen) -> Option<(Stream, Option<Regist
         };
         match tokio::time::timeout(ONE_STREAM, asked).await {
             Ok(Some(Kind::Opened(_))) => {
-                let stream = Stream::new(waiting.outgoing, waiting.incoming);
+                let stream = Stream::new(waiting.outgoing, waiting.incoming, waiting.carrier);
                 return Some((stream, registered));
             }
             Ok(Some(Kind::Failed(_))) => return None,

@@ -1,20 +1,21 @@
 //! The manager's gRPC interface: each method in a few lines, the work elsewhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_cluster::discovery::ClusterFacts;
-use kdev_cluster::redirect::session_id;
 use kdev_flow::QUEUE;
 use kdev_proto::v1::manager_server::Manager;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind;
 use kdev_proto::v1::{
-    ClusterNetwork, FlowFrame, LookupRequest, LookupResponse, SessionEvent, SessionRequest,
-    SessionWelcome, Version, VersionRequest,
+    ClusterNetwork, ErrorKind, FlowFrame, LookupRequest, LookupResponse, SessionEvent,
+    SessionRequest, SessionWelcome, Version, VersionRequest,
 };
-use kdev_proto::{Failure, SESSION_METADATA, check_version, version_of};
+use kdev_proto::{Failure, check_version, version_of};
+use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +25,14 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::flows::{self, Frames};
 use crate::intercepts::Intercepts;
 use crate::lookup::Lookup;
+use crate::peer::Peer;
 use crate::resumable::ResumableFlows;
 use crate::sessions::{self, Events, Session, Sessions};
+use crate::vouching;
 use crate::waiting::Waiting;
+
+/// Longest that a session may let its flows be without a carrier.
+const LONGEST_RESUME: Duration = Duration::from_secs(3600);
 
 /// See the module.
 pub struct Server {
@@ -38,6 +44,10 @@ pub struct Server {
     pub facts: watch::Receiver<ClusterFacts>,
     /// The cluster's DNS.
     pub lookup: Lookup,
+    /// The cluster, and the manager's namespace, where the Leases are.
+    pub client: Client,
+    /// See above.
+    pub namespace: String,
     /// The flows that outlive their carriers.
     pub flows: ResumableFlows,
     /// Where flows run.
@@ -64,16 +74,20 @@ impl Manager for Server {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let session = speaker(&request)?;
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|first| first.kind);
         let Some(Kind::Hello(hello)) = first else {
             return Err(Failure::internal("the session wasn't opened", "hello comes first").into());
         };
         check_version(&hello.version.unwrap_or_default())?;
-        let id = session_id(&hello.session);
-        tracing::info!(session = id, "session connected");
+        tracing::info!(session = session.id, "session connected");
+        if hello.resume_limit_seconds != 0 {
+            let limit = Duration::from_secs(hello.resume_limit_seconds.into());
+            session.set_resume_limit(limit.min(LONGEST_RESUME));
+        }
         let (events, receiver) = mpsc::channel(sessions::QUEUE);
-        let session = self.sessions.connect(&id, events.clone());
+        self.sessions.connect(&session, events.clone());
         let welcome = Event::Welcome(SessionWelcome {
             version: Some(own_version()),
         });
@@ -86,6 +100,8 @@ impl Manager for Server {
             sessions: Arc::clone(&self.sessions),
             intercepts: self.intercepts.clone(),
             facts: self.facts.clone(),
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
             events,
         };
         let cancelled = self.cancelled.clone();
@@ -117,6 +133,7 @@ impl Manager for Server {
         Ok(Response::new(flows::answer(flows::serve(
             &self.tasks,
             self.flows.clone(),
+            peer(&request)?,
             request.into_inner(),
         ))))
     }
@@ -125,19 +142,33 @@ impl Manager for Server {
         &self,
         request: Request<Streaming<FlowFrame>>,
     ) -> Result<Response<Frames>, Status> {
-        let secret = request.metadata().get(SESSION_METADATA);
-        let id = secret
-            .and_then(|secret| secret.to_str().ok())
-            .map(session_id);
-        let session = id.and_then(|id| self.sessions.get(&id)).ok_or_else(|| {
-            Status::failed_precondition("the stream belongs to no session that the manager knows")
-        })?;
+        let session = speaker(&request)?;
+        let carrier = peer(&request)?.carrier;
         let (outgoing, frames) = mpsc::channel(QUEUE);
         session.streams.add(Waiting {
             outgoing,
+            carrier,
             incoming: request.into_inner(),
         });
         Ok(Response::new(flows::answer(frames)))
+    }
+}
+
+/// Who calls, by the key that was proven.
+fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    peer.ok_or_else(|| Status::internal("the connection isn't known"))
+}
+
+/// The session whose user's daemon calls; its root daemon, which carries flows, doesn't speak for it.
+fn speaker<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
+    let peer = peer(request)?;
+    if peer.speaks {
+        Ok(peer.session)
+    } else {
+        Err(Status::permission_denied(
+            "this key carries flows, and doesn't speak for the session",
+        ))
     }
 }
 
@@ -147,6 +178,8 @@ struct Conversation {
     sessions: Arc<Sessions>,
     intercepts: Intercepts,
     facts: watch::Receiver<ClusterFacts>,
+    client: Client,
+    namespace: String,
     events: Events,
 }
 
@@ -156,7 +189,12 @@ impl Conversation {
         let ended = loop {
             tokio::select! {
                 // It slept too long: it has to come again, and to know that it lost its claims.
-                () = self.session.over.cancelled() => break false,
+                () = self.session.over.cancelled() => {
+                    if self.session.is_revoked() {
+                        let _ = self.events.send(Err(revoked(&self.session).into())).await;
+                    }
+                    break false;
+                }
                 request = requests.next() => match request {
                     Some(Ok(SessionRequest { kind: Some(Kind::End(_)) })) => break true,
                     Some(Ok(SessionRequest { kind })) => {
@@ -178,9 +216,11 @@ impl Conversation {
             tracing::info!(session = self.session.id, "session ended");
             self.intercepts.end_session(&self.session.id).await;
             self.sessions.remove(&self.session.id);
+            vouching::forget(&self.client, &self.namespace, &self.session.id).await;
         } else {
-            tracing::info!(session = self.session.id, "session away");
-            self.sessions.disconnect(&self.session, &self.events);
+            if self.sessions.disconnect(&self.session, &self.events) {
+                tracing::info!(session = self.session.id, "session away");
+            }
         }
     }
 
@@ -213,6 +253,15 @@ impl Conversation {
     }
 }
 
+fn revoked(session: &Session) -> Failure {
+    Failure::new(
+        ErrorKind::NotConnected,
+        "the session was ended in the cluster",
+        format!("its Lease was deleted (session {})", session.id),
+        "ask who administers the cluster, or run `kdev connect` again",
+    )
+}
+
 fn network(facts: &ClusterFacts) -> ClusterNetwork {
     let texts = |prefixes: &[_]| prefixes.iter().map(ToString::to_string).collect();
     ClusterNetwork {
@@ -220,5 +269,6 @@ fn network(facts: &ClusterFacts) -> ClusterNetwork {
         pod_cidrs: texts(&facts.pod_cidrs),
         domain: facts.dns.domain.clone(),
         namespaces: facts.namespaces.iter().cloned().collect(),
+        direct: facts.direct.iter().map(ToString::to_string).collect(),
     }
 }

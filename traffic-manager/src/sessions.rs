@@ -1,9 +1,11 @@
 //! The sessions that the manager knows, and when one that is away is over.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::{InterceptState, SessionEvent};
 use tokio::sync::{Notify, mpsc};
@@ -15,6 +17,11 @@ use crate::waiting::WaitingStreams;
 
 /// Events that wait for one session.
 pub const QUEUE: usize = 64;
+
+/// Most connections of one session: its carriers, and those that they take the place of.
+const CONNECTIONS: usize = 32;
+/// Most flows of one session.
+const FLOWS: usize = 32_768;
 
 /// What a session's stream answers with.
 pub type Events = mpsc::Sender<Result<SessionEvent, Status>>;
@@ -28,6 +35,11 @@ pub struct Session {
     pub streams: Arc<WaitingStreams>,
     /// Cancelled when the session is over, though its connection may still be there.
     pub over: CancellationToken,
+    /// Cancelled when none of its connections may be there any more.
+    pub cut: CancellationToken,
+    revoked: AtomicBool,
+    connections: Arc<AtomicUsize>,
+    flows: Arc<AtomicUsize>,
     state: Mutex<Inner>,
 }
 
@@ -35,11 +47,58 @@ pub struct Session {
 struct Inner {
     lease: Lease,
     events: Option<Events>,
+    resume_limit: Duration,
+}
+
+/// One of a bounded number, given back when dropped.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+/// A connection's place.
+pub type ConnectionPlace = Place;
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let more = |count| (count < most).then_some(count + 1);
+        let took = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        took.ok().map(|_| Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Session {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for one more connection; `None` when there are too many.
+    pub fn connection(&self) -> Option<ConnectionPlace> {
+        Place::take(&self.connections, CONNECTIONS)
+    }
+
+    /// Takes a place for one more flow; `None` when there are too many.
+    pub fn flow(&self) -> Option<Place> {
+        Place::take(&self.flows, FLOWS)
+    }
+
+    /// How long its TCP flows may be without a carrier.
+    pub fn resume_limit(&self) -> Duration {
+        self.lock().resume_limit
+    }
+
+    /// The session says how long that is.
+    pub fn set_resume_limit(&self, limit: Duration) {
+        self.lock().resume_limit = limit;
+    }
+
+    /// Whether it is over because its Lease was deleted.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
     }
 
     /// The session was heard.
@@ -84,14 +143,12 @@ impl Sessions {
     }
 
     /// A session connects, for the first time or again; its events go to `events` from now on.
-    pub fn connect(&self, id: &str, events: Events) -> Arc<Session> {
-        let session = self.expect(id);
+    pub fn connect(&self, session: &Arc<Session>, events: Events) {
         let mut inner = session.lock();
         inner.lease.handle_heard(Instant::now());
         inner.events = Some(events);
         drop(inner);
         session.streams.clear();
-        session
     }
 
     /// A session is to be expected, as something in the cluster says that it is its: it gets the same
@@ -106,9 +163,14 @@ impl Sessions {
                 id: id.to_owned(),
                 streams: Arc::default(),
                 over: CancellationToken::new(),
+                cut: CancellationToken::new(),
+                revoked: AtomicBool::new(false),
+                connections: Arc::default(),
+                flows: Arc::default(),
                 state: Mutex::new(Inner {
                     lease,
                     events: None,
+                    resume_limit: RESUME_LIMIT,
                 }),
             })
         });
@@ -118,29 +180,32 @@ impl Sessions {
         session
     }
 
-    /// The stream that answers with `events` has ended. An older stream's end means nothing.
-    pub fn disconnect(&self, session: &Session, events: &Events) {
+    /// The stream that answers with `events` has ended; true when the session is away now. An older
+    /// stream's end means nothing.
+    pub fn disconnect(&self, session: &Session, events: &Events) -> bool {
         let mut inner = session.lock();
-        if inner
-            .events
-            .as_ref()
-            .is_some_and(|current| current.same_channel(events))
-        {
+        let current = inner.events.as_ref();
+        let is_current = current.is_some_and(|current| current.same_channel(events));
+        if is_current {
             inner.events = None;
             inner.lease.handle_closed(Instant::now());
         }
         drop(inner);
         self.changed.notify_one();
-    }
-
-    /// Finds a session.
-    pub fn get(&self, id: &str) -> Option<Arc<Session>> {
-        self.lock().get(id).cloned()
+        is_current
     }
 
     /// The session is over.
     pub fn remove(&self, id: &str) {
         self.lock().remove(id);
+    }
+
+    /// Nobody vouches for the session any more: it is over. `None` when it isn't there.
+    pub fn revoke(&self, id: &str) -> Option<Arc<Session>> {
+        let session = self.lock().remove(id)?;
+        session.revoked.store(true, Ordering::Relaxed);
+        session.over.cancel();
+        Some(session)
     }
 
     /// Waits for sessions that are over, and forgets them; one that comes back is a new one, with
@@ -200,12 +265,13 @@ mod tests {
     async fn a_session_that_went_away_and_stayed_away_is_over() {
         let sessions = Sessions::new(short());
         let (events, _receiver) = mpsc::channel(1);
-        let session = sessions.connect("a", events.clone());
+        let session = sessions.expect("a");
+        sessions.connect(&session, events.clone());
         sessions.disconnect(&session, &events);
         let over = soon(sessions.next_expired()).await;
         assert_eq!(over[0].id, "a");
-        assert!(session.over.is_cancelled());
-        assert!(sessions.get("a").is_none());
+        assert!(session.over.is_cancelled() && !session.is_revoked());
+        assert!(!Arc::ptr_eq(&session, &sessions.expect("a")), "a new one");
     }
 
     #[tokio::test]
@@ -213,16 +279,40 @@ mod tests {
         let sessions = Sessions::new(short());
         let (old, _old) = mpsc::channel(1);
         let (new, _new) = mpsc::channel(1);
-        let session = sessions.connect("a", old.clone());
-        sessions.connect("a", new);
+        let session = sessions.expect("a");
+        sessions.connect(&session, old.clone());
+        sessions.connect(&session, new);
         sessions.disconnect(&session, &old);
         let (gone, _gone) = mpsc::channel(1);
-        let other = sessions.connect("b", gone.clone());
+        let other = sessions.expect("b");
+        sessions.connect(&other, gone.clone());
         sessions.disconnect(&other, &gone);
         let over = soon(sessions.next_expired()).await;
         assert_eq!(over.len(), 1);
         assert_eq!(over[0].id, "b");
-        assert!(sessions.get("a").is_some());
+        assert!(Arc::ptr_eq(&session, &sessions.expect("a")));
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_lease_is_gone_is_over_at_once() {
+        let sessions = Sessions::new(Grace::default());
+        let session = sessions.expect("a");
+        assert!(sessions.revoke("a").is_some_and(|one| one.is_revoked()));
+        assert!(session.over.is_cancelled());
+        assert!(sessions.revoke("a").is_none());
+    }
+
+    #[test]
+    fn connections_and_flows_of_one_session_are_bounded() {
+        let session = Sessions::new(Grace::default()).expect("a");
+        let mut places: Vec<_> = (0..CONNECTIONS)
+            .map_while(|_| session.connection())
+            .collect();
+        assert_eq!(places.len(), CONNECTIONS);
+        assert!(session.connection().is_none());
+        places.pop();
+        assert!(session.connection().is_some());
+        assert!(session.flow().is_some());
     }
 
     #[tokio::test]

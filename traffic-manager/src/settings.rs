@@ -4,23 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::lease::Grace;
+use kdev_cluster::install::{DIRECT_PORT, GRPC_PORT, HEALTH_PORT};
+use kdev_cluster::vouch::OwnPod;
 
-/// Port of the interface for sessions, on the pod's loopback: only the API server's port-forward gets
-/// there, so who may reach it is decided by the cluster's RBAC.
-pub const SESSION_PORT: u16 = 8080;
-/// Port of the probes that the kubelet makes.
-pub const HEALTH_PORT: u16 = 8081;
+use crate::lease::Grace;
 
 /// The manager's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Namespace that the manager lives in.
-    pub namespace: String,
+    /// The pod that it lives in.
+    pub pod: OwnPod,
     /// Addresses of its pod, where its router listens: one per address family.
     pub pod_ips: Vec<IpAddr>,
-    /// Where sessions arrive.
+    /// Where sessions arrive over port-forwards.
     pub sessions: SocketAddr,
+    /// Where they arrive directly: both address families, or one where there is no other.
+    pub direct: [SocketAddr; 2],
     /// Where the kubelet asks.
     pub health: [SocketAddr; 2],
     /// How long a session may be away.
@@ -42,7 +41,17 @@ impl Settings {
     ///
     /// Names the variable that is missing or wrong.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let namespace = required(&get, "KDEV_NAMESPACE")?;
+        let pod = OwnPod {
+            namespace: required(&get, "KDEV_NAMESPACE")?,
+            name: required(&get, "KDEV_POD_NAME")?,
+            uid: required(&get, "KDEV_POD_UID")?,
+        };
+        let everywhere = |port| {
+            [
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+            ]
+        };
         let pod_ips = required(&get, "KDEV_POD_IPS")?
             .split(',')
             .map(|ip| parse("KDEV_POD_IPS", ip.trim()))
@@ -60,13 +69,11 @@ impl Settings {
             }
         };
         Ok(Self {
-            namespace,
+            pod,
             pod_ips,
-            sessions: (Ipv4Addr::LOCALHOST, SESSION_PORT).into(),
-            health: [
-                (Ipv6Addr::UNSPECIFIED, HEALTH_PORT).into(),
-                (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
-            ],
+            sessions: (Ipv4Addr::LOCALHOST, GRPC_PORT).into(),
+            direct: everywhere(DIRECT_PORT),
+            health: everywhere(HEALTH_PORT),
             grace,
         })
     }
@@ -101,6 +108,8 @@ mod tests {
     fn environment(name: &str) -> Option<String> {
         match name {
             "KDEV_NAMESPACE" => Some("kdev".to_owned()),
+            "KDEV_POD_NAME" => Some("manager-1".to_owned()),
+            "KDEV_POD_UID" => Some("1234".to_owned()),
             "KDEV_POD_IPS" => Some("10.1.2.3, fd00::3".to_owned()),
             _ => None,
         }

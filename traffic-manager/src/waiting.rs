@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use kdev_flow::Carrier;
 use kdev_proto::v1::FlowFrame;
 use tokio::sync::{Notify, mpsc};
 use tonic::Streaming;
@@ -18,6 +19,8 @@ pub struct Waiting {
     pub outgoing: mpsc::Sender<FlowFrame>,
     /// Frames from the machine.
     pub incoming: Streaming<FlowFrame>,
+    /// The carrier that it runs over.
+    pub carrier: Carrier,
 }
 
 /// The waiting streams of one session.

@@ -19,6 +19,8 @@ pub async fn connect(args: ConnectArgs) -> Result<(), Failure> {
         cluster: Some(cluster),
         namespace: args.namespace.unwrap_or_default(),
         root_started,
+        direct: args.direct,
+        resume_limit_seconds: args.resume_limit.unwrap_or_default(),
     };
     follow(daemons::user().await?.connect(request).await).await
 }

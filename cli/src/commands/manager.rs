@@ -18,6 +18,7 @@ pub async fn install(args: InstallArgs) -> Result<(), Failure> {
         image: args.image,
         image_pull_policy: args.image_pull_policy.unwrap_or_default(),
         session_grace_seconds: args.session_grace.unwrap_or_default(),
+        direct: args.direct,
     };
     follow(daemons::user().await?.install(request).await).await
 }

@@ -18,6 +18,10 @@ struct View {
     #[serde(skip_serializing_if = "Option::is_none")]
     manager: Option<PartView>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    direct: Option<PartView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_server: Option<PartView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<PartView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<PartView>,
@@ -119,6 +123,8 @@ fn view(status: &Status) -> View {
         rootd: daemon(status.rootd.as_ref(), root.pid),
         session: session.map(session_view),
         manager: session.map(|session| part(session.manager.as_ref())),
+        direct: session.map(|session| part(session.direct.as_ref())),
+        api_server: session.map(|session| part(session.api.as_ref())),
         dns: root.dns.as_ref().map(|one| part(Some(one))),
         routing: root.routing.as_ref().map(|one| part(Some(one))),
         routes: {
@@ -225,6 +231,8 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
     }
     let named = [
         ("manager", &view.manager),
+        ("direct", &view.direct),
+        ("API server", &view.api_server),
         ("dns", &view.dns),
         ("routing", &view.routing),
     ];

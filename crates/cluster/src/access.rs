@@ -124,7 +124,8 @@ const fn need(
     }
 }
 
-/// What connecting needs: finding the manager's pod and forwarding a port to it.
+/// What connecting needs: finding the manager's pod, its key, and a way to it, and vouching for one's
+/// own keys.
 ///
 /// A WebSocket begins with a GET, hence `get` on `pods/portforward`; from Kubernetes 1.35 on the
 /// API server asks for `create` as well.
@@ -133,6 +134,22 @@ pub const CONNECT: &[Permission] = &[
     need("list", "", "pods", "", Place::Manager),
     need("get", "", "pods", "portforward", Place::Manager),
     need("create", "", "pods", "portforward", Place::Manager),
+    need("get", "coordination.k8s.io", "leases", "", Place::Manager),
+    need(
+        "create",
+        "coordination.k8s.io",
+        "leases",
+        "",
+        Place::Manager,
+    ),
+    need("patch", "coordination.k8s.io", "leases", "", Place::Manager),
+    need(
+        "delete",
+        "coordination.k8s.io",
+        "leases",
+        "",
+        Place::Manager,
+    ),
 ];
 
 /// What an intercept needs: writing it on the Service.
@@ -193,6 +210,51 @@ pub const INSTALL: &[Permission] = &[
     need("get", "", "serviceaccounts", "", Place::Manager),
     need("create", "", "serviceaccounts", "", Place::Manager),
     need("patch", "", "serviceaccounts", "", Place::Manager),
+    need(
+        "get",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "create",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "patch",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "get",
+        "rbac.authorization.k8s.io",
+        "rolebindings",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "create",
+        "rbac.authorization.k8s.io",
+        "rolebindings",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "patch",
+        "rbac.authorization.k8s.io",
+        "rolebindings",
+        "",
+        Place::Manager,
+    ),
+    need("get", "", "services", "", Place::Manager),
+    need("create", "", "services", "", Place::Manager),
+    need("patch", "", "services", "", Place::Manager),
     need("get", "apps", "deployments", "", Place::Manager),
     need("list", "apps", "deployments", "", Place::Manager),
     need("watch", "apps", "deployments", "", Place::Manager),
@@ -217,7 +279,44 @@ pub const UNINSTALL: &[Permission] = &[
     need("delete", "", "serviceaccounts", "", Place::Manager),
     need("list", "", "configmaps", "", Place::Manager),
     need("delete", "", "configmaps", "", Place::Manager),
+    need(
+        "list",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "delete",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "list",
+        "rbac.authorization.k8s.io",
+        "rolebindings",
+        "",
+        Place::Manager,
+    ),
+    need(
+        "delete",
+        "rbac.authorization.k8s.io",
+        "rolebindings",
+        "",
+        Place::Manager,
+    ),
+    need("list", "coordination.k8s.io", "leases", "", Place::Manager),
+    need(
+        "delete",
+        "coordination.k8s.io",
+        "leases",
+        "",
+        Place::Manager,
+    ),
     need("list", "", "services", "", Place::Manager),
+    need("delete", "", "services", "", Place::Manager),
     need("list", "", "persistentvolumeclaims", "", Place::Manager),
     need("list", "apps", "statefulsets", "", Place::Manager),
     need(

@@ -9,3 +9,4 @@ pub mod install;
 pub mod portforward;
 pub mod redirect;
 pub mod services;
+pub mod vouch;

@@ -1,12 +1,15 @@
 //! What kdev's programs share below the level of any protocol: where their files are, how they talk
 //! over local sockets, how they log, and how a daemon comes to life alone and detached.
 
+pub mod carrier;
 pub mod causes;
 pub mod clock;
 pub mod detach;
 pub mod instance;
+pub mod killable;
 pub mod logging;
 pub mod loopback;
 pub mod paths;
 pub mod socket;
 pub mod transport;
+pub mod wake;

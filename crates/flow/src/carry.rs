@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
+use crate::carrier::Carrier;
 use crate::farewell::farewell;
 use crate::frame;
 use crate::ledger::{Budget, Heard, Ledger, Undelivered, Violation};
@@ -36,15 +37,27 @@ pub struct Stream {
     pub outgoing: mpsc::Sender<FlowFrame>,
     /// Frames from the other side.
     pub incoming: BoxStream<'static, Result<FlowFrame, Status>>,
+    /// The carrier itself.
+    pub carrier: Carrier,
 }
 
 impl Stream {
     /// Makes one from what a gRPC method gives.
-    pub fn new(outgoing: mpsc::Sender<FlowFrame>, incoming: Streaming<FlowFrame>) -> Self {
+    pub fn new(
+        outgoing: mpsc::Sender<FlowFrame>,
+        incoming: Streaming<FlowFrame>,
+        carrier: Carrier,
+    ) -> Self {
         Self {
             outgoing,
             incoming: incoming.boxed(),
+            carrier,
         }
+    }
+
+    /// The stream of a flow that was opened over `carrier`.
+    pub fn over(opened: Opened, carrier: Carrier) -> Self {
+        Self::new(opened.outgoing, opened.incoming, carrier)
     }
 
     /// The same stream, which breaks when `lost` is done.
@@ -63,12 +76,6 @@ impl Stream {
             incoming: incoming.boxed(),
             ..self
         }
-    }
-}
-
-impl From<Opened> for Stream {
-    fn from(opened: Opened) -> Self {
-        Self::new(opened.outgoing, opened.incoming)
     }
 }
 
@@ -187,7 +194,8 @@ where
                 }
             }
         };
-        if ledger.handle_resumed(resumed.received).is_err() {
+        if let Err(violation) = ledger.handle_resumed(resumed.received) {
+            resumed.stream.carrier.close_for(&violation);
             part(resumed.stream, Outcome::ResetByFlow).await;
             return Outcome::ResetByFlow;
         }
@@ -268,7 +276,7 @@ where
                 Ok(Heard::Reset) => return Turn::Over(Outcome::ResetByFlow),
                 Err(Loss::Carrier) => return Turn::Lost,
                 Err(Loss::Protocol(violation)) => {
-                    tracing::info!(%violation, "a flow was reset");
+                    stream.carrier.close_for(&violation);
                     return Turn::Over(Outcome::ResetByFlow);
                 }
             },
@@ -402,6 +410,9 @@ fn heard(ledger: &mut Ledger, frame: Option<Result<FlowFrame, Status>>) -> Resul
             ledger.handle_frame(kind).map_err(Loss::Protocol)
         }
         Some(Ok(FlowFrame { kind: None })) => Err(Loss::Protocol(Violation::Misplaced)),
+        Some(Err(status)) if frame::is_undecodable(&status) => {
+            Err(Loss::Protocol(Violation::Undecodable))
+        }
         Some(Err(_)) | None => Err(Loss::Carrier),
     }
 }

@@ -18,7 +18,12 @@ fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
     let (to_one, from_other) = mpsc::channel(crate::QUEUE);
     let side = |outgoing: mpsc::Sender<FlowFrame>, frames: mpsc::Receiver<FlowFrame>| {
         let incoming = ReceiverStream::new(frames).map(Ok).boxed();
-        Stream { outgoing, incoming }.until(broken.clone().cancelled_owned())
+        Stream {
+            outgoing,
+            incoming,
+            carrier: Carrier::default(),
+        }
+        .until(broken.clone().cancelled_owned())
     };
     (side(to_other, from_other), side(to_one, from_one))
 }

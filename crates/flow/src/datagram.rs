@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::Carrier;
 use crate::frame::{self, Failed};
+use crate::ledger::Violation;
 
 /// A flow of datagrams that were silent for this long is over; RFC 4787 asks for two minutes at least.
 pub const IDLE: Duration = Duration::from_secs(120);
@@ -30,6 +32,7 @@ pub async fn relay<S>(
     socket: UdpSocket,
     mut incoming: S,
     outgoing: mpsc::Sender<FlowFrame>,
+    carrier: &Carrier,
     idle: Duration,
 ) where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
@@ -45,7 +48,14 @@ pub async fn relay<S>(
                 Err(error) => frame::failed(&Failed::from(&error)),
             },
             asked = incoming.next() => {
-                let Some(Ok(FlowFrame { kind: Some(Kind::Data(datagram)) })) = asked else { return };
+                let datagram = match asked {
+                    Some(Ok(FlowFrame { kind: Some(Kind::Data(datagram)) })) => datagram,
+                    Some(Ok(_)) => return carrier.close_for(&Violation::Misplaced),
+                    Some(Err(status)) if frame::is_undecodable(&status) => {
+                        return carrier.close_for(&Violation::Undecodable);
+                    }
+                    Some(Err(_)) | None => return,
+                };
                 deadline = Instant::now() + idle;
                 match socket.send(&datagram).await {
                     Ok(_) => continue,
@@ -81,6 +91,15 @@ mod tests {
     use kdev_proto::v1::flow_failed::Reason;
     use tokio_stream::wrappers::ReceiverStream;
 
+    async fn on_its_own(
+        socket: UdpSocket,
+        incoming: impl Stream<Item = Result<FlowFrame, Status>> + Unpin,
+        outgoing: mpsc::Sender<FlowFrame>,
+        idle: Duration,
+    ) {
+        relay(socket, incoming, outgoing, &Carrier::default(), idle).await;
+    }
+
     #[tokio::test]
     async fn datagrams_keep_their_borders_and_the_largest_passes() {
         let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -89,7 +108,12 @@ mod tests {
         let near_address = near.local_addr().unwrap();
         let (to_relay, incoming) = mpsc::channel(4);
         let (outgoing, mut from_relay) = mpsc::channel(4);
-        let task = tokio::spawn(relay(near, ReceiverStream::new(incoming), outgoing, IDLE));
+        let task = tokio::spawn(on_its_own(
+            near,
+            ReceiverStream::new(incoming),
+            outgoing,
+            IDLE,
+        ));
         let mut buffer = vec![0; 70_000];
         for size in [0, 1, 1400, MAX_DATAGRAM] {
             let sent = Bytes::from(vec![7; size]);
@@ -110,7 +134,12 @@ mod tests {
         drop(far);
         let (to_relay, incoming) = mpsc::channel(4);
         let (outgoing, mut from_relay) = mpsc::channel(4);
-        let task = tokio::spawn(relay(near, ReceiverStream::new(incoming), outgoing, IDLE));
+        let task = tokio::spawn(on_its_own(
+            near,
+            ReceiverStream::new(incoming),
+            outgoing,
+            IDLE,
+        ));
         to_relay
             .send(Ok(frame::data(Bytes::from("x"))))
             .await
@@ -131,7 +160,12 @@ mod tests {
         let (_to_relay, incoming) = mpsc::channel(4);
         let (outgoing, mut from_relay) = mpsc::channel(4);
         let idle = Duration::from_millis(50);
-        let task = tokio::spawn(relay(near, ReceiverStream::new(incoming), outgoing, idle));
+        let task = tokio::spawn(on_its_own(
+            near,
+            ReceiverStream::new(incoming),
+            outgoing,
+            idle,
+        ));
         assert_eq!(soon(from_relay.recv()).await, Some(frame::end()));
         soon(task).await.unwrap();
     }

@@ -6,6 +6,8 @@ use std::io;
 use bytes::Bytes;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
+use tonic::{Code, Status};
+
 use kdev_proto::v1::{FlowAck, FlowEnd, FlowFailed, FlowFrame, FlowOpen, FlowOpened, FlowReset};
 
 fn frame(kind: Kind) -> FlowFrame {
@@ -53,6 +55,12 @@ pub fn end() -> FlowFrame {
 /// The connection broke.
 pub fn reset() -> FlowFrame {
     frame(Kind::Reset(FlowReset {}))
+}
+
+/// Whether a stream ended because what came wasn't a frame, as opposed to a carrier that broke.
+pub(crate) fn is_undecodable(status: &Status) -> bool {
+    // The text is prost's own, handed on by tonic, which has no other mark for it.
+    status.code() == Code::Internal && status.message().contains("failed to decode Protobuf")
 }
 
 /// Why the far end of a flow can't be had, as the far end's kernel said it.

@@ -24,6 +24,9 @@ pub enum Violation {
     /// More than the window allows.
     #[error("more data than the window of {WINDOW} bytes allows")]
     Window,
+    /// Bytes that are no frame.
+    #[error("bytes that are no frame")]
+    Undecodable,
     /// Something after the end.
     #[error("data after the end")]
     AfterEnd,

@@ -16,6 +16,7 @@
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
 //! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's.
 
+mod carrier;
 pub mod carry;
 pub mod datagram;
 mod farewell;
@@ -28,6 +29,7 @@ pub mod splice;
 #[cfg(test)]
 mod testing;
 
+pub use carrier::Carrier;
 pub use farewell::farewell;
 
 /// Frames that wait between a flow's task and its gRPC stream; with the stream's window this bounds

@@ -1,6 +1,5 @@
 //! The side that asks for a flow.
 
-use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen};
 use tokio::sync::mpsc;
@@ -27,6 +26,9 @@ pub enum OpenError {
     /// The far end said no.
     #[error("the far end refused: {0}")]
     Failed(#[source] Failed),
+    /// The answer was neither.
+    #[error("the answer to an open was neither opened nor failed")]
+    Violation,
     /// The carrier broke before the far end said anything.
     #[error("the carrier broke")]
     Carrier(#[source] Box<Status>),
@@ -64,10 +66,7 @@ where
             received: opened.received,
         }),
         Some(Kind::Failed(failed)) => Err(OpenError::Failed(failed.into())),
-        Some(_) => Err(OpenError::Failed(Failed::new(
-            Reason::HostUnreachable,
-            "the answer to an open was neither opened nor failed",
-        ))),
+        Some(_) => Err(OpenError::Violation),
         None => Err(OpenError::Carrier(Box::new(Status::unavailable(
             "the stream ended before the far end said anything",
         )))),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kdev_flow::carry::{RESUME_LIMIT, Resume, Resumed, Stream};
+use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::open::{OpenError, open};
 use kdev_flow::socket::carry_socket;
-use kdev_flow::{QUEUE, farewell};
+use kdev_flow::{Carrier, QUEUE, farewell};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
@@ -18,7 +18,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 use super::intercepts::Intercepts;
@@ -30,17 +29,15 @@ const WAITING: usize = 32;
 /// Between two attempts at resuming a flow.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Keeps streams waiting as long as there are intercepts, until cancelled. Dials run on `tasks`.
+/// Keeps streams waiting as long as there are intercepts, until cancelled. Dials run on `tasks`; a TCP
+/// flow may be without a connection to the manager for `limit`.
 pub async fn run(
-    session: String,
     mut link: watch::Receiver<Link>,
     intercepts: Arc<Intercepts>,
+    limit: Duration,
     tasks: TaskTracker,
     cancelled: CancellationToken,
 ) {
-    let Ok(session) = MetadataValue::try_from(session) else {
-        return;
-    };
     let slots = Arc::new(Semaphore::new(WAITING));
     let mut held = intercepts.any_held();
     // The connection on which a stream broke; the next one is waited for.
@@ -54,7 +51,7 @@ pub async fn run(
                 .await
                 .ok()
                 .and_then(|link| Some((link.channel.clone()?, link.generation)))?;
-            let (session, intercepts) = (session.clone(), Arc::clone(&intercepts));
+            let intercepts = Arc::clone(&intercepts);
             let (broke, cancelled) = (broke.clone(), cancelled.clone());
             let connection = Connection {
                 link: link.clone(),
@@ -63,7 +60,7 @@ pub async fn run(
             tasks.spawn(async move {
                 let serve = async {
                     let accepted = tokio::select! {
-                        accepted = accept(channel, session) => accepted,
+                        accepted = accept(channel) => accepted,
                         // Nothing comes over a connection that was given up, and it may take the
                         // kernel a quarter of an hour to say so.
                         () = connection.clone().given_up() => None,
@@ -73,7 +70,7 @@ pub async fn run(
                         return;
                     };
                     drop(slot);
-                    answer(accepted, &intercepts, connection).await;
+                    answer(accepted, &intercepts, connection, limit).await;
                 };
                 tokio::select! {
                     () = cancelled.cancelled() => {}
@@ -97,6 +94,16 @@ struct Connection {
 }
 
 impl Connection {
+    fn carrier(&self) -> Carrier {
+        let link = self.link.borrow();
+        if link.generation == self.generation {
+            link.carrier.clone()
+        } else {
+            // It is gone already.
+            Carrier::default()
+        }
+    }
+
     /// Waits until the link isn't on it any more.
     async fn given_up(mut self) {
         let generation = self.generation;
@@ -113,14 +120,10 @@ struct Accepted {
 }
 
 /// Waits for a connection; `None` when the connection to the manager broke before one came.
-async fn accept(channel: Channel, session: MetadataValue<Ascii>) -> Option<Accepted> {
+async fn accept(channel: Channel) -> Option<Accepted> {
     let (outgoing, frames) = mpsc::channel(QUEUE);
-    let mut request = tonic::Request::new(ReceiverStream::new(frames));
-    request
-        .metadata_mut()
-        .insert(kdev_proto::SESSION_METADATA, session);
     let mut incoming = ManagerClient::new(channel)
-        .accept(request)
+        .accept(ReceiverStream::new(frames))
         .await
         .ok()?
         .into_inner();
@@ -136,7 +139,12 @@ async fn accept(channel: Channel, session: MetadataValue<Ascii>) -> Option<Accep
     }
 }
 
-async fn answer(accepted: Accepted, intercepts: &Intercepts, connection: Connection) {
+async fn answer(
+    accepted: Accepted,
+    intercepts: &Intercepts,
+    connection: Connection,
+    limit: Duration,
+) {
     let Accepted {
         open,
         outgoing,
@@ -161,8 +169,10 @@ async fn answer(accepted: Accepted, intercepts: &Intercepts, connection: Connect
                     connection,
                     flow: open.flow,
                     attempts: 0,
+                    limit,
                 };
-                let stream = means.watched(Stream::new(outgoing, incoming));
+                let carrier = means.connection.carrier();
+                let stream = means.watched(Stream::new(outgoing, incoming, carrier));
                 carry_socket(program, stream, means).await;
             }
         }
@@ -186,6 +196,8 @@ struct OtherLinks {
     connection: Connection,
     flow: Bytes,
     attempts: u64,
+    /// How long the flow may be without one.
+    limit: Duration,
 }
 
 impl OtherLinks {
@@ -219,11 +231,14 @@ impl OtherLinks {
                 Ok(opened) => {
                     return Some(Resumed {
                         received: opened.received,
-                        stream: self.watched(opened.into()),
+                        stream: self.watched(Stream::over(opened, self.connection.carrier())),
                         answer: false,
                     });
                 }
                 Err(OpenError::Failed(_)) => return None,
+                Err(OpenError::Violation) => {
+                    self.connection.carrier().close_for(&OpenError::Violation);
+                }
                 // The link may not have noticed yet.
                 Err(OpenError::Carrier(_)) => {
                     let _ = tokio::time::timeout(BETWEEN, self.connection.link.changed()).await;
@@ -235,7 +250,7 @@ impl OtherLinks {
 
 impl Resume for OtherLinks {
     async fn resume(&mut self, received: u64) -> Option<Resumed> {
-        let next = tokio::time::timeout(RESUME_LIMIT, self.next(received));
+        let next = tokio::time::timeout(self.limit, self.next(received));
         next.await.ok().flatten()
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// Starts at 50 ms, so that a link that broke once is back before anyone notices, doubles to 5 s, and
+/// Starts at 50 ms, so that a link that broke once is back before anyone notices, doubles to a limit, and
 /// is spread at random, so that many machines don't come back at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
     failures: u32,
+    longest: Duration,
     nudge: Nudge,
 }
 
@@ -30,7 +31,16 @@ const LONGEST: Duration = Duration::from_secs(5);
 impl Backoff {
     /// One whose waiting can be ended.
     pub fn new(nudge: Nudge) -> Self {
-        Self { failures: 0, nudge }
+        Self::up_to(LONGEST, nudge)
+    }
+
+    /// The same with another limit than 5 s.
+    pub fn up_to(longest: Duration, nudge: Nudge) -> Self {
+        Self {
+            failures: 0,
+            longest,
+            nudge,
+        }
     }
 
     /// Waits before the next attempt. Cancel safe.
@@ -51,7 +61,7 @@ impl Backoff {
     fn next(&mut self) -> Duration {
         let longest = FIRST
             .saturating_mul(1 << self.failures.min(10))
-            .min(LONGEST);
+            .min(self.longest);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(rand::random_range(0.5..=1.0))
     }
@@ -63,7 +73,7 @@ mod tests {
 
     #[test]
     fn it_grows_to_its_limit_and_starts_again() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(Nudge::default());
         assert!(backoff.next() <= FIRST);
         for _ in 0..50 {
             assert!(backoff.next() <= LONGEST);

@@ -1,67 +1,254 @@
-//! Carriers: port-forwards to the manager that this daemon opens, with the user's credentials, and
-//! hands to the root daemon as a connected local socket.
+//! Carriers: connections to the manager that this daemon makes and hands to the root daemon as a
+//! connected local socket. A port-forward serves until there is a direct way, and again when that breaks.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use kdev_cluster::portforward::OpenedForward;
+use kdev_common::carrier::{CarrierKind, Preamble};
 use kdev_common::paths;
 use kdev_common::socket::LocalStream;
 use kdev_proto::Failure;
-use kdev_proto::v1::ErrorKind;
-use tokio::io::AsyncWriteExt as _;
+use kdev_proto::v1::{CarrierStatus, ErrorKind, State};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, Nudge};
-use super::manager_link::{ManagerAddress, forward_to_manager};
+use super::direct::Direct;
+use super::manager_access::{Known, ManagerAccess};
+use super::root_link::{Link, Shown};
+use super::voucher::Voucher;
 
 /// Carriers of a session. Flows are spread over them: a port-forward's limit is the CPU that the API
 /// server and the kubelet give to one WebSocket.
 pub const COUNT: u32 = 3;
 
-/// What the root daemon wants to see first on a carrier's socket.
-pub type Token = Vec<u8>;
+/// A carrier that lived for so long is no reason to wait before the next one.
+const LIVED: Duration = Duration::from_secs(5);
+/// How long a carrier that takes another's place may take to carry.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+/// Bytes that are copied at once.
+const COPY: usize = 256 << 10;
+
+/// What a carrier needs.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The manager.
+    pub access: ManagerAccess,
+    /// The direct way to it.
+    pub direct: Direct,
+    /// The root daemon, as it was heard last.
+    pub root: watch::Receiver<Link>,
+    /// What the root daemon wants to see.
+    pub shown: watch::Receiver<Option<Shown>>,
+    /// Sees to it that the manager knows the root daemon's key.
+    pub voucher: Arc<Voucher>,
+}
 
 /// Keeps carrier number `id` alive until cancelled: whenever it breaks, the next one is opened.
-pub async fn keep(
-    id: u32,
-    address: ManagerAddress,
-    mut token: watch::Receiver<Option<Token>>,
-    nudge: Nudge,
-    cancelled: CancellationToken,
-) {
+pub async fn keep(id: u32, means: Means, nudge: Nudge, cancelled: CancellationToken) {
     let mut backoff = Backoff::new(nudge);
-    loop {
-        let attempt = async {
-            let shown = token
-                .wait_for(Option::is_some)
-                .await
-                .map(|token| token.clone());
-            let Ok(Some(token)) = shown else {
+    let keep = async {
+        loop {
+            let Some(shown) = means.shown().await else {
                 // The root link is gone, and the session with it.
-                return std::future::pending().await;
+                return;
             };
-            carry(id, &address, &token, &cancelled, &mut backoff).await
-        };
-        let ended = tokio::select! {
-            () = cancelled.cancelled() => return,
-            ended = attempt => ended,
-        };
-        if let Err(failure) = ended {
+            let started = Instant::now();
+            let ended = tokio::select! {
+                ended = means.carry(id, &shown) => ended,
+                // Another lease has another token, and takes none of the old one's carriers.
+                () = means.shows_another(&shown) => continue,
+            };
+            let Err(failure) = ended;
             tracing::info!(carrier = id, reason = %failure.why, "carrier ended");
+            // One that lived is no reason to wait; one that broke at once is.
+            if started.elapsed() > LIVED {
+                backoff.reset();
+            }
+            backoff.wait().await;
         }
-        tokio::select! {
-            () = cancelled.cancelled() => return,
-            () = backoff.wait() => {}
-        }
+    };
+    tokio::select! {
+        () = cancelled.cancelled() => {}
+        () = keep => {}
     }
 }
 
-async fn carry(
-    id: u32,
-    address: &ManagerAddress,
-    token: &[u8],
-    cancelled: &CancellationToken,
-    backoff: &mut Backoff,
-) -> Result<(), Failure> {
-    let (_, forward) = forward_to_manager(&address.cluster, &address.namespace).await?;
+/// A connection to the manager, before it is a carrier.
+enum Way {
+    Forward(Box<OpenedForward>),
+    Direct(TcpStream, SocketAddr),
+}
+
+impl Way {
+    fn kind(&self) -> CarrierKind {
+        match self {
+            Self::Forward(_) => CarrierKind::PortForward,
+            Self::Direct(..) => CarrierKind::Direct,
+        }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Forward(_) => None,
+            Self::Direct(_, address) => Some(*address),
+        }
+    }
+
+    /// Copies bytes until either end is gone; says why. Dropping the future ends both.
+    async fn pump(self, local: impl AsyncRead + AsyncWrite + Unpin) -> Failure {
+        let why = match self {
+            Self::Forward(forward) => {
+                let ended = forward.pump(local, &CancellationToken::new()).await;
+                ended.err().map(|error| error.to_string())
+            }
+            Self::Direct(mut stream, _) => {
+                let mut local = local;
+                let copied = copy_bidirectional_with_sizes(&mut stream, &mut local, COPY, COPY);
+                copied.await.err().map(|error| error.to_string())
+            }
+        };
+        let why = why.unwrap_or_else(|| "it was closed".to_owned());
+        Failure::new(ErrorKind::Manager, "a carrier broke", why, "")
+    }
+}
+
+/// A carrier that carries.
+struct Running {
+    pump: BoxFuture<'static, Failure>,
+    kind: CarrierKind,
+    /// Of a direct one.
+    address: Option<SocketAddr>,
+}
+
+impl Means {
+    async fn shown(&self) -> Option<Shown> {
+        let mut shown = self.shown.clone();
+        shown.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    async fn shows_another(&self, than: &Shown) {
+        let mut shown = self.shown.clone();
+        // An error is the end of the session, which cancels all.
+        if shown
+            .wait_for(|now| now.as_ref() != Some(than))
+            .await
+            .is_err()
+        {
+            std::future::pending().await
+        }
+    }
+
+    /// Carries until what carries breaks.
+    async fn carry(&self, id: u32, shown: &Shown) -> Result<Infallible, Failure> {
+        self.voucher.vouched(shown.key).await;
+        let mut running = self.open(id, shown).await?;
+        loop {
+            tokio::select! {
+                failure = &mut running.pump => {
+                    if let Some(address) = running.address {
+                        self.direct.failed(address);
+                    }
+                    return Err(failure);
+                }
+                better = self.open_better(id, shown), if running.kind == CarrierKind::PortForward => {
+                    let address = better.address;
+                    match self.take_over(id, running, better).await {
+                        Ok(taken) => running = taken,
+                        Err(failure) => {
+                            address.into_iter().for_each(|address| self.direct.failed(address));
+                            return Err(failure);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a direct one where that works, else a port-forward.
+    async fn open(&self, id: u32, shown: &Shown) -> Result<Running, Failure> {
+        if let Some(address) = self.direct.address().await {
+            match self.open_direct(address, id, shown).await {
+                Ok(running) => return Ok(running),
+                Err(failure) => {
+                    tracing::info!(carrier = id, reason = %failure.why, "no direct carrier");
+                    self.direct.failed(address);
+                }
+            }
+        }
+        let (known, forward) = self.access.forward().await?;
+        hand_over(Way::Forward(Box::new(forward)), &known, id, shown).await
+    }
+
+    async fn open_direct(
+        &self,
+        address: SocketAddr,
+        id: u32,
+        shown: &Shown,
+    ) -> Result<Running, Failure> {
+        let (known, stream) = self.access.dial(address).await?;
+        hand_over(Way::Direct(stream, address), &known, id, shown).await
+    }
+
+    /// Waits until there is a direct way, and opens a carrier over it.
+    async fn open_better(&self, id: u32, shown: &Shown) -> Running {
+        loop {
+            let address = self.direct.available().await;
+            match self.open_direct(address, id, shown).await {
+                Ok(running) => return running,
+                Err(failure) => {
+                    tracing::info!(carrier = id, reason = %failure.why, "no direct carrier");
+                    self.direct.failed(address);
+                }
+            }
+        }
+    }
+
+    /// Lets both carry until the root daemon uses the better one: no flow is without a carrier.
+    async fn take_over(
+        &self,
+        id: u32,
+        mut former: Running,
+        mut better: Running,
+    ) -> Result<Running, Failure> {
+        let is_used = |status: &CarrierStatus| {
+            let part = status.part.as_ref();
+            status.id == id
+                && status.kind == better.kind.as_str()
+                && part.is_some_and(|part| part.state() == State::Ok)
+        };
+        let mut root = self.root.clone();
+        let used = timeout(
+            TAKE_OVER,
+            root.wait_for(|link| link.carriers.iter().any(is_used)),
+        );
+        tokio::select! {
+            failure = &mut better.pump => return Err(failure),
+            used = used => if used.is_err() {
+                return Err(not_used());
+            },
+            // Its flows find the better one by themselves.
+            _ = &mut former.pump => {}
+        }
+        Ok(better)
+    }
+}
+
+fn not_used() -> Failure {
+    let why = format!("it doesn't carry after {} s", TAKE_OVER.as_secs());
+    Failure::new(ErrorKind::Manager, "a carrier isn't used", why, "")
+}
+
+/// Hands a connection over to the root daemon, as carrier number `id`.
+async fn hand_over(way: Way, known: &Known, id: u32, shown: &Shown) -> Result<Running, Failure> {
     let local = |error: std::io::Error| {
         Failure::new(
             ErrorKind::Daemon,
@@ -70,18 +257,20 @@ async fn carry(
             "`kdev status` says whether it runs",
         )
     };
+    let (kind, address) = (way.kind(), way.address());
+    let preamble = Preamble {
+        token: shown.token,
+        manager: *known.fingerprint().as_bytes(),
+        id,
+        kind,
+    };
     let mut socket = LocalStream::connect(&paths::carrier_socket())
         .await
         .map_err(local)?;
-    socket.write_all(token).await.map_err(local)?;
-    socket.write_u32(id).await.map_err(local)?;
-    let started = tokio::time::Instant::now();
-    let ended = forward.pump(socket, cancelled).await;
-    // One that lived is no reason to wait; one that broke at once is.
-    if started.elapsed() > std::time::Duration::from_secs(5) {
-        backoff.reset();
-    }
-    ended
-        .map(drop)
-        .map_err(|error| Failure::new(ErrorKind::Manager, "a carrier broke", error.to_string(), ""))
+    preamble.write(&mut socket).await.map_err(local)?;
+    Ok(Running {
+        pump: way.pump(socket).boxed(),
+        kind,
+        address,
+    })
 }

@@ -1,21 +1,24 @@
 //! The session's own connection to the manager: control stream, heartbeats, and the channel over which
 //! connections from the cluster come.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kdev_cluster::client::ClusterClient;
-use kdev_cluster::install::find_manager;
-use kdev_cluster::portforward::{self, OpenedForward};
+use kdev_common::carrier::CarrierKind;
+use kdev_common::killable::Killable;
 use kdev_common::transport;
+use kdev_common::wake::Wake;
+use kdev_flow::Carrier;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{
     ClusterNetwork, ErrorKind, InterceptState, Part, SessionEnd, SessionEvent, SessionHello,
-    SessionRequest, State, Version, VersionRequest,
+    SessionRequest, State, Version,
 };
-use kdev_proto::{Failure, check_version, version_of};
+use kdev_proto::{Failure, version_of};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,10 +27,9 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::backoff::{Backoff, Nudge};
-use crate::failures;
-
-/// Port of the manager's interface for sessions, on its pod's loopback.
-const MANAGER_PORT: u16 = 8080;
+use super::direct::Direct;
+use super::manager_access::{Known, ManagerAccess};
+use super::voucher::Voucher;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Three heartbeats without an answer.
@@ -35,50 +37,6 @@ const DEAD_AFTER: Duration = Duration::from_secs(6);
 /// How long the handshake on an opened port-forward may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
-
-/// Opens a port-forward to the manager, with the name of its pod.
-///
-/// # Errors
-///
-/// When there is none, or it can't be forwarded to.
-pub async fn forward_to_manager(
-    cluster: &ClusterClient,
-    namespace: &str,
-) -> Result<(String, OpenedForward), Failure> {
-    let client = cluster.kube();
-    let pod = find_manager(client, namespace)
-        .await
-        .map_err(|error| failures::manager(namespace, &error))?;
-    let forward = portforward::open(client, namespace, &pod.name, MANAGER_PORT)
-        .await
-        .map_err(|error| failures::port_forward(&error))?;
-    Ok((pod.name, forward))
-}
-
-/// Asks a manager for its version, over a way of its own.
-///
-/// # Errors
-///
-/// Why it doesn't say.
-pub async fn version_of_manager(
-    cluster: &ClusterClient,
-    namespace: &str,
-) -> Result<Version, Failure> {
-    let (_, forward) = forward_to_manager(cluster, namespace).await?;
-    let ask = async {
-        let channel = transport::channel_over(forward.into_stream())
-            .await
-            .map_err(|error| broken(&error))?;
-        let mut client = ManagerClient::new(channel);
-        let version = client.get_version(VersionRequest {}).await;
-        version
-            .map(tonic::Response::into_inner)
-            .map_err(|status| broken(&status.message()))
-    };
-    tokio::time::timeout(HANDSHAKE, ask)
-        .await
-        .map_err(|_| broken(&"no answer from the manager's pod"))?
-}
 
 /// What the link is now.
 #[derive(Debug, Clone)]
@@ -95,19 +53,27 @@ pub struct Link {
     pub generation: u64,
     /// Round trip of the last heartbeat.
     pub round_trip: Duration,
+    /// Over what it leads.
+    pub kind: CarrierKind,
+    /// Set when the session was ended in the cluster: it doesn't come back.
+    pub over: bool,
+    /// Closes the connection.
+    pub carrier: Carrier,
 }
 
-/// Which manager, and as whom.
+/// What the link needs.
 #[derive(Debug, Clone)]
-pub struct ManagerAddress {
-    /// The cluster.
-    pub cluster: Arc<ClusterClient>,
-    /// The manager's namespace.
-    pub namespace: String,
-    /// The session's secret, which nobody but the manager may know.
-    pub session: String,
+pub struct Means {
+    /// The ways to the manager.
+    pub access: ManagerAccess,
+    /// The direct one.
+    pub direct: Direct,
+    /// Sees to it that the manager knows this daemon's key.
+    pub voucher: Arc<Voucher>,
     /// "user@machine".
     pub owner: String,
+    /// How long TCP flows may be without a carrier.
+    pub resume_limit: Duration,
 }
 
 /// A handle to the link's task.
@@ -129,7 +95,7 @@ pub trait InterceptEvents: Send + Sync + 'static {
 }
 
 struct Task {
-    address: ManagerAddress,
+    means: Means,
     link: watch::Sender<Link>,
     network: watch::Sender<Option<ClusterNetwork>>,
     requests: mpsc::Receiver<Request>,
@@ -137,10 +103,12 @@ struct Task {
 }
 
 impl ManagerLink {
-    /// Starts the link; `run` is its task, which ends when `cancelled`.
+    /// Starts the link; the future is its task, which ends when `cancelled`. What the manager says of the
+    /// cluster's network goes to `network_sender`.
     pub fn new(
-        address: ManagerAddress,
+        means: Means,
         intercepts: Arc<dyn InterceptEvents>,
+        network_sender: watch::Sender<Option<ClusterNetwork>>,
         nudge: Nudge,
         cancelled: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
@@ -151,11 +119,14 @@ impl ManagerLink {
             failure: None,
             generation: 0,
             round_trip: Duration::ZERO,
+            kind: CarrierKind::PortForward,
+            over: false,
+            carrier: Carrier::default(),
         });
-        let (network_sender, network) = watch::channel(None);
+        let network = network_sender.subscribe();
         let (requests, receiver) = mpsc::channel(QUEUE);
         let task = Task {
-            address,
+            means,
             link: link_sender,
             network: network_sender,
             requests: receiver,
@@ -198,6 +169,15 @@ impl ManagerLink {
 struct Live {
     events: Streaming<SessionEvent>,
     requests: mpsc::Sender<SessionRequest>,
+    /// Of a direct connection.
+    address: Option<SocketAddr>,
+}
+
+/// Why a connection isn't served any more.
+enum Left {
+    Lost(Failure),
+    /// There is a direct way.
+    Better(SocketAddr),
 }
 
 impl Task {
@@ -208,25 +188,21 @@ impl Task {
                 () = cancelled.cancelled() => return,
                 connected = self.connect() => connected,
             };
-            match connected {
+            let failure = match connected {
                 Ok(live) => {
                     backoff.reset();
-                    let requests = live.requests.clone();
-                    let lost = tokio::select! {
-                        () = cancelled.cancelled() => {
-                            // Over, not away: the manager needn't wait for us.
-                            let end = SessionRequest { kind: Some(Request::End(SessionEnd {})) };
-                            let _ = requests.send(end).await;
-                            // The manager closes the stream once it has taken note.
-                            let _ = tokio::time::timeout(HEARTBEAT, requests.closed()).await;
-                            return;
-                        }
-                        lost = self.serve(live) => lost,
-                    };
-                    tracing::info!(reason = %lost.why, "the manager is out of reach");
-                    self.report_lost(lost);
+                    match self.hold(live, &cancelled).await {
+                        Some(lost) => lost,
+                        None => return,
+                    }
                 }
-                Err(failure) => self.report_lost(failure),
+                Err(failure) => failure,
+            };
+            // Somebody ended the session in the cluster: it is over, and doesn't come back.
+            let over = failure.kind == ErrorKind::NotConnected;
+            self.report_lost(failure, over);
+            if over {
+                return;
             }
             tokio::select! {
                 () = cancelled.cancelled() => return,
@@ -235,56 +211,132 @@ impl Task {
         }
     }
 
+    /// Serves a connection, and better ones that take its place, until the last is lost; `None` when
+    /// cancelled.
+    async fn hold(&mut self, mut live: Live, cancelled: &CancellationToken) -> Option<Failure> {
+        loop {
+            let requests = live.requests.clone();
+            let left = tokio::select! {
+                () = cancelled.cancelled() => {
+                    // Over, not away: the manager needn't wait for us.
+                    let end = SessionRequest { kind: Some(Request::End(SessionEnd {})) };
+                    let _ = requests.send(end).await;
+                    // The manager closes the stream once it has taken note.
+                    let _ = tokio::time::timeout(HEARTBEAT, requests.closed()).await;
+                    return None;
+                }
+                left = self.serve(&mut live) => left,
+            };
+            match left {
+                Left::Lost(lost) => {
+                    tracing::info!(reason = %lost.why, "the manager is out of reach");
+                    if let Some(address) = live.address {
+                        self.means.direct.failed(address);
+                    }
+                    return Some(lost);
+                }
+                Left::Better(address) => match self.connect_directly(address).await {
+                    Ok(better) => live = better,
+                    Err(failure) => {
+                        tracing::info!(reason = %failure.why, "no direct way");
+                        self.means.direct.failed(address);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Connects by the way that works.
     async fn connect(&mut self) -> Result<Live, Failure> {
-        let ManagerAddress {
-            cluster,
-            namespace,
-            session,
-            owner,
-        } = &self.address;
-        let (pod, forward) = forward_to_manager(cluster, namespace).await?;
+        let forward = async {
+            let opened = self.means.access.forward();
+            let (vouched, opened) = tokio::join!(self.means.voucher.vouch(), opened);
+            // Who may not forward ports hears of that first, as without it nothing works.
+            let opened = opened?;
+            vouched?;
+            Ok::<_, Failure>(opened)
+        };
+        let (known, forward) = forward.await?;
+        self.speak(forward.into_stream(), known, None).await
+    }
+
+    async fn connect_directly(&mut self, address: SocketAddr) -> Result<Live, Failure> {
+        let (known, stream) = self.means.access.dial(address).await?;
+        self.speak(stream, known, Some(address)).await
+    }
+
+    /// Opens the session on a connection, and lets the link be that one.
+    async fn speak<S>(
+        &mut self,
+        stream: S,
+        known: Known,
+        address: Option<SocketAddr>,
+    ) -> Result<Live, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let close = CancellationToken::new();
+        let stream = Killable::new(stream, close.clone());
         let handshake = async {
-            let channel = transport::channel_over(forward.into_stream())
+            let stream = self
+                .means
+                .access
+                .connector
+                .connect(known.fingerprint(), stream)
+                .await
+                .map_err(|error| broken(&error))?;
+            let channel = transport::channel_over(stream)
                 .await
                 .map_err(|error| broken(&error))?;
             let mut client = ManagerClient::new(channel.clone());
-            let version = client
-                .get_version(VersionRequest {})
-                .await
-                .map_err(|status| broken(&status.message()))?
-                .into_inner();
-            check_version(&version)?;
             let (requests, receiver) = mpsc::channel(QUEUE);
+            let limit = self.means.resume_limit.as_secs();
             let hello = Request::Hello(SessionHello {
-                session: session.clone(),
-                owner: owner.clone(),
+                owner: self.means.owner.clone(),
                 version: Some(version_of("kdev-userd")),
+                resume_limit_seconds: u32::try_from(limit).unwrap_or(u32::MAX),
             });
             // There is room: the channel is new.
             let _ = requests.try_send(SessionRequest { kind: Some(hello) });
-            let events = client
+            let mut events = client
                 .session(ReceiverStream::new(receiver))
                 .await
                 .map_err(refused)?
                 .into_inner();
-            Ok::<_, Failure>((channel, version, Live { events, requests }))
+            match events.message().await {
+                Ok(Some(SessionEvent {
+                    kind: Some(Event::Welcome(welcome)),
+                })) => {
+                    let version = welcome.version.unwrap_or_default();
+                    let live = Live {
+                        events,
+                        requests,
+                        address,
+                    };
+                    Ok((channel, version, live))
+                }
+                Err(status) => Err(refused(status)),
+                Ok(_) => Err(broken(&"the manager didn't welcome the session")),
+            }
         };
-        let (channel, version, mut live) = tokio::time::timeout(HANDSHAKE, handshake)
+        let (channel, version, live) = tokio::time::timeout(HANDSHAKE, handshake)
             .await
             .map_err(|_| broken(&"no answer from the manager's pod"))??;
-        match tokio::time::timeout(HANDSHAKE, live.events.message()).await {
-            Ok(Ok(Some(SessionEvent {
-                kind: Some(Event::Welcome(_)),
-            }))) => {}
-            Ok(Err(status)) => return Err(refused(status)),
-            _ => return Err(broken(&"the manager didn't welcome the session")),
-        }
+        let kind = match address {
+            Some(_) => CarrierKind::Direct,
+            None => CarrierKind::PortForward,
+        };
+        let pod = &known.pod;
         self.link.send_modify(|link| {
-            link.part = link.part.then(State::Ok, format!("pod {namespace}/{pod}"));
+            link.part = link
+                .part
+                .then(State::Ok, format!("pod {}/{}", pod.namespace, pod.name));
             link.channel = Some(channel);
             link.version = Some(version);
             link.failure = None;
             link.generation += 1;
+            link.kind = kind;
+            link.carrier = Carrier::new(close);
         });
         // What is claimed from now on finds the channel and is asked for by itself; asking twice does
         // no harm.
@@ -299,8 +351,11 @@ impl Task {
         Ok(live)
     }
 
-    /// Serves until the connection is lost; says why.
-    async fn serve(&mut self, mut live: Live) -> Failure {
+    /// Serves until the connection is lost, or there is a better one.
+    async fn serve(&mut self, live: &mut Live) -> Left {
+        let direct = self.means.direct.clone();
+        let is_forward = live.address.is_none();
+        let mut wake = Wake::default();
         let mut heard = Instant::now();
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -311,21 +366,27 @@ impl Task {
                         heard = Instant::now();
                         self.handle(event);
                     }
-                    Ok(None) => return broken(&"the manager ended the session's stream"),
-                    Err(status) => return broken(&status.message()),
+                    Ok(None) => return lost(&"the manager ended the session's stream"),
+                    Err(status) => return Left::Lost(refused(status)),
                 },
                 request = self.requests.recv() => match request {
                     Some(kind) => {
                         let request = SessionRequest { kind: Some(kind) };
                         if live.requests.send(request).await.is_err() {
-                            return broken(&"the session's stream is closed");
+                            return lost(&"the session's stream is closed");
                         }
                     }
-                    None => return broken(&"the session ends"),
+                    None => return lost(&"the session ends"),
                 },
+                address = direct.available(), if is_forward => return Left::Better(address),
+                // What was connected before may be gone: it has to say so now.
+                _ = wake.woke() => {
+                    beat.reset_immediately();
+                    heard = Instant::now().checked_sub(DEAD_AFTER - HEARTBEAT).unwrap_or(heard);
+                }
                 _ = beat.tick() => {
                     if heard.elapsed() > DEAD_AFTER {
-                        return broken(&"no heartbeat for 6 s");
+                        return lost(&"no heartbeat for 6 s");
                     }
                     let now = kdev_common::clock::now_ms();
                     // A full queue is a connection that doesn't take anything: the check above ends it.
@@ -351,11 +412,11 @@ impl Task {
         }
     }
 
-    fn report_lost(&self, failure: Failure) {
+    fn report_lost(&self, failure: Failure, over: bool) {
+        let again = if over { "" } else { "; trying again" };
         self.link.send_modify(|link| {
-            link.part = link
-                .part
-                .then(State::Down, format!("{failure}; trying again"));
+            link.part = link.part.then(State::Down, format!("{failure}{again}"));
+            link.over = over;
             link.channel = None;
             link.failure = Some(failure);
         });
@@ -369,6 +430,10 @@ fn refused(status: tonic::Status) -> Failure {
     } else {
         status.into()
     }
+}
+
+fn lost(why: &dyn std::fmt::Display) -> Left {
+    Left::Lost(broken(why))
 }
 
 fn broken(why: &dyn std::fmt::Display) -> Failure {

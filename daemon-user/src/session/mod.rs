@@ -6,32 +6,43 @@
 mod acceptor;
 mod backoff;
 mod carrier;
+pub mod direct;
 pub mod intercepts;
+mod manager_access;
 pub mod manager_link;
 pub mod root_link;
+mod voucher;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kdev_cluster::access;
 use kdev_cluster::client::{self, ClusterClient, KubeTarget};
 use kdev_cluster::install;
-use kdev_cluster::redirect::session_id;
-use kdev_proto::Failure;
+use kdev_cluster::vouch::{SessionLease, session_id};
+use kdev_identity::Identity;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{self, CarrierStatus, ErrorKind, Part, State};
+use kdev_proto::{Failure, PartCell};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::failures;
 use crate::progress::Sink;
 use backoff::Nudge;
+use direct::Direct;
 use intercepts::Intercepts;
-use manager_link::{ManagerAddress, ManagerLink};
-use root_link::RootLink;
+use manager_access::ManagerAccess;
+use manager_link::ManagerLink;
+use root_link::{Needs, RootLink};
+use voucher::Voucher;
 
 /// How long the parts of a session may take to come up before connecting has failed.
 const CONNECT: Duration = Duration::from_secs(30);
+/// How long the API server may take to answer whoever asks for the status.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long the parts of a session may take to end.
 const END: Duration = Duration::from_secs(10);
 
@@ -44,6 +55,10 @@ pub struct Wanted {
     pub namespace: Option<String>,
     /// Where the manager is.
     pub manager_namespace: String,
+    /// Whether and where the manager is reached without the API server between.
+    pub direct: direct::Wanted,
+    /// How long TCP flows may be without a carrier.
+    pub resume_limit: Duration,
 }
 
 /// A session that is connected, or mends itself.
@@ -66,6 +81,9 @@ pub struct Session {
     /// What is intercepted.
     pub intercepts: Arc<Intercepts>,
     kubeconfig: Vec<PathBuf>,
+    direct: Direct,
+    voucher: Arc<Voucher>,
+    api: PartCell,
     nudge: Nudge,
     since: Part,
     tasks: TaskTracker,
@@ -91,15 +109,17 @@ impl Session {
         ))
         .await;
         // Asked before anything starts, since it has the best reasons when it says no.
-        let pod = install::find_manager(cluster.kube(), &wanted.manager_namespace)
-            .await
-            .map_err(|error| failures::manager(&wanted.manager_namespace, &error))?;
+        let found = install::find_manager(cluster.kube(), &wanted.manager_namespace).await;
+        let pod = match found {
+            Ok(pod) => pod,
+            Err(error) => {
+                let failure = failures::manager(&wanted.manager_namespace, &error);
+                return Err(all_rights(&cluster, &wanted.manager_namespace, failure).await);
+            }
+        };
         sink.line(format!("manager: pod {}/{}", pod.namespace, pod.name))
             .await;
-        let namespace = wanted.namespace.unwrap_or_else(|| names.namespace.clone());
-        let manager_namespace = wanted.manager_namespace;
-        let kubeconfig = wanted.target.kubeconfig;
-        let session = Self::start(cluster, namespace, manager_namespace, owner, kubeconfig);
+        let session = Self::start(cluster, wanted, owner)?;
         let up = tokio::time::timeout(CONNECT, session.come_up(sink))
             .await
             .unwrap_or_else(|_| {
@@ -114,58 +134,92 @@ impl Session {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.end().await;
-                Err(failure)
+                let cluster = &session.cluster;
+                Err(all_rights(cluster, &session.manager_namespace, failure).await)
             }
         }
     }
 
-    fn start(
-        cluster: ClusterClient,
-        namespace: String,
-        manager_namespace: String,
-        owner: String,
-        kubeconfig: Vec<PathBuf>,
-    ) -> Self {
-        let secret = format!("{:032x}", rand::random::<u128>());
-        let id = session_id(&secret);
+    fn start(cluster: ClusterClient, wanted: Wanted, owner: String) -> Result<Self, Failure> {
+        let Wanted {
+            target,
+            namespace,
+            manager_namespace,
+            direct: wanted_direct,
+            resume_limit,
+        } = wanted;
+        let namespace = namespace.unwrap_or_else(|| cluster.names().namespace.clone());
+        let identity = Identity::generate()
+            .map_err(|error| Failure::internal("can't connect", error.to_string()))?;
+        let id = session_id(&identity.fingerprint());
         let cluster = Arc::new(cluster);
+        let lease = SessionLease::new(
+            cluster.kube().clone(),
+            &manager_namespace,
+            identity.fingerprint(),
+            &owner,
+        );
+        let access = ManagerAccess::new(Arc::clone(&cluster), manager_namespace.clone(), identity);
         let intercepts = Arc::new(Intercepts::default());
         let (tasks, cancelled) = (TaskTracker::new(), CancellationToken::new());
         let network = CancellationToken::new();
-        let address = ManagerAddress {
+        let (nudge, direct) = (Nudge::default(), Direct::new());
+        let network_known = watch::Sender::new(None);
+        let needs = Needs {
+            session: id.clone(),
+            namespace: namespace.clone(),
+            resume_limit,
             cluster: Arc::clone(&cluster),
-            namespace: manager_namespace.clone(),
-            session: secret.clone(),
+            network: network_known.subscribe(),
+            direct: direct.found(),
+        };
+        let (root, task) = RootLink::new(needs, nudge.clone(), network.clone());
+        tasks.spawn(task);
+        let voucher = Arc::new(Voucher::new(lease, root.shown.clone()));
+        tasks.spawn(Arc::clone(&voucher).follow(nudge.clone(), network.clone()));
+        let means = manager_link::Means {
+            access: access.clone(),
+            direct: direct.clone(),
+            voucher: Arc::clone(&voucher),
             owner: owner.clone(),
+            resume_limit,
         };
         let events: Arc<dyn manager_link::InterceptEvents> = Arc::clone(&intercepts) as _;
-        let nudge = Nudge::default();
-        let (manager, task) =
-            ManagerLink::new(address.clone(), events, nudge.clone(), cancelled.clone());
-        tasks.spawn(task);
-        let (root, task) = RootLink::new(
-            id.clone(),
-            namespace.clone(),
-            Arc::clone(&cluster),
-            manager.network.clone(),
+        let (manager, task) = ManagerLink::new(
+            means,
+            events,
+            network_known,
             nudge.clone(),
-            network.clone(),
+            cancelled.clone(),
         );
         tasks.spawn(task);
+        tasks.spawn(direct.clone().run(
+            wanted_direct,
+            access.clone(),
+            manager.network.clone(),
+            nudge.clone(),
+            cancelled.clone(),
+        ));
         for number in 1..=carrier::COUNT {
-            let (token, ended) = (root.token.clone(), network.clone());
-            let (address, nudge) = (address.clone(), nudge.clone());
-            tasks.spawn(carrier::keep(number, address, token, nudge, ended));
+            let means = carrier::Means {
+                access: access.clone(),
+                direct: direct.clone(),
+                root: root.link.clone(),
+                shown: root.shown.clone(),
+                voucher: Arc::clone(&voucher),
+            };
+            tasks.spawn(carrier::keep(number, means, nudge.clone(), network.clone()));
         }
         tasks.spawn(acceptor::run(
-            secret,
             manager.link.clone(),
             Arc::clone(&intercepts),
+            resume_limit,
             tasks.clone(),
             cancelled.clone(),
         ));
+        tasks.spawn(release_when_over(manager.link.clone(), network.clone()));
         let since = Part::new(State::Ok, "connected");
-        Self {
+        Ok(Self {
             id,
             owner,
             cluster,
@@ -174,13 +228,16 @@ impl Session {
             manager,
             root,
             intercepts,
-            kubeconfig,
+            kubeconfig: target.kubeconfig,
+            direct,
+            voucher,
+            api: PartCell::new(State::Ok, "answers"),
             nudge,
             since,
             tasks,
             cancelled,
             network,
-        }
+        })
     }
 
     /// Waits until everything works.
@@ -248,6 +305,11 @@ impl Session {
             && wanted.manager_namespace == self.manager_namespace
     }
 
+    /// Whether it was ended in the cluster.
+    pub fn is_over(&self) -> bool {
+        self.manager.link.borrow().over
+    }
+
     /// Whether every part works now.
     pub fn healthy(&self) -> bool {
         self.manager.link.borrow().failure.is_none() && self.root.link.borrow().failure.is_none()
@@ -283,6 +345,18 @@ impl Session {
             })
     }
 
+    /// Looks whether the API server answers, for `kdev status`: what is carried directly doesn't need it.
+    pub async fn look_at_api_server(&self) {
+        match tokio::time::timeout(LOOK, self.cluster.probe()).await {
+            Ok(Ok(_)) => self.api.set(State::Ok, "answers"),
+            Ok(Err(error)) => self.api.set(State::Down, error.to_string()),
+            Err(_) => self.api.set(
+                State::Down,
+                format!("no answer within {} s", LOOK.as_secs()),
+            ),
+        }
+    }
+
     /// What `kdev status` says of it.
     pub fn status(&self) -> v1::Session {
         let manager = self.manager.link.borrow().clone();
@@ -296,11 +370,13 @@ impl Session {
             control: Some(CarrierStatus {
                 id: 0,
                 part: Some(manager.part.clone()),
-                kind: "port-forward".to_owned(),
+                kind: manager.kind.as_str().to_owned(),
                 round_trip_us: u64::try_from(manager.round_trip.as_micros()).unwrap_or(u64::MAX),
                 flows: 0,
             }),
             intercepts: self.intercepts.status(&manager.part),
+            api: Some(self.api.get()),
+            direct: Some(self.direct.found().borrow().part.clone()),
             manager: Some(manager.part),
             manager_version: manager.version,
         }
@@ -314,7 +390,9 @@ impl Session {
             since_ms: part.since_ms,
             detail: format!("{what}: {}", part.detail),
         };
-        if root.part.state() != State::Ok {
+        if manager.over {
+            manager.part.clone()
+        } else if root.part.state() != State::Ok {
             but(
                 State::Down,
                 &root.part,
@@ -355,6 +433,34 @@ impl Session {
         if tokio::time::timeout(END, self.tasks.wait()).await.is_err() {
             tracing::warn!("parts of the session didn't end in time");
         }
+        self.voucher.remove().await;
+    }
+}
+
+/// Names every right that is missing when one is: who asks for them asks once.
+async fn all_rights(cluster: &ClusterClient, namespace: &str, failure: Failure) -> Failure {
+    if failure.kind != ErrorKind::Forbidden {
+        return failure;
+    }
+    let places = access::Namespaces {
+        manager: namespace,
+        target: namespace,
+    };
+    match access::missing(cluster.kube(), access::CONNECT, places).await {
+        Ok(missing) if !missing.is_empty() => failures::rights(&missing),
+        _ => failure,
+    }
+}
+
+/// Gives the machine's network back when the session was ended in the cluster.
+async fn release_when_over(
+    mut link: watch::Receiver<manager_link::Link>,
+    network: CancellationToken,
+) {
+    let ended = link.wait_for(|link| link.over).await.is_ok();
+    if ended {
+        tracing::warn!("the session was ended in the cluster");
+        network.cancel();
     }
 }
 

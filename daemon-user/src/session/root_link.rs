@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kdev_cluster::client::ClusterClient;
+use kdev_common::carrier::TOKEN_LENGTH;
 use kdev_common::{paths, socket};
+use kdev_identity::Fingerprint;
 use kdev_proto::v1::network_event::Kind as Event;
 use kdev_proto::v1::network_request::Kind as Request;
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::{
     CarrierStatus, ClusterNetwork, ErrorKind, NetworkApplied, NetworkEvent, NetworkOpen,
-    NetworkRequest, NetworkSettings, Part, State, VersionRequest,
+    NetworkOpened, NetworkRequest, NetworkSettings, Part, State, VersionRequest,
 };
 use kdev_proto::{Failure, check_version, version_of};
 use tokio::sync::{mpsc, watch};
@@ -21,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::backoff::{Backoff, Nudge};
-use super::carrier::Token;
+use super::direct::Found;
 use crate::failures;
 
 /// How often the API server's name is resolved again: behind it addresses change.
@@ -51,28 +53,48 @@ pub struct RootLink {
     /// What the link is.
     pub link: watch::Receiver<Link>,
     /// What carriers have to show; changes with each lease.
-    pub token: watch::Receiver<Option<Token>>,
+    pub shown: watch::Receiver<Option<Shown>>,
+}
+
+/// What the root daemon told when it gave a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// What its carriers have to show.
+    pub token: [u8; TOKEN_LENGTH],
+    /// Hash of the key with which it speaks over them.
+    pub key: Fingerprint,
+}
+
+/// The parts of a session that the link needs.
+#[derive(Debug)]
+pub struct Needs {
+    /// The session's id.
+    pub session: String,
+    /// The namespace that short names mean.
+    pub namespace: String,
+    /// How long TCP flows may be without a carrier.
+    pub resume_limit: Duration,
+    /// The cluster.
+    pub cluster: Arc<ClusterClient>,
+    /// What the manager says of the cluster's network.
+    pub network: watch::Receiver<Option<ClusterNetwork>>,
+    /// Which addresses must keep their old way.
+    pub direct: watch::Receiver<Found>,
 }
 
 /// A lease's stream: what the root daemon says, and what it is asked.
 type Opened = (Streaming<NetworkEvent>, mpsc::Sender<NetworkRequest>);
 
 struct Task {
-    session: String,
-    namespace: String,
-    cluster: Arc<ClusterClient>,
-    network: watch::Receiver<Option<ClusterNetwork>>,
+    needs: Needs,
     link: watch::Sender<Link>,
-    token: watch::Sender<Option<Token>>,
+    shown: watch::Sender<Option<Shown>>,
 }
 
 impl RootLink {
     /// Makes the link; the future is its task, which ends when `cancelled`.
     pub fn new(
-        session: String,
-        namespace: String,
-        cluster: Arc<ClusterClient>,
-        network: watch::Receiver<Option<ClusterNetwork>>,
+        needs: Needs,
         nudge: Nudge,
         cancelled: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
@@ -83,16 +105,13 @@ impl RootLink {
             carriers: Vec::new(),
             failure: None,
         });
-        let (token_sender, token) = watch::channel(None);
+        let (shown_sender, shown) = watch::channel(None);
         let task = Task {
-            session,
-            namespace,
-            cluster,
-            network,
+            needs,
             link: link_sender,
-            token: token_sender,
+            shown: shown_sender,
         };
-        (Self { link, token }, task.run(nudge, cancelled))
+        (Self { link, shown }, task.run(nudge, cancelled))
     }
 
     /// Waits until the settings are applied and a carrier carries.
@@ -130,7 +149,7 @@ impl Task {
                 return;
             };
             tracing::info!(reason = %failure.why, "the lease on the machine's network ended");
-            self.token.send_replace(None);
+            self.shown.send_replace(None);
             self.link.send_modify(|link| {
                 link.part = link.part.then(State::Down, failure.to_string());
                 link.device.clear();
@@ -190,8 +209,10 @@ impl Task {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let version = Some(version_of("kdev-userd"));
         let open = NetworkOpen {
-            session: self.session.clone(),
+            session: self.needs.session.clone(),
             version,
+            resume_limit_seconds: u32::try_from(self.needs.resume_limit.as_secs())
+                .unwrap_or(u32::MAX),
         };
         send(&requests, Request::Open(open)).await?;
         let events = client
@@ -209,7 +230,7 @@ impl Task {
     ) -> Result<std::convert::Infallible, Failure> {
         let mut resolve = tokio::time::interval(RESOLVE);
         let mut sent = None;
-        self.network.mark_changed();
+        self.needs.network.mark_changed();
         loop {
             tokio::select! {
                 event = events.message() => match event? {
@@ -222,7 +243,11 @@ impl Task {
                     }
                     None => return Err(ended(&"the root daemon ended it")),
                 },
-                changed = self.network.changed() => {
+                changed = self.needs.network.changed() => {
+                    changed.map_err(|_| ended(&"the session ends"))?;
+                    self.send_settings(&mut sent, requests).await?;
+                }
+                changed = self.needs.direct.changed() => {
                     changed.map_err(|_| ended(&"the session ends"))?;
                     self.send_settings(&mut sent, requests).await?;
                 }
@@ -236,18 +261,19 @@ impl Task {
         sent: &mut Option<NetworkSettings>,
         requests: &mpsc::Sender<NetworkRequest>,
     ) -> Result<(), Failure> {
-        let Some(network) = self.network.borrow().clone() else {
+        let Some(network) = self.needs.network.borrow().clone() else {
             return Ok(());
         };
-        let exempt = match self.cluster.api_server_addresses().await {
+        let mut exempt: BTreeSet<IpAddr> = match self.needs.cluster.api_server_addresses().await {
             Ok(addresses) => addresses.iter().map(std::net::SocketAddr::ip).collect(),
             Err(error) => {
                 tracing::info!(%error, "the API server's name isn't resolved now");
                 BTreeSet::new()
             }
         };
-        let mut settings = settings(&network, &self.namespace, exempt, sent.as_ref());
-        settings.outside_names = self.cluster.api_server_hosts();
+        exempt.extend(&self.needs.direct.borrow().exempt);
+        let mut settings = settings(&network, &self.needs.namespace, exempt, sent.as_ref());
+        settings.outside_names = self.needs.cluster.api_server_hosts();
         if sent.as_ref() != Some(&settings) {
             send(requests, Request::Settings(settings.clone())).await?;
             *sent = Some(settings);
@@ -258,7 +284,11 @@ impl Task {
     fn handle(&self, event: Option<Event>) {
         match event {
             Some(Event::Opened(opened)) => {
-                self.token.send_replace(Some(opened.carrier_token.to_vec()));
+                let shown = shown(&opened);
+                if shown.is_none() {
+                    tracing::warn!("the root daemon's lease can't be used: no token or no key");
+                }
+                self.shown.send_replace(shown);
                 self.link.send_modify(|link| {
                     link.part = link
                         .part
@@ -277,6 +307,14 @@ impl Task {
             None => {}
         }
     }
+}
+
+fn shown(opened: &NetworkOpened) -> Option<Shown> {
+    let key: [u8; Fingerprint::LENGTH] = opened.key[..].try_into().ok()?;
+    Some(Shown {
+        token: opened.carrier_token[..].try_into().ok()?,
+        key: key.into(),
+    })
 }
 
 async fn send(requests: &mpsc::Sender<NetworkRequest>, kind: Request) -> Result<(), Failure> {

@@ -24,6 +24,16 @@ pub struct Cluster {
     owned: bool,
 }
 
+/// See [`Cluster::without_api_server`].
+#[derive(Debug)]
+pub struct Away<'a>(&'a Cluster);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.0.driver("start-apiserver", &[]);
+    }
+}
+
 impl Cluster {
     /// A cluster that is up.
     ///
@@ -143,6 +153,14 @@ impl Cluster {
             self.kubeconfig(),
         ])
         .ok();
+    }
+
+    /// Kills the API server; it is started again when the result is dropped.
+    #[track_caller]
+    pub fn without_api_server(&self) -> Away<'_> {
+        let away = Away(self);
+        self.driver("stop-apiserver", &["--now"]).ok();
+        away
     }
 
     /// Loads an image into the node.

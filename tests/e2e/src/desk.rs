@@ -88,6 +88,14 @@ impl Desk {
         desk
     }
 
+    /// The same with more arguments for `kdev connect`.
+    pub fn connected_by(options: &[&str]) -> Self {
+        let desk = Self::with_manager();
+        desk.kdev(&[&["connect", "-n", DEMO], options].concat())
+            .ok();
+        desk
+    }
+
     /// Connects as the developer.
     #[track_caller]
     pub fn connect(&self) -> Outcome {

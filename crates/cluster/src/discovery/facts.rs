@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kube::runtime::watcher::Event;
 
+use super::direct::{self, Ways};
 use super::pods::{NodeFacts, is_declared, nodes_tell, pod_cidrs};
 use super::services::service_cidrs;
 use super::{ClusterDns, ClusterFacts};
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) service_cidrs: Known<Vec<IpNet>>,
     pub(super) services: Known<BTreeSet<IpAddr>>,
     pub(super) pods: Known<BTreeSet<IpAddr>>,
+    /// The manager's own Service: at most one.
+    pub(super) own: Known<Ways>,
     /// Addresses of a few pods; `None` until they are asked for.
     pub(super) sample: Option<BTreeSet<IpAddr>>,
 }
@@ -77,6 +80,7 @@ impl State {
             service_cidrs: Known::default(),
             services: Known::default(),
             pods: Known::default(),
+            own: Known::default(),
             sample: None,
         }
     }
@@ -107,6 +111,7 @@ impl State {
         let is_complete = self.namespaces.is_complete
             && self.nodes.is_complete
             && self.service_cidrs.is_complete
+            && self.own.is_complete
             && (self.services.is_complete || !self.needs_services())
             && (self.pods.is_complete || !self.needs_pods())
             && !self.needs_sample();
@@ -118,6 +123,7 @@ impl State {
             pod_cidrs: pod_cidrs(&self.nodes(), self.pods.values().flatten()),
             dns: self.dns.clone(),
             namespaces: self.namespaces.items.keys().cloned().collect(),
+            direct: direct::addresses(&self.own.values().collect::<Vec<_>>(), &self.nodes()),
         })
     }
 
@@ -143,6 +149,7 @@ mod tests {
         NodeFacts {
             pod_cidrs: nets(cidrs),
             addresses: vec!["10.0.0.1".parse().unwrap()],
+            outside: Vec::new(),
         }
     }
 
@@ -151,6 +158,7 @@ mod tests {
         list(&mut state.namespaces, [("default", ()), ("shop", ())]);
         list(&mut state.nodes, [("node-1", node(node_cidrs))]);
         list(&mut state.service_cidrs, [("kubernetes", nets(cidrs))]);
+        list(&mut state.own, []);
         state
     }
 
@@ -160,6 +168,7 @@ mod tests {
         assert_eq!(state.facts(), None);
         assert!(!state.needs_pods() && !state.needs_services() && !state.needs_sample());
         list(&mut state.namespaces, [("default", ())]);
+        list(&mut state.own, []);
         list(&mut state.nodes, [("node-1", node("10.244.0.0/24"))]);
         list(
             &mut state.service_cidrs,
@@ -215,6 +224,7 @@ mod tests {
     fn what_the_manager_may_not_see_holds_nothing_up() {
         let mut state = State::new(ClusterDns::parse(""));
         list(&mut state.namespaces, []);
+        state.own.handle_unavailable();
         state.nodes.handle_unavailable();
         state.service_cidrs.handle_unavailable();
         state.services.handle_unavailable();

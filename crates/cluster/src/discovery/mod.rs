@@ -3,6 +3,7 @@
 //! The manager finds it out in the cluster and keeps it up to date. Prefixes are as narrow as what
 //! is known allows: each one becomes a route on somebody's machine.
 
+mod direct;
 mod facts;
 mod pods;
 mod prefixes;
@@ -12,6 +13,7 @@ mod sources;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -29,4 +31,6 @@ pub struct ClusterFacts {
     pub dns: ClusterDns,
     /// The names of all namespaces.
     pub namespaces: BTreeSet<String>,
+    /// Where the manager's own port may be reached from outside of the cluster, the likeliest first.
+    pub direct: Vec<SocketAddr>,
 }

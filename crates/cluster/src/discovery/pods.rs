@@ -22,6 +22,8 @@ pub(super) struct NodeFacts {
     pub(super) pod_cidrs: Vec<IpNet>,
     /// Its own addresses.
     pub(super) addresses: Vec<IpAddr>,
+    /// Those of them that are for the outside.
+    pub(super) outside: Vec<IpAddr>,
 }
 
 impl NodeFacts {
@@ -35,11 +37,14 @@ impl NodeFacts {
             .status
             .as_ref()
             .and_then(|status| status.addresses.as_deref());
+        let addresses = || status.unwrap_or_default().iter();
         Self {
             pod_cidrs: distinct(all.iter().chain(first).filter_map(|cidr| cidr.parse().ok())),
-            addresses: status
-                .unwrap_or_default()
-                .iter()
+            addresses: addresses()
+                .filter_map(|address| address.address.parse().ok())
+                .collect(),
+            outside: addresses()
+                .filter(|address| address.type_ == "ExternalIP")
                 .filter_map(|address| address.address.parse().ok())
                 .collect(),
         }
@@ -132,6 +137,7 @@ mod tests {
         NodeFacts {
             pod_cidrs: nets(cidrs),
             addresses: ips(addresses).into_iter().collect(),
+            outside: Vec::new(),
         }
     }
 
@@ -234,6 +240,7 @@ mod tests {
         let wanted = NodeFacts {
             pod_cidrs: nets("10.244.0.0/24 fd00:1::/64"),
             addresses: vec!["10.0.0.1".parse().unwrap()],
+            outside: Vec::new(),
         };
         assert_eq!(NodeFacts::of(&node), wanted);
     }

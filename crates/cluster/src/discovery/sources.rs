@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::direct::Ways;
 use super::pods::{NodeFacts, pod_ips};
 use super::services::cluster_ips;
 use crate::backoff::{ApiBackoff, WATCH_SECONDS};
@@ -33,6 +34,7 @@ pub(super) enum News {
     ServiceCidrs(Told<Vec<IpNet>>),
     Services(Told<BTreeSet<IpAddr>>),
     Pods(Told<BTreeSet<IpAddr>>),
+    Own(Told<Ways>),
 }
 
 pub(super) type Source = BoxStream<'static, News>;
@@ -66,6 +68,14 @@ pub(super) fn services(client: &Client) -> Source {
     watch(api, cluster_ips, News::Services)
 }
 
+/// Watches one Service, `namespace/name`.
+pub(super) fn own(client: &Client, service: &str) -> Source {
+    let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
+    let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    watch_some(api, config, Ways::of, News::Own)
+}
+
 pub(super) fn pods(client: &Client) -> Source {
     let api: Api<Pod> = Api::all(client.clone());
     watch(api, pod_ips, News::Pods)
@@ -88,7 +98,20 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     T: Send + 'static,
 {
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    watch_some(api, watcher::Config::default(), reduce, news)
+}
+
+fn watch_some<K, T>(
+    api: Api<K>,
+    config: watcher::Config,
+    reduce: impl Fn(&K) -> T + Send + 'static,
+    news: impl Fn(Told<T>) -> News + Send + 'static,
+) -> Source
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+{
+    let config = config.timeout(WATCH_SECONDS);
     let reduced = move |object: K| {
         let name = match object.namespace() {
             Some(namespace) => format!("{namespace}/{}", object.name_any()),

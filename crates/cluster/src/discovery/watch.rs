@@ -38,15 +38,17 @@ pub struct Cancelled;
 
 /// Finds out the facts and keeps them up to date, until `cancel` is cancelled.
 ///
-/// Returns when they are known for the first time; an API server that is away is waited for.
+/// `own_service` is the manager's, as `namespace/name`: it and the nodes tell where the manager is
+/// reached directly. Returns when all is known for the first time; an API server that is away is waited for.
 /// Needs to list and watch nodes, namespaces and ServiceCIDRs; Services and pods too where the
 /// others don't tell. What is forbidden is left out.
 pub async fn start(
     client: Client,
     dns: ClusterDns,
+    own_service: String,
     cancel: CancellationToken,
 ) -> Result<Discovery, Cancelled> {
-    let mut watcher = Watcher::new(client, dns);
+    let mut watcher = Watcher::new(client, dns, &own_service);
     let first = tokio::select! {
         facts = watcher.first() => facts,
         () = cancel.cancelled() => return Err(Cancelled),
@@ -75,8 +77,12 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(client: Client, dns: ClusterDns) -> Self {
-        let always = stream::select_all([sources::namespaces(&client), sources::nodes(&client)]);
+    fn new(client: Client, dns: ClusterDns, own_service: &str) -> Self {
+        let always = stream::select_all([
+            sources::namespaces(&client),
+            sources::nodes(&client),
+            sources::own(&client, own_service),
+        ]);
         Self {
             state: State::new(dns),
             always,
@@ -140,6 +146,7 @@ impl Watcher {
             News::Nodes(told) => take(&mut self.state.nodes, told, "nodes"),
             News::Services(told) => take(&mut self.state.services, told, "services"),
             News::Pods(told) => take(&mut self.state.pods, told, "pods"),
+            News::Own(told) => take(&mut self.state.own, told, "the manager's Service"),
             News::ServiceCidrs(Err(error)) if is_missing(&error) => {
                 self.version += 1;
                 self.service_cidrs = SERVICE_CIDR_VERSIONS

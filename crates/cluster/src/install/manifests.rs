@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::InstallOptions;
 use super::names::{
-    FIELD_MANAGER, HEALTH_PORT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_VERSION,
-    MANAGER, cluster_role_name, version_label,
+    DIRECT_PORT, FIELD_MANAGER, HEALTH_PORT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME,
+    LABEL_VERSION, MANAGER, cluster_role_name, version_label,
 };
+use super::{Direct, InstallOptions};
 
 /// What the manager may do: (API group, resources, verbs). No Secrets, no roles, no `escalate`.
 const RULES: &[(&str, &[&str], &[&str])] = &[
@@ -33,6 +33,14 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
+/// What it may do in its own namespace: see who is vouched for, vouch for itself, and remove what
+/// sessions left.
+const OWN_RULES: &[(&str, &[&str], &[&str])] = &[(
+    "coordination.k8s.io",
+    &["leases"],
+    &["get", "list", "watch", "create", "patch", "delete"],
+)];
+
 fn labels(options: &InstallOptions) -> Value {
     json!({
         LABEL_NAME: MANAGER,
@@ -44,17 +52,73 @@ fn labels(options: &InstallOptions) -> Value {
 
 /// The manager's rights, in the whole cluster: Services and pods of any namespace may be asked for.
 pub(super) fn cluster_role(options: &InstallOptions) -> Value {
-    let rules: Vec<_> = RULES
-        .iter()
-        .map(|(group, resources, verbs)| {
-            json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
-        })
-        .collect();
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": { "name": cluster_role_name(&options.namespace), "labels": labels(options) },
-        "rules": rules,
+        "rules": rules(RULES),
+    })
+}
+
+fn rules(rules: &[(&str, &[&str], &[&str])]) -> Vec<Value> {
+    rules
+        .iter()
+        .map(|(group, resources, verbs)| {
+            json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
+        })
+        .collect()
+}
+
+fn metadata(options: &InstallOptions) -> Value {
+    json!({ "name": MANAGER, "namespace": options.namespace, "labels": labels(options) })
+}
+
+/// The manager's rights in its own namespace.
+pub(super) fn role(options: &InstallOptions) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": metadata(options),
+        "rules": rules(OWN_RULES),
+    })
+}
+
+/// Gives the manager its rights in its own namespace.
+pub(super) fn role_binding(options: &InstallOptions) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(options),
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": MANAGER },
+        "subjects": [
+            { "kind": "ServiceAccount", "name": MANAGER, "namespace": options.namespace },
+        ],
+    })
+}
+
+/// Where machines reach the manager without the API server between them.
+pub(super) fn service(options: &InstallOptions) -> Value {
+    let kind = match options.direct {
+        Direct::None => "ClusterIP",
+        Direct::NodePort => "NodePort",
+        Direct::LoadBalancer => "LoadBalancer",
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(options),
+        "spec": {
+            "type": kind,
+            // Where the cluster has both, machines may have either.
+            "ipFamilyPolicy": "PreferDualStack",
+            "selector": { LABEL_NAME: MANAGER, LABEL_INSTANCE: options.namespace },
+            "ports": [{
+                "name": "direct",
+                "port": DIRECT_PORT,
+                "targetPort": "direct",
+                "protocol": "TCP",
+            }],
+        },
     })
 }
 
@@ -88,11 +152,7 @@ pub(super) fn service_account(options: &InstallOptions) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": {
-            "name": MANAGER,
-            "namespace": options.namespace,
-            "labels": labels(options),
-        },
+        "metadata": metadata(options),
         "automountServiceAccountToken": false,
     })
 }
@@ -102,11 +162,7 @@ pub(super) fn deployment(options: &InstallOptions) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {
-            "name": MANAGER,
-            "namespace": options.namespace,
-            "labels": labels(options),
-        },
+        "metadata": metadata(options),
         "spec": {
             "replicas": 1,
             "selector": {
@@ -163,6 +219,7 @@ fn container(options: &InstallOptions) -> Value {
     let mut env = vec![
         field("KDEV_NAMESPACE", "metadata.namespace"),
         field("KDEV_POD_NAME", "metadata.name"),
+        field("KDEV_POD_UID", "metadata.uid"),
         // One per address family.
         field("KDEV_POD_IPS", "status.podIPs"),
     ];
@@ -176,7 +233,10 @@ fn container(options: &InstallOptions) -> Value {
         "name": MANAGER,
         "image": options.image,
         "env": env,
-        "ports": [{ "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" }],
+        "ports": [
+            { "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" },
+            { "name": "direct", "containerPort": DIRECT_PORT, "protocol": "TCP" },
+        ],
         "readinessProbe": probe("/readyz", 1, 3),
         "livenessProbe": probe("/livez", 10, 3),
         "resources": {

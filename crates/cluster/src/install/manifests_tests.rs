@@ -1,6 +1,6 @@
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, PodSpec, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::core::v1::{Namespace, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,6 +33,9 @@ fn every_field_of_every_manifest_is_one_that_kubernetes_knows() {
     assert_known::<ClusterRoleBinding>(cluster_role_binding(&options));
     assert_known::<Namespace>(namespace(&options));
     assert_known::<ServiceAccount>(service_account(&options));
+    assert_known::<Role>(role(&options));
+    assert_known::<RoleBinding>(role_binding(&options));
+    assert_known::<Service>(service(&options));
     assert_known::<Deployment>(deployment(&options));
 }
 

@@ -18,8 +18,8 @@ mod wait;
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
@@ -30,12 +30,13 @@ use serde_json::{Value, json};
 pub use self::error::{InstallError, ManagerError, UninstallError};
 pub use self::find::{ManagerPod, find_manager};
 pub use self::names::{
-    DEFAULT_NAMESPACE, FIELD_MANAGER, GRPC_PORT, HEALTH_PORT, LABEL_INSTANCE, LABEL_MANAGED_BY,
-    LABEL_NAME, LABEL_VERSION, MANAGER, ObjectRef, cluster_role_name, own_selector, pod_selector,
-    version_label,
+    DEFAULT_NAMESPACE, DIRECT_PORT, FIELD_MANAGER, GRPC_PORT, HEALTH_PORT, LABEL_INSTANCE,
+    LABEL_MANAGED_BY, LABEL_NAME, LABEL_VERSION, MANAGER, ObjectRef, cluster_role_name,
+    own_selector, pod_selector, version_label,
 };
 pub use self::options::{
-    Answer, Change, InstallOptions, ObjectChange, Outcome, Progress, ProgressSink, PullPolicy,
+    Answer, Change, Direct, InstallOptions, ObjectChange, Outcome, Progress, ProgressSink,
+    PullPolicy,
 };
 pub use self::trouble::{Reason, Trouble};
 pub use self::uninstall::{NamespaceFate, REMOVAL_TIMEOUT, Removed, uninstall};
@@ -70,11 +71,17 @@ pub async fn install(
     let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &options.namespace);
+    let roles: Api<Role> = Api::namespaced(client.clone(), &options.namespace);
+    let own_bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &options.namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), &options.namespace);
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &options.namespace);
 
     let role = Planned::read(&cluster_roles, manifests::cluster_role(options)).await?;
     let binding = Planned::read(&bindings, manifests::cluster_role_binding(options)).await?;
     let account = Planned::read(&accounts, manifests::service_account(options)).await?;
+    let own_role = Planned::read(&roles, manifests::role(options)).await?;
+    let own_binding = Planned::read(&own_bindings, manifests::role_binding(options)).await?;
+    let service = Planned::read(&services, manifests::service(options)).await?;
     let deployment = Planned::read(&deployments, manifests::deployment(options)).await?;
 
     let mut installation = Installation {
@@ -87,6 +94,9 @@ pub async fn install(
     installation.apply(binding).await?;
     installation.ensure_namespace().await?;
     installation.apply(account).await?;
+    installation.apply(own_role).await?;
+    installation.apply(own_binding).await?;
+    installation.apply(service).await?;
     let applied = installation.apply(deployment).await?;
     let deployment = installation.restart_if_stuck(&deployments, applied).await?;
     let Installation {

@@ -11,9 +11,12 @@ pub const DEFAULT_NAMESPACE: &str = "kdev";
 /// Who owns the fields that are applied, and the value of the `managed-by` label.
 pub const FIELD_MANAGER: &str = "kdev";
 
-/// The port where the manager's gRPC server listens, on the pod's loopback only: who may forward a
-/// port to the pod may use it.
+/// The port where the manager takes carriers on its pod's loopback, at the end of port-forwards.
 pub const GRPC_PORT: u16 = 8080;
+
+/// The port where the manager takes carriers on its pod's addresses. Who reaches it without a key that
+/// the API server vouches for gets nothing.
+pub const DIRECT_PORT: u16 = 7443;
 
 /// The port where the manager answers `/readyz` and `/livez`.
 pub const HEALTH_PORT: u16 = 8081;

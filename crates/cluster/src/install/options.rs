@@ -27,6 +27,18 @@ impl PullPolicy {
     }
 }
 
+/// How machines reach the manager without the API server between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direct {
+    /// Not from outside of the cluster.
+    None,
+    /// By a port of each node.
+    #[default]
+    NodePort,
+    /// By a load balancer, where the cluster has them.
+    LoadBalancer,
+}
+
 /// What to install, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallOptions {
@@ -46,6 +58,8 @@ pub struct InstallOptions {
     pub log: Option<String>,
     /// Seconds after which a session that is gone loses its intercepts; `None`: the manager's default.
     pub session_grace_seconds: Option<u32>,
+    /// How machines reach it directly.
+    pub direct: Direct,
     /// How long the manager may take to become available.
     pub timeout: Duration,
 }
@@ -62,6 +76,7 @@ impl InstallOptions {
             run_as_user: Some(65532),
             log: None,
             session_grace_seconds: None,
+            direct: Direct::default(),
             timeout: Duration::from_secs(120),
         }
     }

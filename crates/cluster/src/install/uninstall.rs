@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher;
@@ -97,6 +98,11 @@ where
     // A ReplicaSet goes with its Deployment, unless somebody removed that with --cascade=orphan.
     removal.remove_orphans().await?;
     removal.until_pods_are_gone().await?;
+    removal.remove::<Service>(removal.namespaced()).await?;
+    // Sessions that end now remove theirs themselves; those that are gone can't.
+    removal.remove::<Lease>(removal.namespaced()).await?;
+    removal.remove::<RoleBinding>(removal.namespaced()).await?;
+    removal.remove::<Role>(removal.namespaced()).await?;
     removal
         .remove::<ServiceAccount>(removal.namespaced())
         .await?;

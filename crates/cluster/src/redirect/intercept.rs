@@ -16,7 +16,7 @@ use super::objects::{INTERCEPTS, ORIGINAL};
 pub struct Intercept {
     /// Chosen by the user's daemon, unique in the world.
     pub id: String,
-    /// The session that the connections go to, by its [`session_id`].
+    /// The session that the connections go to, by its [`session_id`](crate::vouch::session_id).
     pub session: String,
     /// `user@machine`, for people.
     pub owner: String,
@@ -35,14 +35,6 @@ pub struct Original {
     pub selector: BTreeMap<String, String>,
     /// The namespace of the traffic manager that cleared it.
     pub manager: String,
-}
-
-/// Returns the id of the session that knows `secret`: everyone may read it, as on a Service, and
-/// nobody can be the session by it.
-pub fn session_id(secret: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
-    let half = &digest.as_ref()[..16];
-    half.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An annotation that isn't what kdev writes.

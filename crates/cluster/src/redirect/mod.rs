@@ -27,7 +27,7 @@ mod suitable;
 pub use self::api::ServiceName;
 pub use self::backends::backends;
 pub use self::claim::{Claim, ClaimError, claim, release};
-pub use self::intercept::{Intercept, Original, Unreadable, intercepts, original, session_id};
+pub use self::intercept::{Intercept, Original, Unreadable, intercepts, original};
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
 pub use self::port::{PortQuery, PortRef, Protocol, ports_of};

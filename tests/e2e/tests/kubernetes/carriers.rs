@@ -11,6 +11,8 @@ use serde_json::Value;
 const SECONDS: Duration = Duration::from_secs(12);
 /// An API server takes its time to start.
 const BACK: Duration = Duration::from_secs(40);
+/// What these tests break.
+const FORWARDS: &[&str] = &["--direct", "never"];
 const API_SERVER: &str = "10.88.0.10";
 
 fn carriers(status: &Value) -> Vec<&str> {
@@ -41,7 +43,7 @@ fn wait_until_mended(desk: &Desk) {
 
 #[test]
 fn a_connection_that_is_cut_is_made_again() {
-    let desk = Desk::connected();
+    let desk = Desk::connected_by(FORWARDS);
     wait_until_mended(&desk);
     let before = desk.status()["manager"]["since_ms"].as_u64().unwrap();
     let cut = ["ss", "-K", "dst", API_SERVER, "dport", "=", "6443"];
@@ -56,7 +58,7 @@ fn a_connection_that_is_cut_is_made_again() {
 
 #[test]
 fn a_network_that_swallows_everything_is_told_within_seconds_and_outlived() {
-    let desk = Desk::connected();
+    let desk = Desk::connected_by(FORWARDS);
     wait_until_mended(&desk);
     let swallow = format!(
         "nft -f - <<END\ntable inet e2e {{ chain out {{ type filter hook output priority 0; \
@@ -72,16 +74,9 @@ fn a_network_that_swallows_everything_is_told_within_seconds_and_outlived() {
 
 #[test]
 fn an_api_server_that_goes_away_is_told_and_comes_back() {
-    struct Start<'a>(&'a Desk);
-    impl Drop for Start<'_> {
-        fn drop(&mut self) {
-            self.0.cluster.driver("start-apiserver", &[]);
-        }
-    }
-    let desk = Desk::connected();
+    let desk = Desk::connected_by(FORWARDS);
     wait_until_mended(&desk);
-    let start = Start(&desk);
-    desk.cluster.driver("stop-apiserver", &["--now"]).ok();
+    let away = desk.cluster.without_api_server();
     wait_until_told(&desk);
     let page = desk.curl("http://www.public.test/").ok();
     assert_eq!(
@@ -89,13 +84,13 @@ fn an_api_server_that_goes_away_is_told_and_comes_back() {
         "public page",
         "the rest of the world is still there"
     );
-    drop(start);
+    drop(away);
     wait_until_mended(&desk);
 }
 
 #[test]
 fn a_manager_that_is_replaced_is_found_again() {
-    let desk = Desk::connected();
+    let desk = Desk::connected_by(FORWARDS);
     wait_until_mended(&desk);
     let pods = [
         "-n",

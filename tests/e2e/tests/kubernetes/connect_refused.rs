@@ -134,6 +134,6 @@ fn who_may_list_pods_but_not_forward_ports_is_told_that() {
     let connect = desk
         .kdev_as(User::Root, &["connect", "--kubeconfig", &carol])
         .exits(RIGHTS);
-    connect.says("pods/portforward");
+    connect.says("pods/portforward").says("leases");
     nothing_changed(&desk);
 }

@@ -254,8 +254,8 @@ fn a_session_that_was_away_for_too_long_learns_that_it_lost_its_intercept() {
     // No new connection, and an end that is heard of those that there are.
     let cut = format!(
         "nft -f - <<END\ntable inet e2e {{ chain out {{ type filter hook output priority 0; \
-         ip daddr {api} tcp dport 6443 tcp flags & (syn | ack) == syn reject with tcp reset; }}; }}\nEND\n\
-         ss -K dst {api} dport = 6443"
+         ip daddr {api} tcp flags & (syn | ack) == syn reject with tcp reset; }}; }}\nEND\n\
+         ss -K dst {api}"
     );
     desk.laptop.shell(User::Root, &cut).ok();
     let address = web.address(80);

@@ -147,7 +147,7 @@ fn who_may_connect_but_not_patch_the_service_is_told_which_right_is_missing() {
     struct Revoke<'a>(&'a Desk);
     impl Drop for Revoke<'_> {
         fn drop(&mut self) {
-            for name in ["e2e-find", "e2e-forward"] {
+            for name in ["e2e-find", "e2e-forward", "e2e-vouch"] {
                 self.0
                     .cluster
                     .kubectl(&["-n", "kdev", "delete", "role,rolebinding", name]);
@@ -162,6 +162,12 @@ fn who_may_connect_but_not_patch_the_service_is_told_which_right_is_missing() {
         "e2e-forward",
         "--verb=get,create",
         "--resource=pods/portforward",
+    );
+    grant(
+        "kdev",
+        "e2e-vouch",
+        "--verb=get,create,patch,delete",
+        "--resource=leases.coordination.k8s.io",
     );
     grant(
         web.namespace(),

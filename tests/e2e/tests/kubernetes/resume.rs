@@ -11,14 +11,14 @@ use kdev_e2e::workload::Workload;
 
 /// Most time for a transfer, however busy the machine.
 const TRANSFER: Duration = Duration::from_secs(180);
-/// Ends every connection to the API server, and with them all carriers and the control stream.
-const CUT: &str = "ss -K dst 10.88.0.10 dport = 6443";
+/// Ends every connection to the node, and with them all carriers and the control stream, of whatever kind.
+const CUT: &str = "ss -K state established dst 10.88.0.10";
 
 /// Runs a line of the shell's on the laptop while all carriers are cut again and again; fails when
 /// not a single one was there to be cut each time.
 fn while_cutting(desk: &Desk, times: u32, line: &str) -> Outcome {
     let script = format!(
-        "(for n in $(seq {times}); do sleep 0.4; {CUT} | grep -c 6443 || exit 1; done > /tmp/e2e-cuts) &
+        "(for n in $(seq {times}); do sleep 0.4; {CUT} | grep -c 10.88.0.10 || exit 1; done > /tmp/e2e-cuts) &
          cutting=$!
          {line}
          code=$?
@@ -84,7 +84,8 @@ fn an_intercepted_download_outlives_cuts_too() {
     const BYTES: u64 = 300_000_000;
     let desk = Desk::with_manager();
     let web = Workload::up(desk.cluster, "outlives");
-    desk.kdev(&["connect", "-n", web.namespace()]).ok();
+    let connect = ["connect", "-n", web.namespace(), "--direct", "never"];
+    desk.kdev(&connect).ok();
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     let sum = |address: SocketAddr, rate: &str| {

@@ -1,8 +1,10 @@
-//! A stream that can be broken from outside: a carrier that was declared dead must take its flows with
-//! it at once, whoever still holds its channel.
+//! A stream that can be broken from outside, and of which others see whether it still says anything: a
+//! carrier that was declared dead must take its flows with it at once, whoever still holds its channel.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,6 +14,18 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub struct Killable<S> {
     stream: S,
     killed: Pin<Box<WaitForCancellationFutureOwned>>,
+    received: Received,
+}
+
+/// How many bytes have come out of a stream so far. A clone is the same.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// See the type.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<S> Killable<S> {
@@ -20,7 +34,13 @@ impl<S> Killable<S> {
         Self {
             stream,
             killed: Box::pin(killed.cancelled_owned()),
+            received: Received::default(),
         }
+    }
+
+    /// Counts what it receives.
+    pub fn received(&self) -> Received {
+        self.received.clone()
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -38,7 +58,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Killable<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let count = buf.filled().len().saturating_sub(before);
+        self.received.0.fetch_add(count as u64, Ordering::Relaxed);
+        polled
     }
 }
 
@@ -50,6 +74,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Killable<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

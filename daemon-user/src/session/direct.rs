@@ -1,0 +1,299 @@
+//! Looks for a direct way to the manager, and says which one works.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use ipnet::IpNet;
+use kdev_proto::v1::{ClusterNetwork, Part, State};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::{Backoff, Nudge};
+use super::manager_access::{Known, ManagerAccess};
+
+/// How long an address may take to prove that the manager is behind it.
+const PROOF: Duration = Duration::from_secs(3);
+/// How long the first look is waited for, before a port-forward is taken.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// A way that worked for so long was a good one.
+const LASTED: Duration = Duration::from_secs(60);
+/// Longest time between two looks.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What the user wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// What the manager says.
+    #[default]
+    Auto,
+    /// Port-forwards only.
+    Never,
+    /// This host and port.
+    At(String),
+}
+
+/// What is known of direct ways.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// How it stands.
+    pub part: Part,
+    /// The address that works.
+    pub address: Option<SocketAddr>,
+    /// Whether somebody has looked.
+    looked: bool,
+    /// Addresses that must keep their old way, whatever the cluster's prefixes.
+    pub exempt: BTreeSet<IpAddr>,
+}
+
+/// A handle to the scout.
+#[derive(Debug, Clone)]
+pub struct Direct {
+    found: watch::Sender<Found>,
+    failed: watch::Sender<Option<SocketAddr>>,
+}
+
+impl Direct {
+    /// Nobody has looked yet.
+    pub fn new() -> Self {
+        Self {
+            found: watch::Sender::new(Found {
+                part: Part::new(State::Pending, "not looked for yet"),
+                address: None,
+                looked: false,
+                exempt: BTreeSet::new(),
+            }),
+            failed: watch::Sender::new(None),
+        }
+    }
+
+    /// What is known, and notice of changes.
+    pub fn found(&self) -> watch::Receiver<Found> {
+        self.found.subscribe()
+    }
+
+    /// The address that works, once somebody has looked; waits for that a moment only. Cancel safe.
+    pub async fn address(&self) -> Option<SocketAddr> {
+        let mut found = self.found.subscribe();
+        let looked = timeout(FIRST_LOOK, found.wait_for(|found| found.looked)).await;
+        looked.ok()?.ok()?.address
+    }
+
+    /// Waits until there is an address that works. Cancel safe.
+    pub async fn available(&self) -> SocketAddr {
+        let mut found = self.found.subscribe();
+        let found = found.wait_for(|found| found.address.is_some()).await;
+        match found.ok().and_then(|found| found.address) {
+            Some(address) => address,
+            // The sender is this one's own.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// `address` didn't work after all: it is looked at again before anyone else takes it.
+    pub fn failed(&self, address: SocketAddr) {
+        let withdrawn = self.found.send_if_modified(|found| {
+            let is_it = found.address == Some(address);
+            if is_it {
+                found.address = None;
+                found.part = found.part.then(State::Down, format!("{address} broke"));
+            }
+            is_it
+        });
+        if withdrawn {
+            self.failed.send_replace(Some(address));
+        }
+    }
+
+    /// Looks until cancelled.
+    pub async fn run(
+        self,
+        wanted: Wanted,
+        access: ManagerAccess,
+        network: watch::Receiver<Option<ClusterNetwork>>,
+        nudge: Nudge,
+        cancelled: CancellationToken,
+    ) {
+        if wanted == Wanted::Never {
+            return self.report(State::Ok, "not wanted (--direct never)", None);
+        }
+        let scout = Scout {
+            direct: self,
+            wanted,
+            access,
+            network,
+        };
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            () = scout.run(nudge) => {}
+        }
+    }
+
+    fn report(&self, state: State, detail: &str, address: Option<SocketAddr>) {
+        self.found.send_modify(|found| {
+            found.part = found.part.then(state, detail);
+            found.address = address;
+            found.looked = true;
+        });
+    }
+}
+
+struct Scout {
+    direct: Direct,
+    wanted: Wanted,
+    access: ManagerAccess,
+    network: watch::Receiver<Option<ClusterNetwork>>,
+}
+
+impl Scout {
+    async fn run(mut self, nudge: Nudge) {
+        let mut backoff = Backoff::up_to(LONGEST, nudge);
+        let (mut known, mut failed) = (self.access.known(), self.direct.failed.subscribe());
+        loop {
+            let Ok(manager) = known.wait_for(Option::is_some).await.map(|it| it.clone()) else {
+                return;
+            };
+            let Some(manager) = manager else { continue };
+            known.mark_unchanged();
+            failed.mark_unchanged();
+            self.network.mark_unchanged();
+            let found = self.look(&manager).await;
+            let (works, since) = (found.is_some(), Instant::now());
+            tokio::select! {
+                changed = known.changed() => if changed.is_err() { return },
+                changed = self.network.changed() => if changed.is_err() { return },
+                _ = failed.changed() => {
+                    // A way that proves itself and then breaks again and again is no reason for haste.
+                    if since.elapsed() > LASTED {
+                        backoff.reset();
+                    }
+                    backoff.wait().await;
+                }
+                () = backoff.wait(), if !works => {}
+            }
+        }
+    }
+
+    /// Tries every address at once; the first that proves to be the manager is it.
+    async fn look(&self, manager: &Known) -> Option<SocketAddr> {
+        let candidates = match self.candidates().await {
+            Ok(candidates) => candidates,
+            Err(why) => {
+                self.direct.report(State::Down, &why, None);
+                return None;
+            }
+        };
+        if candidates.is_empty() {
+            let known = self.network.borrow().is_some();
+            let why = if known {
+                "the manager has no address outside of the cluster"
+            } else {
+                "the manager hasn't said yet where it is reached"
+            };
+            if known {
+                self.direct.report(State::Ok, why, None);
+            }
+            return None;
+        }
+        let mut tries: FuturesUnordered<_> = candidates
+            .iter()
+            .map(|address| self.prove(*address, manager))
+            .collect();
+        let mut last = String::new();
+        while let Some(tried) = tries.next().await {
+            match tried {
+                Ok(address) => {
+                    self.direct
+                        .report(State::Ok, &address.to_string(), Some(address));
+                    return Some(address);
+                }
+                Err(why) => last = why,
+            }
+        }
+        let all: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+        let why = format!("not reached at {}: {last}", all.join(", "));
+        // That it is out of reach is no fault, unless somebody wanted it.
+        let state = match self.wanted {
+            Wanted::At(_) => State::Down,
+            Wanted::Auto | Wanted::Never => State::Ok,
+        };
+        self.direct.report(state, &why, None);
+        None
+    }
+
+    async fn prove(&self, address: SocketAddr, manager: &Known) -> Result<SocketAddr, String> {
+        let prove = async {
+            let (_, stream) = self.access.dial(address).await.map_err(|error| error.why)?;
+            let connected = self.access.connector.connect(manager.fingerprint(), stream);
+            connected
+                .await
+                .map_err(|error| format!("what answers isn't the manager: {error}"))
+        };
+        match timeout(PROOF, prove).await {
+            Ok(Ok(_)) => Ok(address),
+            Ok(Err(why)) => Err(why),
+            Err(_) => Err("no answer".to_owned()),
+        }
+    }
+
+    async fn candidates(&self) -> Result<Vec<SocketAddr>, String> {
+        if let Wanted::At(named) = &self.wanted {
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host(named)
+                .await
+                .map_err(|error| format!("{named} isn't resolved: {error}"))?
+                .collect();
+            self.direct.found.send_if_modified(|found| {
+                let before = found.exempt.len();
+                found.exempt.extend(addresses.iter().map(SocketAddr::ip));
+                found.exempt.len() != before
+            });
+            return Ok(addresses);
+        }
+        let network = self.network.borrow().clone().unwrap_or_default();
+        Ok(outside(&network))
+    }
+}
+
+/// The manager's addresses that don't lead through the cluster's own prefixes: a carrier can't be
+/// carried by itself.
+fn outside(network: &ClusterNetwork) -> Vec<SocketAddr> {
+    let prefixes = network.service_cidrs.iter().chain(&network.pod_cidrs);
+    let prefixes: Vec<IpNet> = prefixes.filter_map(|prefix| prefix.parse().ok()).collect();
+    let addresses = network.direct.iter().filter_map(|text| text.parse().ok());
+    addresses
+        .filter(|address: &SocketAddr| {
+            let ip = address.ip();
+            !ip.is_loopback() && !prefixes.iter().any(|prefix| prefix.contains(&ip))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_inside_the_clusters_prefixes_isnt_tried() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let network = ClusterNetwork {
+            service_cidrs: texts(&["10.96.0.0/16"]),
+            pod_cidrs: texts(&["10.244.0.0/16", "fd00:10::/48"]),
+            direct: texts(&[
+                "10.244.3.1:31000",
+                "10.96.0.9:7443",
+                "[fd00:10::5]:31000",
+                "127.0.0.1:31000",
+                "nonsense",
+                "192.0.2.7:31000",
+                "[fd00:11::5]:31000",
+            ]),
+            ..ClusterNetwork::default()
+        };
+        let expected: Vec<SocketAddr> = ["192.0.2.7:31000", "[fd00:11::5]:31000"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        assert_eq!(outside(&network), expected);
+    }
+}

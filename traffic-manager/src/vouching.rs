@@ -1,0 +1,56 @@
+//! Keeps the sessions true to their Leases: whose Lease appears is expected, whose Lease is deleted is
+//! over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdev_cluster::vouch::{self, Vouched};
+use kube::Client;
+use tokio::sync::watch;
+
+use crate::intercepts::Intercepts;
+use crate::sessions::Sessions;
+
+/// How long a session whose Lease is gone may take to hear so before its connections are cut.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Follows the Leases until dropped.
+pub async fn follow(
+    mut vouched: watch::Receiver<Option<Vouched>>,
+    sessions: Arc<Sessions>,
+    intercepts: Intercepts,
+) {
+    let mut known = BTreeSet::new();
+    loop {
+        let now: BTreeSet<String> = match &*vouched.borrow_and_update() {
+            Some(vouched) => vouched.sessions().map(str::to_owned).collect(),
+            None => BTreeSet::new(),
+        };
+        for id in now.difference(&known) {
+            sessions.expect(id);
+        }
+        // One that took leave, or stayed away for too long, isn't there any more.
+        let gone = known.difference(&now).filter_map(|id| sessions.revoke(id));
+        let gone: Vec<_> = gone.collect();
+        for session in &gone {
+            tracing::info!(session = session.id, "session over: its Lease was deleted");
+            intercepts.end_session(&session.id).await;
+        }
+        if !gone.is_empty() {
+            tokio::time::sleep(LAST_WORDS).await;
+            gone.iter().for_each(|session| session.cut.cancel());
+        }
+        known = now;
+        if vouched.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Removes the Lease of a session that is over, which its user's daemon may not have done.
+pub async fn forget(client: &Client, namespace: &str, session: &str) {
+    if let Err(error) = vouch::forget(client, namespace, session).await {
+        tracing::info!(session, %error, "the session's Lease isn't removed");
+    }
+}
