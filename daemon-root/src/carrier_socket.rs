@@ -1,11 +1,16 @@
 //! The socket on which carriers arrive: a preamble, then bytes for the manager.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kdev_common::carrier::{Preamble, TOKEN_LENGTH};
+use kdev_common::carrier::{CarrierKind, PREAMBLE_LENGTH, Preamble, TOKEN_LENGTH};
+use kdev_common::descriptor;
 use kdev_common::socket::{LocalListener, LocalStream};
 use kdev_identity::Connector;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -76,10 +81,25 @@ pub async fn serve(
     }
 }
 
+/// A descriptor as the connection that it has to be.
+fn tcp(descriptor: OwnedFd) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::from(descriptor);
+    let is_ip = |address: socket2::SockAddr| address.as_socket().is_some();
+    if socket.r#type()? != socket2::Type::STREAM || !is_ip(socket.peer_addr()?) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(socket.into())
+}
+
 async fn take(mut stream: LocalStream, takers: Takers) {
-    let preamble = tokio::time::timeout(PREAMBLE, Preamble::read(&mut stream));
-    let Ok(Ok(preamble)) = preamble.await else {
+    let mut bytes = [0; PREAMBLE_LENGTH];
+    let received = tokio::time::timeout(PREAMBLE, descriptor::receive(&stream, &mut bytes));
+    let Ok(Ok(descriptor)) = received.await else {
         return;
+    };
+    let Some(preamble) = Preamble::decode(&bytes) else {
+        return tracing::warn!("what came on the carrier socket isn't a carrier");
     };
     let uid = stream.peer().uid;
     let Some(taker) = takers
@@ -102,5 +122,25 @@ async fn take(mut stream: LocalStream, takers: Takers) {
         manager: preamble.manager.into(),
         kind: preamble.kind,
     };
-    tasks.spawn(async move { carriers.run(preamble.id, stream, route, cancelled).await });
+    let id = preamble.id;
+    match (preamble.kind, descriptor) {
+        (CarrierKind::PortForward, _) => {
+            tasks.spawn(async move { carriers.run(id, stream, route, cancelled).await });
+        }
+        (CarrierKind::Direct, Some(descriptor)) => match tcp(descriptor) {
+            Ok(connection) => {
+                tasks.spawn(async move {
+                    tokio::select! {
+                        () = carriers.run(id, connection, route, cancelled) => {}
+                        // The user's daemon has let go of it, or is gone.
+                        _ = stream.read_u8() => {}
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a carrier's descriptor is of no use"),
+        },
+        (CarrierKind::Direct, None) => {
+            tracing::warn!("a direct carrier came without its descriptor")
+        }
+    }
 }

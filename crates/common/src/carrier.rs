@@ -1,7 +1,5 @@
 //! What a carrier shows first on the root daemon's carrier socket.
 
-use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-
 /// Bytes of a token.
 pub const TOKEN_LENGTH: usize = 32;
 /// Bytes of a key's hash.
@@ -14,7 +12,8 @@ pub const PREAMBLE_LENGTH: usize = TOKEN_LENGTH + KEY_LENGTH + 4 + 1;
 pub enum CarrierKind {
     /// A port-forward through the API server.
     PortForward,
-    /// A connection to the manager's own port.
+    /// A connection to the manager's own port, whose descriptor comes with the preamble: nobody need
+    /// copy its bytes. The local socket then only tells when either side lets go.
     Direct,
 }
 
@@ -74,26 +73,6 @@ impl Preamble {
             id: u32::from_be_bytes(*id),
             kind,
         })
-    }
-
-    /// Reads one.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidData` when what comes is none; any other when the stream broke.
-    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
-        let mut bytes = [0; PREAMBLE_LENGTH];
-        stream.read_exact(&mut bytes).await?;
-        Self::decode(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-
-    /// Writes it.
-    ///
-    /// # Errors
-    ///
-    /// When the stream broke.
-    pub async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        stream.write_all(&self.encode()).await
     }
 }
 

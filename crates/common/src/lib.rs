@@ -4,6 +4,8 @@
 pub mod carrier;
 pub mod causes;
 pub mod clock;
+#[cfg(unix)]
+pub mod descriptor;
 pub mod detach;
 pub mod instance;
 pub mod killable;

@@ -1,6 +1,7 @@
 //! Local sockets with the identity of who is at the other end.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -187,6 +188,18 @@ impl Connected for LocalStream {
     }
 }
 
+/// The descriptor of a connection.
+pub fn descriptor_of(stream: &Stream) -> BorrowedFd<'_> {
+    let Stream::UdSocket(socket) = stream;
+    socket.as_fd()
+}
+
+impl AsFd for LocalStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        descriptor_of(&self.stream)
+    }
+}
+
 impl AsyncRead for LocalStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -204,6 +217,18 @@ impl AsyncWrite for LocalStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

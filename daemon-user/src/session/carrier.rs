@@ -2,6 +2,7 @@
 //! connected local socket. A port-forward serves until there is a direct way, and again when that breaks.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kdev_cluster::portforward::OpenedForward;
 use kdev_common::carrier::{CarrierKind, Preamble};
-use kdev_common::paths;
-use kdev_common::socket::LocalStream;
+use kdev_common::socket::{LocalStream, descriptor_of};
+use kdev_common::{descriptor, paths};
 use kdev_proto::Failure;
 use kdev_proto::v1::{CarrierStatus, ErrorKind, State};
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -34,8 +35,6 @@ pub const COUNT: u32 = 3;
 const LIVED: Duration = Duration::from_secs(5);
 /// How long a carrier that takes another's place may take to carry.
 const TAKE_OVER: Duration = Duration::from_secs(5);
-/// Bytes that are copied at once.
-const COPY: usize = 256 << 10;
 
 /// What a carrier needs.
 #[derive(Debug, Clone)]
@@ -82,6 +81,9 @@ pub async fn keep(id: u32, means: Means, nudge: Nudge, cancelled: CancellationTo
     }
 }
 
+/// The connection to the root daemon.
+type Local = interprocess::local_socket::tokio::Stream;
+
 /// A connection to the manager, before it is a carrier.
 enum Way {
     Forward(Box<OpenedForward>),
@@ -103,17 +105,29 @@ impl Way {
         }
     }
 
-    /// Copies bytes until either end is gone; says why. Dropping the future ends both.
-    async fn pump(self, local: impl AsyncRead + AsyncWrite + Unpin) -> Failure {
+    /// Hands it over on the local socket.
+    async fn show(&mut self, preamble: &Preamble, local: &mut Local) -> io::Result<()> {
+        match self {
+            Self::Forward(_) => local.write_all(&preamble.encode()).await,
+            Self::Direct(stream, _) => {
+                descriptor::send(&descriptor_of(local), &preamble.encode(), stream)
+            }
+        }
+    }
+
+    /// Copies bytes where somebody has to, until either end is gone; says why. Dropping the future ends
+    /// both.
+    async fn pump(self, mut local: Local) -> Failure {
         let why = match self {
             Self::Forward(forward) => {
                 let ended = forward.pump(local, &CancellationToken::new()).await;
                 ended.err().map(|error| error.to_string())
             }
-            Self::Direct(mut stream, _) => {
-                let mut local = local;
-                let copied = copy_bidirectional_with_sizes(&mut stream, &mut local, COPY, COPY);
-                copied.await.err().map(|error| error.to_string())
+            Self::Direct(stream, _) => {
+                // It is the root daemon's now, which says nothing but its end.
+                drop(stream);
+                let _ = local.read_u8().await;
+                None
             }
         };
         let why = why.unwrap_or_else(|| "it was closed".to_owned());
@@ -248,7 +262,12 @@ fn not_used() -> Failure {
 }
 
 /// Hands a connection over to the root daemon, as carrier number `id`.
-async fn hand_over(way: Way, known: &Known, id: u32, shown: &Shown) -> Result<Running, Failure> {
+async fn hand_over(
+    mut way: Way,
+    known: &Known,
+    id: u32,
+    shown: &Shown,
+) -> Result<Running, Failure> {
     let local = |error: std::io::Error| {
         Failure::new(
             ErrorKind::Daemon,
@@ -267,7 +286,7 @@ async fn hand_over(way: Way, known: &Known, id: u32, shown: &Shown) -> Result<Ru
     let mut socket = LocalStream::connect(&paths::carrier_socket())
         .await
         .map_err(local)?;
-    preamble.write(&mut socket).await.map_err(local)?;
+    way.show(&preamble, &mut socket).await.map_err(local)?;
     Ok(Running {
         pump: way.pump(socket).boxed(),
         kind,
