@@ -182,7 +182,7 @@ enum Left {
 
 impl Task {
     async fn run(mut self, nudge: Nudge, cancelled: CancellationToken) {
-        let mut backoff = Backoff::new(nudge);
+        let mut backoff = Backoff::new(nudge.clone());
         loop {
             let connected = tokio::select! {
                 () = cancelled.cancelled() => return,
@@ -191,6 +191,8 @@ impl Task {
             let failure = match connected {
                 Ok(live) => {
                     backoff.reset();
+                    // What waits for another reason than this one's is worth an attempt now as well.
+                    nudge.nudge();
                     match self.hold(live, &cancelled).await {
                         Some(lost) => lost,
                         None => return,

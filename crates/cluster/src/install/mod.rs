@@ -47,7 +47,7 @@ use crate::access::{self, Namespaces};
 use crate::client::call;
 
 /// The annotation of the pod template that starts a stuck manager anew.
-const RESTARTED: &str = "kdev.io/restarted-after";
+const RESTARTED: &str = "kdev.dev/restarted-after";
 
 /// Installs the manager or brings it to the wanted form, and waits until it is available.
 ///

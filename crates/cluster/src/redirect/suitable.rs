@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::intercept::{original, selector};
 use super::port::{Protocol, ports_of};
+use crate::install::{LABEL_NAME, MANAGER};
 
 /// Why a Service can't be redirected; the text completes "can't be intercepted: ".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -24,6 +25,11 @@ pub enum NotInterceptable {
         "it has no selector: its endpoints are written by hand or by another tool. Intercept a Service that selects pods"
     )]
     NoSelector,
+    /// kdev's own.
+    #[error(
+        "it leads to kdev's own traffic manager. Intercept a Service of a program that you work on"
+    )]
+    Manager,
     /// A protocol that the router doesn't speak.
     #[error("the port's protocol isn't TCP. Name a TCP port")]
     Protocol,
@@ -40,6 +46,13 @@ pub fn interceptable(service: &Service) -> Result<(), NotInterceptable> {
     }
     if spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
         return Err(NotInterceptable::Headless);
+    }
+    let labels = service.metadata.labels.as_ref();
+    if labels
+        .and_then(|labels| labels.get(LABEL_NAME))
+        .is_some_and(|name| name == MANAGER)
+    {
+        return Err(NotInterceptable::Manager);
     }
     let cleared = matches!(original(&service.metadata), Ok(Some(_)));
     if selector(service).is_none() && !cleared {
@@ -70,6 +83,10 @@ mod tests {
         let mut headless = web.clone();
         headless.spec.as_mut().unwrap().cluster_ip = Some("None".into());
         assert_eq!(interceptable(&headless), Err(NotInterceptable::Headless));
+
+        let mut own = web.clone();
+        own.metadata.labels = Some([(LABEL_NAME.to_owned(), MANAGER.to_owned())].into());
+        assert_eq!(interceptable(&own), Err(NotInterceptable::Manager));
 
         let mut external = web.clone();
         external.spec.as_mut().unwrap().type_ = Some("ExternalName".into());

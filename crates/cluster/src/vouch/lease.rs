@@ -10,15 +10,15 @@ use thiserror::Error;
 use crate::install::{FIELD_MANAGER, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, MANAGER};
 
 /// The label that tells whose Lease it is: [`SESSION`] or [`POD`].
-pub(super) const LABEL_OF: &str = "kdev.io/lease-of";
+pub(super) const LABEL_OF: &str = "kdev.dev/lease-of";
 pub(super) const SESSION: &str = "session";
 pub(super) const POD: &str = "traffic-manager";
 
 /// The annotation with the hashes of the owner's keys, separated by commas.
-pub(super) const KEYS: &str = "kdev.io/keys";
+pub(super) const KEYS: &str = "kdev.dev/keys";
 /// The annotations with a manager's version.
-pub(super) const RELEASE: &str = "kdev.io/release";
-pub(super) const PROTOCOL: &str = "kdev.io/protocol";
+pub(super) const RELEASE: &str = "kdev.dev/release";
+pub(super) const PROTOCOL: &str = "kdev.dev/protocol";
 
 /// Most keys in one Lease: a session has two.
 pub(super) const MOST_KEYS: usize = 8;

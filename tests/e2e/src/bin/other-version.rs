@@ -10,6 +10,7 @@ use kdev_cluster::vouch::{ManagerKey, OwnPod, publish};
 use kdev_identity::Identity;
 use kdev_proto::PROTOCOL;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +29,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let health = Router::new()
         .route("/livez", get(|| async { StatusCode::OK }))
         .route("/readyz", get(|| async { StatusCode::OK }));
-    axum::serve(listener, health).await?;
+    // The first process of a pod doesn't die of a signal that it doesn't handle.
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = axum::serve(listener, health) => served?,
+        _ = terminate.recv() => {}
+    }
     Ok(())
 }

@@ -35,14 +35,14 @@ fn manager_key(desk: &Desk) -> Fingerprint {
         .as_str()
         .map(str::to_owned);
     let lease = desk.cluster.get(&["-n", "kdev", "lease", &pod.unwrap()]);
-    let keys = lease["metadata"]["annotations"]["kdev.io/keys"].as_str();
+    let keys = lease["metadata"]["annotations"]["kdev.dev/keys"].as_str();
     keys.unwrap().parse().unwrap()
 }
 
 fn session_leases(desk: &Desk) -> Vec<Value> {
     let leases = desk
         .cluster
-        .get(&["-n", "kdev", "leases", "-l", "kdev.io/lease-of=session"]);
+        .get(&["-n", "kdev", "leases", "-l", "kdev.dev/lease-of=session"]);
     leases["items"].as_array().cloned().unwrap_or_default()
 }
 
@@ -190,7 +190,7 @@ fn a_session_is_a_lease_that_goes_with_it() {
     let desk = Desk::connected();
     let leases = session_leases(&desk);
     assert_eq!(leases.len(), 1, "{leases:#?}");
-    let keys = leases[0]["metadata"]["annotations"]["kdev.io/keys"]
+    let keys = leases[0]["metadata"]["annotations"]["kdev.dev/keys"]
         .as_str()
         .unwrap();
     let keys: Vec<Fingerprint> = keys.split(',').map(|key| key.parse().unwrap()).collect();
@@ -242,7 +242,7 @@ fn a_session_whose_lease_is_deleted_is_over_within_seconds() {
 fn a_stolen_hash_takes_nothing_over() {
     let desk = Desk::connected();
     let lease = session_leases(&desk)[0].clone();
-    let keys = lease["metadata"]["annotations"]["kdev.io/keys"]
+    let keys = lease["metadata"]["annotations"]["kdev.dev/keys"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -255,7 +255,7 @@ fn a_stolen_hash_takes_nothing_over() {
             "name": name,
             "namespace": "kdev",
             "labels": lease["metadata"]["labels"],
-            "annotations": { "kdev.io/keys": format!("{thief},{keys}") },
+            "annotations": { "kdev.dev/keys": format!("{thief},{keys}") },
         },
         "spec": { "holderIdentity": "thief" },
     }));
