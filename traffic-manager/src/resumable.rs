@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kdev_flow::carry::{Resume, Resumed};
+use kdev_flow::ledger::Attempts;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +32,7 @@ struct Slot {
 #[derive(Default)]
 struct Waiting {
     resumed: Option<Resumed>,
-    /// The machine counts how often it came.
-    attempt: u64,
+    attempts: Attempts,
 }
 
 impl Slot {
@@ -106,11 +106,8 @@ impl ResumableFlows {
             return Err(resumed);
         };
         let mut waiting = slot.lock();
-        if attempt > waiting.attempt {
-            *waiting = Waiting {
-                resumed: Some(resumed),
-                attempt,
-            };
+        if waiting.attempts.handle_arrived(attempt) {
+            waiting.resumed = Some(resumed);
             slot.added.notify_one();
         }
         Ok(())

@@ -4,13 +4,13 @@
 //! Pure: frames and bytes in, frames and bytes out. Offsets count bytes; the end after them counts as
 //! one more, as TCP's FIN does (RFC 9293 section 3.4).
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 
+use crate::pieces::Pieces;
 use crate::{CHUNK, frame};
 
 /// Bytes of one direction that may be under way: sent and not yet handed on at the other side.
@@ -82,13 +82,32 @@ impl Budget {
             limit,
         }
     }
+
+    /// What they keep now, in bytes.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// Which attempt at resuming a flow is the latest: one that was under way for long may arrive after a
+/// later one, and then is nobody's any more.
+#[derive(Debug, Default)]
+pub struct Attempts(u64);
+
+impl Attempts {
+    /// An attempt has arrived; whether it is later than all before. They count from 1.
+    pub fn handle_arrived(&mut self, attempt: u64) -> bool {
+        let is_latest = attempt > self.0;
+        self.0 = self.0.max(attempt);
+        is_latest
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger {
     /// What was said and isn't acknowledged: from `acked` on.
-    kept: VecDeque<Bytes>,
+    kept: Pieces,
     /// What the other side has handed on.
     acked: u64,
     /// What was said, without the end.
@@ -101,7 +120,7 @@ pub struct Ledger {
     next_start: u64,
     budget: &'static Budget,
 
-    undelivered: VecDeque<Bytes>,
+    undelivered: Pieces,
     /// What was received, with the end.
     received: u64,
     other_ended: bool,
@@ -122,7 +141,7 @@ impl Ledger {
     /// A flow of which nothing was said yet, and that keeps what it says within `budget`.
     pub fn new(budget: &'static Budget) -> Self {
         Self {
-            kept: VecDeque::new(),
+            kept: Pieces::default(),
             acked: 0,
             said: 0,
             ended: false,
@@ -130,7 +149,7 @@ impl Ledger {
             next: 0,
             next_start: 0,
             budget,
-            undelivered: VecDeque::new(),
+            undelivered: Pieces::default(),
             received: 0,
             other_ended: false,
             delivered: 0,
@@ -146,18 +165,23 @@ impl Ledger {
             return false;
         }
         let kept = self.said - self.acked;
-        let is_poor = self.budget.used.load(Ordering::Relaxed) > self.budget.limit;
+        let is_poor = self.budget.used() > self.budget.limit;
         kept + CHUNK as u64 <= if is_poor { Budget::SHARE } else { WINDOW }
     }
 
     /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.
     pub fn handle_said(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            let length = bytes.len() as u64;
-            self.said += length;
-            self.budget.used.fetch_add(length, Ordering::Relaxed);
-            self.kept.push_back(bytes);
+        if bytes.is_empty() {
+            return;
         }
+        let length = bytes.len() as u64;
+        let before = self.kept.back().map_or(0, Bytes::len) as u64;
+        if self.kept.push(bytes) && self.next == self.kept.len() {
+            // The last piece had gone out, and now has more.
+            (self.next, self.next_start) = (self.next - 1, self.said - before);
+        }
+        self.said += length;
+        self.budget.used.fetch_add(length, Ordering::Relaxed);
     }
 
     /// The near end has ended its side.
@@ -216,7 +240,7 @@ impl Ledger {
     /// Finds the piece that `sent` is in.
     fn seek(&mut self) {
         (self.next, self.next_start) = (0, self.acked.min(self.said));
-        for piece in &self.kept {
+        for piece in self.kept.iter() {
             let end = self.next_start + piece.len() as u64;
             if end > self.sent {
                 return;
@@ -239,7 +263,7 @@ impl Ledger {
                 }
                 if !bytes.is_empty() {
                     self.received += bytes.len() as u64;
-                    self.undelivered.push_back(bytes);
+                    self.undelivered.push(bytes);
                 }
                 Ok(Heard::Nothing)
             }
@@ -267,23 +291,21 @@ impl Ledger {
         self.budget.used.fetch_sub(gone, Ordering::Relaxed);
         self.acked = acked;
         while gone > 0 {
-            let Some(front) = self.kept.front_mut() else {
+            let pieces = self.kept.len();
+            // Fits where it matters, as it is compared with a piece's own length.
+            let count = self
+                .kept
+                .drop_front(usize::try_from(gone).unwrap_or(usize::MAX));
+            gone -= count as u64;
+            if count == 0 {
                 break;
-            };
-            let length = front.len() as u64;
-            if length > gone {
-                // Fits, as it is less than the piece's own length.
-                let part = usize::try_from(gone).unwrap_or(front.len());
-                drop(front.split_to(part));
-                if self.next == 0 {
-                    self.next_start = acked;
-                }
-                return;
             }
-            gone -= length;
-            self.kept.pop_front();
-            // What was acknowledged was sent, so the next piece comes after it.
-            self.next = self.next.saturating_sub(1);
+            if self.kept.len() < pieces {
+                // What was acknowledged was sent, so the next piece comes after it.
+                self.next = self.next.saturating_sub(1);
+            } else if self.next == 0 {
+                self.next_start = acked;
+            }
         }
     }
 
@@ -298,14 +320,7 @@ impl Ledger {
 
     /// The near end has taken so many of the bytes that are first.
     pub fn handle_delivered(&mut self, count: usize) {
-        if let Some(front) = self.undelivered.front_mut() {
-            let count = count.min(front.len());
-            drop(front.split_to(count));
-            if front.is_empty() {
-                self.undelivered.pop_front();
-            }
-            self.delivered += count as u64;
-        }
+        self.delivered += self.undelivered.drop_front(count) as u64;
     }
 
     /// The near end was told of the end.
@@ -368,3 +383,7 @@ impl Ledger {
 #[cfg(test)]
 #[path = "ledger_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod model;

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -150,7 +152,7 @@ impl Side {
     }
 
     fn check(&self) {
-        let bytes = |pieces: &VecDeque<Bytes>| pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        let bytes = |pieces: &Pieces| pieces.iter().map(Bytes::len).sum::<usize>() as u64;
         assert!(bytes(&self.ledger.kept) <= WINDOW);
         assert!(bytes(&self.ledger.undelivered) <= WINDOW);
     }
@@ -276,5 +278,5 @@ fn a_long_replay_of_small_pieces_takes_no_longer_than_they_are_many() {
     while ledger.poll_frame().is_some() {
         frames += 1;
     }
-    assert_eq!(frames, 60_000);
+    assert!((1..=60_000).contains(&frames), "{frames}");
 }

@@ -23,6 +23,7 @@ mod farewell;
 pub mod frame;
 pub mod ledger;
 pub mod open;
+mod pieces;
 mod reset;
 pub mod socket;
 pub mod splice;
