@@ -9,7 +9,8 @@ use crate::segment::{ACK, FIN, FLAGS_AT, RST, SYN, Segment, is_after};
 /// How often an acknowledgement is repeated for the sender to send again at once (RFC 5681 3.2).
 const REPETITIONS: usize = 3;
 
-/// Returns whether a segment only repeats that everything but our FIN has arrived.
+/// Returns whether a segment only repeats that everything but our FIN has arrived. Where the client
+/// has more under way, its number is beyond what has arrived here.
 ///
 /// The third of these makes smoltcp stop the timer that would send the FIN again, for it means to
 /// send data again at once, and there is none.
@@ -17,7 +18,7 @@ pub(crate) fn says_nothing_new(segment: &Segment, sent: &Sent) -> bool {
     sent.fin
         && segment.flags & (SYN | FIN | RST | ACK) == ACK
         && segment.payload_len == 0
-        && segment.seq == sent.ack
+        && !is_after(sent.ack, segment.seq)
         && segment.ack == sent.next.wrapping_sub(1)
 }
 
@@ -48,6 +49,8 @@ impl Workaround {
     ) {
         let ordinary = segment.flags & (SYN | RST | ACK) == ACK;
         let in_flight = ordinary && is_after(sent.next, segment.ack);
+        // What is asked for again is data: for a FIN alone, see `says_nothing_new`.
+        let data_in_flight = in_flight && !(sent.fin && segment.ack == sent.next.wrapping_sub(1));
         let closes = in_flight && segment.window == 0;
         let opens = ordinary && segment.window != 0 && std::mem::take(&mut self.swallowed);
         self.swallowed |= closes;
@@ -75,7 +78,7 @@ impl Workaround {
                 window,
             ));
         }
-        if opens && in_flight {
+        if opens && data_in_flight {
             let repetition = edited(packet, segment.header_len, segment.end(), ACK, window);
             (0..REPETITIONS).for_each(|_| feed(&repetition));
         }

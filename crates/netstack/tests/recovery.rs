@@ -45,6 +45,28 @@ fn a_lost_fin_is_repeated_however_often_the_rest_was_acknowledged() {
 }
 
 #[test]
+fn a_lost_fin_is_repeated_though_what_the_client_says_meanwhile_is_lost_as_well() {
+    for lost in [0, 1_000] {
+        let mut client = ByHand::connect();
+        client.world.stack.send(client.flow, b"the end");
+        client.world.stack.shutdown(client.flow);
+        client.world.settle();
+        client.ack = client.ack.wrapping_add(7);
+        // It has no room, and then has, while so many bytes of its own are on their way.
+        client.seq = client.seq.wrapping_add(lost);
+        for window in [0, 0, 60_000, 60_000, 0, 60_000, 60_000, 60_000] {
+            client.says(ACK, window);
+        }
+        let start = client.world.now();
+        for _ in 0..3 {
+            let again = client.waits();
+            assert_eq!((again[0].flags & FIN, again[0].seq), (FIN, client.ack));
+        }
+        assert!(client.world.now() - start < Duration::from_secs(10));
+    }
+}
+
+#[test]
 fn a_window_that_opens_is_heard_whoever_has_closed() {
     for (client_closes, server_closes) in
         [(false, false), (true, false), (false, true), (true, true)]
