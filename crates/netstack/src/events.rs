@@ -37,6 +37,11 @@ impl Events {
         true
     }
 
+    /// Returns how many bytes of datagrams wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.datagram_bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -253,6 +253,12 @@ impl Flow {
         self.over
     }
 
+    /// Returns how many bytes wait in both rings.
+    pub(crate) fn buffered(&self) -> usize {
+        let tcp = self.socket.get();
+        tcp.recv_queue() + tcp.send_queue()
+    }
+
     /// Returns whether the handshake is finished.
     pub(crate) fn is_open(&self) -> bool {
         self.open

@@ -49,6 +49,10 @@ impl<T> FlowTable<T> {
         self.entries.len() - self.free.len()
     }
 
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+
     pub(crate) fn insert(&mut self, value: T) -> FlowId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry {

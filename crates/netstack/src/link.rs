@@ -50,6 +50,11 @@ impl Outbox {
         self.packets.push_back((packet, offload));
     }
 
+    /// Returns how many bytes wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, Offload)> {
         let (packet, offload) = self.packets.pop_front()?;
         self.bytes -= packet.len();

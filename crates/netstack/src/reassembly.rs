@@ -112,6 +112,11 @@ impl Reassembly {
         self.open.values().map(|open| open.deadline).min()
     }
 
+    /// Returns how many bytes wait for their rest.
+    pub(crate) fn bytes(&self) -> usize {
+        self.open.values().map(|open| open.received).sum()
+    }
+
     /// Returns how many packets were given up since the last call, but for those of `handle`.
     pub(crate) fn take_given_up(&mut self) -> u64 {
         std::mem::take(&mut self.given_up)

@@ -300,13 +300,21 @@ impl Stack {
         self.stats.unreachable += 1;
     }
 
-    /// Returns the counters.
+    /// Returns the counters. Looks at every flow.
     pub fn stats(&self) -> Stats {
+        let in_flows = self.flows.values().map(|slot| match slot {
+            Slot::Pending(syn) => syn.packet.len(),
+            Slot::Open(flow) => flow.buffered(),
+        });
         Stats {
             replies_dropped: self.outbox.dropped,
             flows: self.flows.len(),
             pending: self.pending,
             pooled_buffers: self.pool.len(),
+            buffered: in_flows.sum::<usize>()
+                + self.outbox.bytes()
+                + self.events.bytes()
+                + self.reassembly.bytes(),
             ..self.stats
         }
     }

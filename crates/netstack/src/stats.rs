@@ -64,4 +64,7 @@ pub struct Stats {
     pub pending: usize,
     /// Buffers kept for the next flow now.
     pub pooled_buffers: usize,
+    /// Bytes that wait now: packets and datagrams for the owner, fragments for their rest, and what
+    /// flows have received and not handed out, or taken and not seen acknowledged.
+    pub buffered: usize,
 }

@@ -87,3 +87,30 @@ pub fn tcp(packet: &[u8]) -> Segment {
         payload: tcp.payload().to_vec(),
     }
 }
+
+/// Reads the segment in a packet, with its ports; `None` in another packet.
+pub fn segment(packet: &[u8]) -> Option<(u16, u16, Segment)> {
+    let protocol = if packet[0] >> 4 == 4 {
+        packet[9]
+    } else {
+        packet[6]
+    };
+    (IpProtocol::from(protocol) == IpProtocol::Tcp).then(|| {
+        let header = TcpPacket::new_checked(transport(packet)).unwrap();
+        (header.src_port(), header.dst_port(), tcp(packet))
+    })
+}
+
+/// Reads both ends of a TCP packet.
+pub fn ends(packet: &[u8]) -> (SocketAddr, SocketAddr) {
+    let ips: [std::net::IpAddr; 2] = if packet[0] >> 4 == 4 {
+        let ip = Ipv4Packet::new_checked(packet).unwrap();
+        [ip.src_addr().into(), ip.dst_addr().into()]
+    } else {
+        let ip = Ipv6Packet::new_checked(packet).unwrap();
+        [ip.src_addr().into(), ip.dst_addr().into()]
+    };
+    let tcp = TcpPacket::new_checked(transport(packet)).unwrap();
+    let [from, to] = ips;
+    ((from, tcp.src_port()).into(), (to, tcp.dst_port()).into())
+}

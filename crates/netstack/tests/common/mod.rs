@@ -10,6 +10,7 @@ pub mod client;
 pub mod craft;
 pub mod wire;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,10 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use client::Client;
+use craft::{FIN, Segment};
+
+const TO_CLIENT: usize = 0;
+const TO_STACK: usize = 1;
 
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * 1024;
@@ -40,6 +45,20 @@ pub fn pattern(start: usize, len: usize) -> Vec<u8> {
 /// Decides whether a packet is lost.
 pub type Loss = Box<dyn FnMut(&[u8]) -> bool>;
 
+/// What becomes of a packet on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Arrives,
+    /// It arrives again, right after.
+    Twice,
+    /// Others overtake it.
+    Late,
+    Lost,
+}
+
+/// Decides what becomes of a packet.
+pub type Way = Box<dyn FnMut(&[u8]) -> Fate>;
+
 pub struct World {
     pub stack: Stack,
     pub client: Client,
@@ -49,6 +68,11 @@ pub struct World {
     /// Every packet that reached the stack since then.
     pub to_stack: Vec<Vec<u8>>,
     pub loss: Option<Loss>,
+    pub way: Option<Way>,
+    /// Packets that others overtake, to the client and to the stack.
+    late: [Vec<Vec<u8>>; 2],
+    /// The number behind the client's FIN, by its port.
+    fins: HashMap<u16, u32>,
     /// Whether the client is only a port for packets made by hand.
     pub by_hand: bool,
     buffer: PacketBuffer,
@@ -73,6 +97,9 @@ impl World {
             to_client: Vec::new(),
             to_stack: Vec::new(),
             loss: None,
+            way: None,
+            late: [vec![], vec![]],
+            fins: HashMap::new(),
             by_hand: false,
             buffer: PacketBuffer::new(10),
             start: now,
@@ -115,22 +142,95 @@ impl World {
         let mut moved = false;
         while let Some(packet) = self.client.queues.outgoing.pop_front() {
             moved = true;
-            if !self.is_lost(&packet) {
-                self.stack
-                    .handle_packet(&packet, self.client.checksum(), self.now);
-                self.to_stack.push(packet);
+            self.note_fin(&packet);
+            for packet in self.carry(packet, TO_STACK) {
+                self.reach_stack(packet);
             }
         }
-        while let Some(event) = self.stack.poll_event() {
-            moved = true;
-            self.events.push(event);
-        }
+        moved |= self.take_events();
         moved |= self.take_packets();
+        moved |= self.take_events();
+        moved || self.release_late()
+    }
+
+    fn take_events(&mut self) -> bool {
+        let before = self.events.len();
         while let Some(event) = self.stack.poll_event() {
-            moved = true;
             self.events.push(event);
         }
+        self.events.len() > before
+    }
+
+    /// Lets what was overtaken arrive when nothing else moves; false if there is nothing.
+    fn release_late(&mut self) -> bool {
+        let [to_client, to_stack] = std::mem::take(&mut self.late);
+        let moved = !to_client.is_empty() || !to_stack.is_empty();
+        to_client
+            .into_iter()
+            .for_each(|packet| self.reach_client(packet));
+        to_stack
+            .into_iter()
+            .for_each(|packet| self.reach_stack(packet));
+        self.take_events();
         moved
+    }
+
+    fn reach_stack(&mut self, packet: Vec<u8>) {
+        self.stack
+            .handle_packet(&packet, self.client.checksum(), self.now);
+        self.to_stack.push(packet);
+    }
+
+    fn reach_client(&mut self, packet: Vec<u8>) {
+        self.to_client.push(packet.clone());
+        if self.by_hand {
+            return;
+        }
+        if self.way.is_none() {
+            self.client.queues.incoming.push_back(packet);
+        } else if !self.stops_a_fin(&packet) {
+            self.client.queues.incoming.extend(without_fin(packet));
+        }
+    }
+
+    fn note_fin(&mut self, packet: &[u8]) {
+        if let Some((from, _, segment)) = craft::segment(packet)
+            && segment.flags & craft::FIN != 0
+        {
+            let end = segment.seq.wrapping_add(segment.payload.len() as u32 + 1);
+            self.fins.insert(from, end);
+        }
+    }
+
+    /// Whether a packet only repeats that all but the client's FIN has arrived. A kernel then sends the
+    /// FIN again; the third of these makes the model client, which is smoltcp, never do so.
+    fn stops_a_fin(&self, packet: &[u8]) -> bool {
+        craft::segment(packet).is_some_and(|(_, to, segment)| {
+            let missing = self.fins.get(&to).map(|end| end.wrapping_sub(1));
+            segment.flags == craft::ACK
+                && segment.payload.is_empty()
+                && missing == Some(segment.ack)
+        })
+    }
+
+    /// Returns what arrives when a packet sets out.
+    fn carry(&mut self, packet: Vec<u8>, to: usize) -> Vec<Vec<u8>> {
+        if self.is_lost(&packet) {
+            return vec![];
+        }
+        match self.way.as_mut().map_or(Fate::Arrives, |way| way(&packet)) {
+            Fate::Lost => vec![],
+            Fate::Late => {
+                self.late[to].push(packet);
+                vec![]
+            }
+            Fate::Twice => vec![packet.clone(), packet],
+            Fate::Arrives => {
+                let mut all = vec![packet];
+                all.append(&mut self.late[to]);
+                all
+            }
+        }
     }
 
     /// Hands the stack's packets to the client.
@@ -144,11 +244,8 @@ impl World {
                     "{} bytes exceed the MTU",
                     packet.len()
                 );
-                if !self.is_lost(&packet) {
-                    self.to_client.push(packet.clone());
-                    if !self.by_hand {
-                        self.client.queues.incoming.push_back(packet);
-                    }
+                for packet in self.carry(packet, TO_CLIENT) {
+                    self.reach_client(packet);
                 }
             }
         }
@@ -259,6 +356,28 @@ impl World {
             .unwrap();
         }
         bytes
+    }
+}
+
+/// Returns a segment's data and the FIN behind it as two packets: the model client, which is smoltcp,
+/// cuts data at the edge of its window and obeys a FIN behind it all the same.
+fn without_fin(packet: Vec<u8>) -> Vec<Vec<u8>> {
+    match craft::segment(&packet) {
+        Some((_, _, segment)) if segment.flags & FIN != 0 && !segment.payload.is_empty() => {
+            let (from, to) = craft::ends(&packet);
+            let end = segment.seq.wrapping_add(segment.payload.len() as u32);
+            let data = Segment {
+                flags: segment.flags & !FIN,
+                ..segment.clone()
+            };
+            let fin = Segment {
+                seq: end,
+                payload: vec![],
+                ..segment
+            };
+            vec![data.packet(from, to), fin.packet(from, to)]
+        }
+        _ => vec![packet],
     }
 }
 
