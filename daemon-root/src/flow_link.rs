@@ -3,6 +3,7 @@
 //! Both directions are bounded queues. Neither side ever waits for the other while it holds anything:
 //! the shard only tries, and whoever made room or added something pokes the shard to look again.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -110,6 +111,8 @@ pub struct TaskEnd {
 #[derive(Debug)]
 pub struct FromProgram {
     up: mpsc::Receiver<Up>,
+    /// What was looked at and not taken yet.
+    ahead: VecDeque<Up>,
     /// Closed when the shard has let go of the flow.
     down: mpsc::Sender<Down>,
     poke: Poke,
@@ -129,6 +132,7 @@ impl TaskEnd {
         (
             FromProgram {
                 up,
+                ahead: VecDeque::new(),
                 down: down.clone(),
                 poke: poke.clone(),
             },
@@ -140,15 +144,26 @@ impl TaskEnd {
 impl FromProgram {
     /// Waits for the next item; a shard that is gone has reset all. Cancel safe.
     pub async fn next(&mut self) -> Up {
+        if let Some(item) = self.ahead.pop_front() {
+            return item;
+        }
         let item = self.up.recv().await.unwrap_or(Up::Reset);
         // The shard may have stopped reading for want of room.
         self.poke.poke();
         item
     }
 
-    /// Waits until the shard has let go of the flow, in order or not. Cancel safe.
-    pub async fn gone(&self) {
+    /// Waits until the shard has let go of the flow though the program hasn't ended it. One that has, and
+    /// whose last words nobody has taken yet, isn't gone. Cancel safe.
+    pub async fn gone(&mut self) {
         self.down.closed().await;
+        // The shard adds nothing any more, so that this is all, and no more than the queue holds.
+        while let Ok(item) = self.up.try_recv() {
+            self.ahead.push_back(item);
+        }
+        if self.ahead.back() == Some(&Up::End) {
+            std::future::pending().await
+        }
     }
 }
 

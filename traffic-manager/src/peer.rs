@@ -42,9 +42,9 @@ impl PeerStream {
     ) -> Self {
         let close = session.cut.child_token();
         let peer = Peer {
+            carrier: Carrier::new(close.clone()).within(Arc::clone(&session.memory)),
             session,
             speaks,
-            carrier: Carrier::new(close.clone()),
         };
         Self {
             stream: Killable::new(stream, close),

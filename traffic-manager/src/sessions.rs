@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kdev_flow::carry::RESUME_LIMIT;
+use kdev_flow::ledger::Budget;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::{InterceptState, SessionEvent};
 use tokio::sync::{Notify, mpsc};
@@ -22,6 +23,9 @@ pub const QUEUE: usize = 64;
 const CONNECTIONS: usize = 32;
 /// Most flows of one session.
 const FLOWS: usize = 32_768;
+/// Most bytes that the flows of one session hold together beyond what each may in any case: half of what
+/// all sessions' do.
+const MEMORY: u64 = 64 << 20;
 
 /// What a session's stream answers with.
 pub type Events = mpsc::Sender<Result<SessionEvent, Status>>;
@@ -40,6 +44,8 @@ pub struct Session {
     revoked: AtomicBool,
     connections: Arc<AtomicUsize>,
     flows: Arc<AtomicUsize>,
+    /// What its flows hold.
+    pub memory: Arc<Budget>,
     state: Mutex<Inner>,
 }
 
@@ -167,6 +173,7 @@ impl Sessions {
                 revoked: AtomicBool::new(false),
                 connections: Arc::default(),
                 flows: Arc::default(),
+                memory: Arc::new(Budget::new(MEMORY)),
                 state: Mutex::new(Inner {
                     lease,
                     events: None,

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
 /// Bytes that a flow may have under way.
-pub const STREAM_WINDOW: u32 = 4 << 20;
+pub const STREAM_WINDOW: u32 = 16 << 20;
 /// Largest that HTTP/2 knows, RFC 9113 section 6.9.1.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Bytes of an HTTP/2 frame, and of the data in one message.

@@ -1,23 +1,42 @@
 //! What a flow can do to the carrier that it runs over.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::ledger::Budget;
+
 /// A handle to a carrier. A clone is the same.
 #[derive(Debug, Clone, Default)]
-pub struct Carrier(CancellationToken);
+pub struct Carrier {
+    close: CancellationToken,
+    share: Option<Arc<Budget>>,
+}
 
 impl Carrier {
     /// The carrier that ends when `close` is cancelled.
     pub fn new(close: CancellationToken) -> Self {
-        Self(close)
+        Self { close, share: None }
+    }
+
+    /// Its flows hold no more together than `share`, whatever the process has.
+    #[must_use]
+    pub fn within(self, share: Arc<Budget>) -> Self {
+        Self {
+            share: Some(share),
+            ..self
+        }
+    }
+
+    pub(crate) fn share(&self) -> Option<Arc<Budget>> {
+        self.share.clone()
     }
 
     /// The other side breaks the protocol: nothing that comes over the carrier can be trusted any more.
     /// Its other flows go on over another one.
     pub fn close_for(&self, violation: &dyn Display) {
         tracing::warn!(%violation, "the other side breaks the flow protocol; its carrier is closed");
-        self.0.cancel();
+        self.close.cancel();
     }
 }

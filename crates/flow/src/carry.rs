@@ -98,8 +98,8 @@ pub struct Gone;
 pub trait NearRead: Send {
     /// Waits for what it says next. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Said> + Send;
-    /// Waits until its connection is gone, in whatever way; never where only reading and writing can
-    /// tell. Cancel safe.
+    /// Waits until its connection is gone before it has said all; never where only reading and writing
+    /// can tell, and not as long as its last words can still be taken. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = ()> + Send;
 }
 
@@ -173,7 +173,7 @@ where
     W: NearWrite,
     M: Resume,
 {
-    let mut ledger = Ledger::new(&BUDGET);
+    let mut ledger = Ledger::new(&BUDGET, stream.carrier.share());
     let mut current = stream;
     loop {
         let turn = connected(&mut ledger, &mut current, &mut read, &mut write, &mut means).await;

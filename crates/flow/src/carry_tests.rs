@@ -160,7 +160,7 @@ async fn a_flow_that_nobody_resumes_resets_its_connection() {
 #[tokio::test]
 async fn whoever_breaks_the_protocol_loses_the_flow() {
     let (mut program, far, side) = alone().await;
-    far.outgoing.send(frame::ack(7)).await.unwrap();
+    far.outgoing.send(frame::ack(7, 0)).await.unwrap();
     is_reset(&mut program).await;
     assert_eq!(soon(side).await.unwrap(), Outcome::ResetByFlow);
 }
@@ -274,6 +274,10 @@ impl NearRead for Program {
 
     async fn gone(&mut self) {
         let _ = self.heard_end.wait_for(|ended| *ended).await;
+        // Its last words are still to be taken.
+        if !self.says.is_empty() {
+            std::future::pending().await
+        }
     }
 }
 

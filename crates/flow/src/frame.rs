@@ -29,9 +29,9 @@ pub fn resumed(received: u64) -> FlowFrame {
     frame(Kind::Opened(FlowOpened { received }))
 }
 
-/// How much was handed on.
-pub fn ack(delivered: u64) -> FlowFrame {
-    frame(Kind::Ack(FlowAck { delivered }))
+/// How much was handed on, and how much more than that may be under way.
+pub fn ack(delivered: u64, window: u64) -> FlowFrame {
+    frame(Kind::Ack(FlowAck { delivered, window }))
 }
 
 /// The answer that it didn't, and why.

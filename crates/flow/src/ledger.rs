@@ -4,6 +4,7 @@
 //! Pure: frames and bytes in, frames and bytes out. Offsets count bytes; the end after them counts as
 //! one more, as TCP's FIN does (RFC 9293 section 3.4).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use kdev_proto::v1::flow_frame::Kind;
 use crate::pieces::Pieces;
 use crate::{CHUNK, frame};
 
-/// Bytes of one direction that may be under way: sent and not yet handed on at the other side.
-pub const WINDOW: u64 = 4 << 20;
+/// Most bytes of one direction that may be under way: sent and not yet handed on at the other side. A
+/// flow begins with [`Budget::SHARE`], and is granted more when it has used all of that.
+pub const WINDOW: u64 = 16 << 20;
 /// Bytes after which it is worth telling the other side that they were handed on.
 const ACK_EVERY: u64 = 512 << 10;
 
@@ -22,7 +24,7 @@ const ACK_EVERY: u64 = 512 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// More than the window allows.
-    #[error("more data than the window of {WINDOW} bytes allows")]
+    #[error("more data than was granted")]
     Window,
     /// Bytes that are no frame.
     #[error("bytes that are no frame")]
@@ -63,8 +65,9 @@ pub enum Undelivered {
     End,
 }
 
-/// What all flows of a process may keep together. Beyond it a flow keeps [`Budget::SHARE`] at most, so
-/// that many slow ones make none stop and still don't fill the memory.
+/// What all flows of a process may hold together: what they keep for the other side, and what the other
+/// side may send. Beyond it a flow has [`Budget::SHARE`] at most each way, so that many slow ones make
+/// none stop and still don't fill the memory.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
@@ -83,9 +86,29 @@ impl Budget {
         }
     }
 
-    /// What they keep now, in bytes.
+    /// What they hold now beyond what each may receive in any case, in bytes.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.used() > self.limit
+    }
+
+    fn take(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        let more = |used| Some(used + bytes).filter(|used| *used <= self.limit);
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -118,7 +141,11 @@ pub struct Ledger {
     /// Which piece of `kept` goes out next, and the offset at which it starts.
     next: usize,
     next_start: u64,
+    /// Up to which offset the other side takes bytes.
+    allowed: u64,
     budget: &'static Budget,
+    /// Of the session whose flow it is, where there are several.
+    share: Option<Arc<Budget>>,
 
     undelivered: Pieces,
     /// What was received, with the end.
@@ -128,18 +155,22 @@ pub struct Ledger {
     delivered: u64,
     told: u64,
     tell: bool,
+    /// How much more than what was handed on the other side may send, and up to which offset it may.
+    window: u64,
+    granted: u64,
 }
 
 impl Drop for Ledger {
     fn drop(&mut self) {
         let kept = self.said - self.acked.min(self.said);
-        self.budget.used.fetch_sub(kept, Ordering::Relaxed);
+        self.give_back(kept + self.window - Budget::SHARE);
     }
 }
 
 impl Ledger {
-    /// A flow of which nothing was said yet, and that keeps what it says within `budget`.
-    pub fn new(budget: &'static Budget) -> Self {
+    /// A flow of which nothing was said yet, and that holds what it says and hears within `budget` and,
+    /// where it is one of a session's among others, that one's `share`.
+    pub fn new(budget: &'static Budget, share: Option<Arc<Budget>>) -> Self {
         Self {
             kept: Pieces::default(),
             acked: 0,
@@ -148,14 +179,37 @@ impl Ledger {
             sent: 0,
             next: 0,
             next_start: 0,
+            allowed: Budget::SHARE,
             budget,
+            share,
             undelivered: Pieces::default(),
             received: 0,
             other_ended: false,
             delivered: 0,
             told: 0,
             tell: false,
+            window: Budget::SHARE,
+            granted: Budget::SHARE,
         }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.budget.give_back(bytes);
+        self.share.iter().for_each(|share| share.give_back(bytes));
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        if !self.budget.try_take(bytes) {
+            return false;
+        }
+        let fits = self
+            .share
+            .as_ref()
+            .is_none_or(|share| share.try_take(bytes));
+        if !fits {
+            self.budget.give_back(bytes);
+        }
+        fits
     }
 
     /// Whether the near end may say [`CHUNK`] bytes more. A flow that waits for others to use less of
@@ -165,8 +219,11 @@ impl Ledger {
             return false;
         }
         let kept = self.said - self.acked;
-        let is_poor = self.budget.used() > self.budget.limit;
-        kept + CHUNK as u64 <= if is_poor { Budget::SHARE } else { WINDOW }
+        let share = self.share.as_ref();
+        let is_poor = self.budget.is_spent() || share.is_some_and(|share| share.is_spent());
+        // Ahead of what the other side takes, a share is enough to go on at once when it takes more.
+        let most = (self.allowed - self.acked.min(self.allowed) + Budget::SHARE).min(WINDOW);
+        kept + CHUNK as u64 <= if is_poor { Budget::SHARE } else { most }
     }
 
     /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.
@@ -181,7 +238,8 @@ impl Ledger {
             (self.next, self.next_start) = (self.next - 1, self.said - before);
         }
         self.said += length;
-        self.budget.used.fetch_add(length, Ordering::Relaxed);
+        self.budget.take(length);
+        self.share.iter().for_each(|share| share.take(length));
     }
 
     /// The near end has ended its side.
@@ -196,12 +254,21 @@ impl Ledger {
 
     /// Whether [`Ledger::poll_frame`] has one.
     pub fn has_frame(&self) -> bool {
-        self.owes_ack() || self.sent < self.last()
+        self.owes_ack() || self.may_send() || self.owes_end()
+    }
+
+    fn may_send(&self) -> bool {
+        self.sent < self.said.min(self.allowed)
+    }
+
+    /// The end needs no room.
+    fn owes_end(&self) -> bool {
+        self.ended && self.sent == self.said
     }
 
     fn owes_ack(&self) -> bool {
         let owed = self.delivered - self.told;
-        owed >= ACK_EVERY || (owed > 0 && (self.tell || self.delivered_end()))
+        owed >= ACK_EVERY.min(self.window / 2) || (owed > 0 && (self.tell || self.delivered_end()))
     }
 
     fn delivered_end(&self) -> bool {
@@ -212,23 +279,36 @@ impl Ledger {
     pub fn poll_frame(&mut self) -> Option<FlowFrame> {
         if self.owes_ack() {
             (self.told, self.tell) = (self.delivered, false);
-            return Some(frame::ack(self.delivered));
+            self.grant();
+            return Some(frame::ack(self.delivered, self.granted - self.delivered));
         }
-        if self.sent < self.said {
+        if self.may_send() {
             return self.next_piece().map(frame::data);
         }
-        if self.sent < self.last() {
+        if self.owes_end() {
             self.sent += 1;
             return Some(frame::end());
         }
         None
     }
 
+    /// Lets the other side send more: twice as much as before under way when it had used up what it was
+    /// granted, as far as the budget allows. A near end that doesn't take anything gets nothing more.
+    fn grant(&mut self) {
+        let is_used_up = self.granted < self.received + CHUNK as u64;
+        let more = self.window.min(WINDOW - self.window);
+        if is_used_up && more > 0 && self.try_take(more) {
+            self.window += more;
+        }
+        self.granted = self.granted.max(self.delivered + self.window);
+    }
+
     /// What goes out next, at most [`CHUNK`] bytes of one piece.
     fn next_piece(&mut self) -> Option<Bytes> {
         let piece = self.kept.get(self.next)?;
         let start = usize::try_from(self.sent - self.next_start).ok()?;
-        let end = piece.len().min(start + CHUNK);
+        let room = usize::try_from(self.allowed - self.sent).unwrap_or(CHUNK);
+        let end = piece.len().min(start + CHUNK.min(room));
         let bytes = piece.slice(start..end);
         self.sent += bytes.len() as u64;
         if end == piece.len() {
@@ -258,7 +338,7 @@ impl Ledger {
         match kind {
             Kind::Data(_) | Kind::End(_) if self.other_ended => Err(Violation::AfterEnd),
             Kind::Data(bytes) => {
-                if self.received + bytes.len() as u64 - self.delivered > WINDOW {
+                if self.received + bytes.len() as u64 > self.granted {
                     return Err(Violation::Window);
                 }
                 if !bytes.is_empty() {
@@ -279,6 +359,7 @@ impl Ledger {
                     return Err(Violation::Offset { told, from, to });
                 }
                 self.forget(told);
+                self.allowed = self.allowed.max(told.saturating_add(ack.window));
                 Ok(Heard::Nothing)
             }
             Kind::Reset(_) => Ok(Heard::Reset),
@@ -288,7 +369,7 @@ impl Ledger {
 
     fn forget(&mut self, acked: u64) {
         let mut gone = acked.min(self.said) - self.acked.min(self.said);
-        self.budget.used.fetch_sub(gone, Ordering::Relaxed);
+        self.give_back(gone);
         self.acked = acked;
         while gone > 0 {
             let pieces = self.kept.len();

@@ -25,7 +25,7 @@ static PLENTY: Budget = Budget::new(1 << 40);
 impl Default for Side {
     fn default() -> Self {
         Self {
-            ledger: Ledger::new(&PLENTY),
+            ledger: Ledger::new(&PLENTY, None),
             coming: VecDeque::new(),
             said: Vec::new(),
             ended: false,
@@ -179,7 +179,7 @@ proptest! {
     fn nothing_the_other_side_says_can_do_more_than_end_the_flow(
         frames in prop::collection::vec(hostile(), 0..100),
     ) {
-        let mut ledger = Ledger::new(&PLENTY);
+        let mut ledger = Ledger::new(&PLENTY, None);
         ledger.handle_said(vec![0; CHUNK].into());
         for kind in frames {
             if ledger.handle_frame(kind).is_err() {
@@ -195,8 +195,8 @@ proptest! {
 fn hostile() -> impl Strategy<Value = Kind> {
     prop_oneof![
         (0..2_000_000usize).prop_map(|size| Kind::Data(vec![0; size].into())),
-        any::<u64>().prop_map(|delivered| frame::ack(delivered).kind.unwrap()),
-        (0..200_000u64).prop_map(|delivered| frame::ack(delivered).kind.unwrap()),
+        any::<u64>().prop_map(|delivered| frame::ack(delivered, WINDOW).kind.unwrap()),
+        (0..200_000u64).prop_map(|delivered| frame::ack(delivered, WINDOW).kind.unwrap()),
         Just(frame::end().kind.unwrap()),
         Just(frame::opened().kind.unwrap()),
     ]
@@ -212,9 +212,59 @@ fn a_side_that_isnt_read_from_stops_the_other_at_the_window() {
     }
     assert!(!pair.sides[0].ledger.has_room());
     let said = pair.sides[0].said.len() as u64;
-    assert!((WINDOW - CHUNK as u64..=WINDOW).contains(&said), "{said}");
+    let most = 2 * Budget::SHARE;
+    assert!((most - CHUNK as u64..=most).contains(&said), "{said}");
+    assert_eq!(pair.sides[1].ledger.received(), Budget::SHARE);
     pair.finish();
     assert_eq!(pair.sides[1].heard.len() as u64, said);
+}
+
+#[test]
+fn a_side_that_is_read_from_is_granted_more_until_it_has_the_whole_window() {
+    let mut pair = Pair::default();
+    for _ in 0..2_000 {
+        for _ in 0..400 {
+            pair.step(&Step::Say(0, CHUNK));
+            pair.step(&Step::Send(0));
+        }
+        while !pair.sides[1].coming.is_empty() {
+            pair.step(&Step::Arrive(1));
+        }
+        while pair.sides[1].ledger.undelivered().is_some() {
+            pair.step(&Step::Deliver(1, usize::MAX));
+        }
+        pair.step(&Step::Tell(1));
+        pair.step(&Step::Send(1));
+        pair.step(&Step::Arrive(0));
+        if pair.sides[1].ledger.window == WINDOW {
+            return;
+        }
+    }
+    panic!(
+        "{} bytes is all it was granted",
+        pair.sides[1].ledger.window
+    );
+}
+
+#[test]
+fn one_session_cant_use_up_what_others_have() {
+    let share = Arc::new(Budget::new(1 << 20));
+    let ledger = |share: &Arc<Budget>| Ledger::new(&PLENTY, Some(Arc::clone(share)));
+    let mut flows: Vec<Ledger> = (0..10).map(|_| ledger(&share)).collect();
+    for flow in &mut flows {
+        while flow.has_room() {
+            flow.handle_said(vec![0; CHUNK].into());
+        }
+    }
+    assert!(flows[9].said <= Budget::SHARE);
+    assert!(share.used() <= (1 << 20) + 10 * Budget::SHARE);
+    let mut other = ledger(&Arc::new(Budget::new(1 << 20)));
+    while other.has_room() {
+        other.handle_said(vec![0; CHUNK].into());
+    }
+    assert!(other.said > Budget::SHARE);
+    drop(flows);
+    assert_eq!(share.used(), 0);
 }
 
 #[test]
@@ -227,48 +277,51 @@ fn what_is_handed_on_is_told_in_large_pieces_or_in_time() {
     let ledger = &mut pair.sides[1].ledger;
     assert!(ledger.is_in_debt() && !ledger.has_frame());
     ledger.handle_ack_timeout();
-    assert_eq!(ledger.poll_frame(), Some(frame::ack(100)));
+    assert_eq!(ledger.poll_frame(), Some(frame::ack(100, Budget::SHARE)));
     assert!(!ledger.is_in_debt());
 }
 
 #[test]
 fn a_lie_about_what_was_received_is_found_out() {
-    let mut ledger = Ledger::new(&PLENTY);
+    let mut ledger = Ledger::new(&PLENTY, None);
     ledger.handle_said(vec![0; 100].into());
     assert!(ledger.handle_resumed(101).is_err());
     assert!(ledger.handle_resumed(100).is_ok());
-    assert!(ledger.handle_frame(frame::ack(101).kind.unwrap()).is_err());
-    assert!(ledger.handle_frame(frame::ack(60).kind.unwrap()).is_ok());
+    assert!(
+        ledger
+            .handle_frame(frame::ack(101, 0).kind.unwrap())
+            .is_err()
+    );
+    assert!(ledger.handle_frame(frame::ack(60, 0).kind.unwrap()).is_ok());
     assert!(ledger.handle_resumed(59).is_err(), "it was told already");
 }
 
 #[test]
 fn beyond_the_budget_each_flow_has_its_share_and_no_more() {
     static LITTLE: Budget = Budget::new(1 << 20);
-    let mut flows: Vec<Ledger> = (0..10).map(|_| Ledger::new(&LITTLE)).collect();
+    let mut flows: Vec<Ledger> = (0..10).map(|_| Ledger::new(&LITTLE, None)).collect();
     for flow in &mut flows {
         while flow.has_room() {
             flow.handle_said(vec![0; CHUNK].into());
         }
     }
     let kept = |flow: &Ledger| flow.said - flow.acked;
-    assert!(kept(&flows[0]) <= (1 << 20) + CHUNK as u64);
-    for flow in &flows[1..] {
+    assert!(kept(&flows[0]) > Budget::SHARE);
+    for flow in &flows[3..] {
         assert!(kept(flow) <= Budget::SHARE);
         assert!(kept(flow) > Budget::SHARE - CHUNK as u64);
     }
     // What is acknowledged, or over, is there for others.
-    flows.remove(0);
-    assert!(LITTLE.used.load(Ordering::Relaxed) > LITTLE.limit);
-    flows.truncate(3);
-    assert!(flows[0].has_room());
+    assert!(LITTLE.is_spent());
+    flows.truncate(1);
+    assert!(!LITTLE.is_spent());
     drop(flows);
     assert_eq!(LITTLE.used.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_long_replay_of_small_pieces_takes_no_longer_than_they_are_many() {
-    let mut ledger = Ledger::new(&PLENTY);
+    let mut ledger = Ledger::new(&PLENTY, None);
     for _ in 0..60_000 {
         ledger.handle_said(vec![7; 16].into());
     }

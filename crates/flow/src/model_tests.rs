@@ -406,7 +406,7 @@ impl Flow {
 impl Side {
     fn new(budget: &'static Budget) -> Self {
         Self {
-            ledger: Ledger::new(budget),
+            ledger: Ledger::new(budget, None),
             state: State::On(0),
             said: Vec::new(),
             ended: false,
@@ -467,7 +467,7 @@ impl Side {
         });
     }
 
-    /// Checks what it holds, and returns how much it keeps for the other side.
+    /// Checks what it holds, and returns how much of that counts.
     fn check(&self) -> u64 {
         let held = |pieces: &Pieces| {
             let bytes = pieces.iter().map(Bytes::len).sum::<usize>() as u64;
@@ -478,8 +478,9 @@ impl Side {
             );
             bytes
         };
-        held(&self.ledger.undelivered);
-        held(&self.ledger.kept)
+        let granted = self.ledger.window;
+        assert!(held(&self.ledger.undelivered) <= granted);
+        held(&self.ledger.kept) + granted - Budget::SHARE
     }
 }
 
