@@ -34,8 +34,8 @@ fn installing_twice_changes_nothing_the_second_time() {
     // Asked the way a session will reach it.
     assert!(!outcome.stderr.contains("doesn't answer"), "{outcome:#?}");
     let first = installed(&desk, namespace.name());
-    // Namespace, ServiceAccount, role, binding, Deployment, ReplicaSet, pod.
-    assert_eq!(first.len(), 7, "{first:#?}");
+    // Namespace, ServiceAccount, two roles and bindings, Service, Deployment, ReplicaSet, pod.
+    assert_eq!(first.len(), 10, "{first:#?}");
     desk.kdev(&install).ok().says("nothing had to change");
     assert_eq!(installed(&desk, namespace.name()), first);
     desk.kdev(&["uninstall", "-n", namespace.name()]).ok();
