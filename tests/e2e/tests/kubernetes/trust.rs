@@ -21,7 +21,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MANAGER: &str = "app.kubernetes.io/name=kdev-traffic-manager";
 
 fn manager(desk: &Desk) -> Value {
-    desk.cluster.get(&["-n", "kdev", "pods", "-l", MANAGER])["items"][0].clone()
+    let pods = desk.cluster.get(&["-n", "kdev", "pods", "-l", MANAGER]);
+    let pods = pods["items"].as_array().cloned().unwrap_or_default();
+    let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+    pods.into_iter().find(stays).expect("a manager")
 }
 
 fn manager_address(desk: &Desk) -> SocketAddr {
