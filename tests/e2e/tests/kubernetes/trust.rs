@@ -52,20 +52,19 @@ fn session_leases(desk: &Desk) -> Vec<Value> {
 /// The network of a pod of the test workload: one without any right.
 fn pod_network(desk: &Desk) -> Network {
     let pods = desk.cluster.get(&["-n", DEMO, "pods", "-l", "app=web"]);
-    let ip = pods["items"][0]["status"]["podIP"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let has_address = |pid: &i32| {
-        let table = std::fs::read_to_string(format!("/proc/{pid}/net/fib_trie"));
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        comm.is_ok_and(|comm| comm.starts_with("workload"))
-            && table.is_ok_and(|table| table.lines().any(|line| line.ends_with(&format!("- {ip}"))))
-    };
-    let pid = pids.find(has_address).expect("a process of the pod");
-    Network::of(pid).unwrap()
+    let container = pods["items"][0]["status"]["containerStatuses"][0]["containerID"].as_str();
+    let id = container.and_then(|id| id.strip_prefix("containerd://"));
+    let id = id.expect("a container that runs").to_owned();
+    let tasks = desk
+        .cluster
+        .on_node(&["ctr", "-n", "k8s.io", "tasks", "ls"])
+        .ok();
+    // "ID PID STATUS" in columns.
+    let lines = tasks.lines();
+    let mut words = lines.iter().map(|line| line.split_whitespace());
+    let pid = words.find_map(|mut words| (words.next()? == id).then(|| words.next())?);
+    let pid = pid.and_then(|pid| pid.parse().ok());
+    Network::of(pid.expect("a process of the pod")).unwrap()
 }
 
 /// What comes back for `said` until the other side ends.
