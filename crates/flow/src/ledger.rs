@@ -17,8 +17,9 @@ use crate::{CHUNK, frame};
 /// Most bytes of one direction that may be under way: sent and not yet handed on at the other side. A
 /// flow begins with [`Budget::SHARE`], and is granted more when it has used all of that.
 pub const WINDOW: u64 = 16 << 20;
-/// Bytes after which it is worth telling the other side that they were handed on.
-const ACK_EVERY: u64 = 512 << 10;
+/// Bytes after which it is worth telling the other side that they were handed on. It may be down to its
+/// share of the budget, and must not wait for a timer then.
+const ACK_EVERY: u64 = Budget::SHARE / 2;
 
 /// A frame that the other side must not send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +67,8 @@ pub enum Undelivered {
 }
 
 /// What all flows of a process may hold together: what they keep for the other side, and what the other
-/// side may send. Beyond it a flow has [`Budget::SHARE`] at most each way, so that many slow ones make
-/// none stop and still don't fill the memory.
+/// side may send. The less of it is left, the less more each flow may hold, down to [`Budget::SHARE`]: those
+/// that stand still so leave something to those that move, and don't fill the memory.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
@@ -77,6 +78,8 @@ pub struct Budget {
 impl Budget {
     /// Bytes that each flow may keep whatever the others do.
     pub const SHARE: u64 = 256 << 10;
+    /// Of what is left, one flow has a part at most.
+    const PART: u64 = 8;
 
     /// A budget of so many bytes.
     pub const fn new(limit: u64) -> Self {
@@ -91,8 +94,10 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn is_spent(&self) -> bool {
-        self.used() > self.limit
+    /// The most that one flow may keep, or be granted, now.
+    fn allowance(&self) -> u64 {
+        let left = self.limit.saturating_sub(self.used());
+        (left / Self::PART).clamp(Self::SHARE, WINDOW)
     }
 
     fn take(&self, bytes: u64) {
@@ -193,6 +198,12 @@ impl Ledger {
         }
     }
 
+    fn allowance(&self) -> u64 {
+        let share = self.share.as_ref();
+        let allowance = self.budget.allowance();
+        allowance.min(share.map_or(WINDOW, |share| share.allowance()))
+    }
+
     fn give_back(&self, bytes: u64) {
         self.budget.give_back(bytes);
         self.share.iter().for_each(|share| share.give_back(bytes));
@@ -219,11 +230,9 @@ impl Ledger {
             return false;
         }
         let kept = self.said - self.acked;
-        let share = self.share.as_ref();
-        let is_poor = self.budget.is_spent() || share.is_some_and(|share| share.is_spent());
         // Ahead of what the other side takes, a share is enough to go on at once when it takes more.
-        let most = (self.allowed - self.acked.min(self.allowed) + Budget::SHARE).min(WINDOW);
-        kept + CHUNK as u64 <= if is_poor { Budget::SHARE } else { most }
+        let most = self.allowed - self.acked.min(self.allowed) + Budget::SHARE;
+        kept + CHUNK as u64 <= most.min(self.allowance())
     }
 
     /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.
@@ -268,7 +277,7 @@ impl Ledger {
 
     fn owes_ack(&self) -> bool {
         let owed = self.delivered - self.told;
-        owed >= ACK_EVERY.min(self.window / 2) || (owed > 0 && (self.tell || self.delivered_end()))
+        owed >= ACK_EVERY || (owed > 0 && (self.tell || self.delivered_end()))
     }
 
     fn delivered_end(&self) -> bool {
@@ -296,7 +305,9 @@ impl Ledger {
     /// granted, as far as the budget allows. A near end that doesn't take anything gets nothing more.
     fn grant(&mut self) {
         let is_used_up = self.granted < self.received + CHUNK as u64;
-        let more = self.window.min(WINDOW - self.window);
+        let more = self
+            .window
+            .min(self.allowance().saturating_sub(self.window));
         if is_used_up && more > 0 && self.try_take(more) {
             self.window += more;
         }

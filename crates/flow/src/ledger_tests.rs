@@ -248,21 +248,15 @@ fn a_side_that_is_read_from_is_granted_more_until_it_has_the_whole_window() {
 
 #[test]
 fn one_session_cant_use_up_what_others_have() {
-    let share = Arc::new(Budget::new(1 << 20));
+    let share = Arc::new(Budget::new(8 << 20));
     let ledger = |share: &Arc<Budget>| Ledger::new(&PLENTY, Some(Arc::clone(share)));
-    let mut flows: Vec<Ledger> = (0..10).map(|_| ledger(&share)).collect();
-    for flow in &mut flows {
-        while flow.has_room() {
-            flow.handle_said(vec![0; CHUNK].into());
-        }
-    }
-    assert!(flows[9].said <= Budget::SHARE);
-    assert!(share.used() <= (1 << 20) + 10 * Budget::SHARE);
-    let mut other = ledger(&Arc::new(Budget::new(1 << 20)));
-    while other.has_room() {
-        other.handle_said(vec![0; CHUNK].into());
-    }
-    assert!(other.said > Budget::SHARE);
+    let mut flows: Vec<Ledger> = (0..100).map(|_| ledger(&share)).collect();
+    flows.iter_mut().for_each(open_window);
+    let kept: Vec<u64> = flows.iter_mut().map(fill).collect();
+    assert!(kept[0] > Budget::SHARE && kept[99] <= Budget::SHARE);
+    let mut other = ledger(&Arc::new(Budget::new(8 << 20)));
+    open_window(&mut other);
+    assert!(fill(&mut other) > Budget::SHARE);
     drop(flows);
     assert_eq!(share.used(), 0);
 }
@@ -296,27 +290,67 @@ fn a_lie_about_what_was_received_is_found_out() {
     assert!(ledger.handle_resumed(59).is_err(), "it was told already");
 }
 
+/// Says as much as may be said, and returns how much that is.
+fn fill(flow: &mut Ledger) -> u64 {
+    let before = flow.said;
+    while flow.has_room() {
+        flow.handle_said(vec![0; CHUNK].into());
+    }
+    flow.said - before
+}
+
+/// Lets the other side have taken all that it may ever be granted.
+fn open_window(flow: &mut Ledger) {
+    let ack = frame::ack(0, WINDOW).kind.unwrap();
+    flow.handle_frame(ack).unwrap();
+}
+
+#[test]
+fn those_who_stand_still_leave_room_for_one_who_moves() {
+    static BUDGET: Budget = Budget::new(128 << 20);
+    let mut still: Vec<Ledger> = (0..64).map(|_| Ledger::new(&BUDGET, None)).collect();
+    still.iter_mut().for_each(open_window);
+    let kept: Vec<u64> = still.iter_mut().map(fill).collect();
+    assert!(kept[0] > WINDOW * 3 / 4, "one alone has nearly all");
+    assert!(kept.iter().sum::<u64>() < BUDGET.limit + 64 * Budget::SHARE);
+    let mut moving = Ledger::new(&BUDGET, None);
+    assert!(fill(&mut moving) > Budget::SHARE - CHUNK as u64);
+    // What is over is there for others.
+    still.truncate(1);
+    open_window(&mut moving);
+    assert!(fill(&mut moving) > WINDOW / 2);
+    drop((still, moving));
+    assert_eq!(BUDGET.used(), 0);
+}
+
 #[test]
 fn beyond_the_budget_each_flow_has_its_share_and_no_more() {
     static LITTLE: Budget = Budget::new(1 << 20);
     let mut flows: Vec<Ledger> = (0..10).map(|_| Ledger::new(&LITTLE, None)).collect();
     for flow in &mut flows {
-        while flow.has_room() {
-            flow.handle_said(vec![0; CHUNK].into());
+        let kept = fill(flow);
+        assert!(kept <= Budget::SHARE);
+        assert!(kept > Budget::SHARE - CHUNK as u64);
+    }
+    assert!(LITTLE.used() > LITTLE.limit);
+}
+
+#[test]
+fn one_who_has_only_a_share_hears_of_what_was_handed_on_before_it_is_used_up() {
+    static NOTHING: Budget = Budget::new(0);
+    let (mut near, mut far) = (Ledger::new(&NOTHING, None), Ledger::new(&NOTHING, None));
+    // As long as bytes are handed on there is a frame to be sent, without any timer.
+    for _ in 0..100 {
+        fill(&mut near);
+        let frame = near.poll_frame().expect("there is room");
+        far.handle_frame(frame.kind.unwrap()).unwrap();
+        while let Some(Undelivered::Data(bytes)) = far.undelivered() {
+            far.handle_delivered(bytes.len());
+        }
+        while let Some(ack) = far.poll_frame() {
+            near.handle_frame(ack.kind.unwrap()).unwrap();
         }
     }
-    let kept = |flow: &Ledger| flow.said - flow.acked;
-    assert!(kept(&flows[0]) > Budget::SHARE);
-    for flow in &flows[3..] {
-        assert!(kept(flow) <= Budget::SHARE);
-        assert!(kept(flow) > Budget::SHARE - CHUNK as u64);
-    }
-    // What is acknowledged, or over, is there for others.
-    assert!(LITTLE.is_spent());
-    flows.truncate(1);
-    assert!(!LITTLE.is_spent());
-    drop(flows);
-    assert_eq!(LITTLE.used.load(Ordering::Relaxed), 0);
 }
 
 #[test]
