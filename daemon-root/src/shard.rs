@@ -360,6 +360,8 @@ impl Shard {
 
     fn fail(&mut self, id: FlowId, reason: Reason) {
         match unreachable(reason) {
+            // As nobody answered, the program hears nothing, and gives up when it likes.
+            _ if reason == Reason::TimedOut => self.stack.forget(id),
             None => self.stack.refuse(id),
             Some(kind) => self.stack.unreachable(id, kind),
         }

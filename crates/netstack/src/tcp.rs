@@ -195,6 +195,14 @@ impl Stack {
         }
     }
 
+    /// Leaves a requested flow without any answer: its target gave none either. The client asks again
+    /// until its own patience ends, which makes another flow each time.
+    pub fn forget(&mut self, flow: FlowId) {
+        if self.take_pending(flow).is_some() {
+            debug!(?flow, "flow not answered");
+        }
+    }
+
     /// Takes up to `max` bytes the client has sent. To be called until it answers something other
     /// than [`Recv::Data`], unless the owner has no room for more; what is not taken closes the
     /// client's window.

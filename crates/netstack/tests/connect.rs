@@ -96,6 +96,26 @@ fn an_unreachable_target_is_told_by_icmp_with_the_syn_in_it() {
 }
 
 #[test]
+fn a_target_that_says_nothing_leaves_the_client_to_its_own_patience() {
+    let mut world = World::plain();
+    let (socket, flow, key) = world.request(target(80), 64 * KIB);
+    world.stack.forget(flow);
+    world.settle();
+    assert_eq!(world.to_client.len(), 0);
+    assert_eq!(world.client.tcp(socket).state(), State::SynSent);
+    assert_eq!(world.stack.stats().flows, 0);
+    // It asks again, and may be answered then.
+    world.sleep(Duration::from_secs(4));
+    let [Event::TcpRequested { flow, key: again }] = world.events()[..] else {
+        panic!("one flow")
+    };
+    assert_eq!(again, key);
+    world.stack.accept(flow, world.now()).unwrap();
+    world.settle();
+    assert_eq!(world.client.tcp(socket).state(), State::Established);
+}
+
+#[test]
 fn a_retransmitted_syn_makes_no_second_event() {
     let mut world = World::plain();
     let (socket, flow, _) = world.request(target(80), 64 * KIB);
