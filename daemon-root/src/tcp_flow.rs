@@ -26,8 +26,10 @@ pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
             ..FlowOpen::default()
         }
     };
+    // Whoever knocks while there is no carrier waits as long as who has come in before.
+    let patience = opening::PATIENCE.max(carriers.resume_limit());
     let opened = tokio::select! {
-        opened = open_flow(request, &carriers, opening::PATIENCE) => opened,
+        opened = open_flow(request, &carriers, patience) => opened,
         // The program gave up waiting. It can't have sent anything before it was answered.
         _ = from_program.next() => return,
     };
