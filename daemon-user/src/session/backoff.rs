@@ -27,6 +27,8 @@ impl Nudge {
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
+/// What works for so long makes up for one failure.
+const FORGIVES_ONE: Duration = Duration::from_millis(250);
 
 impl Backoff {
     /// One whose waiting can be ended.
@@ -57,6 +59,13 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// What an attempt has made worked for so long: the longer, the fewer of the failures before count.
+    pub fn handle_lived(&mut self, lived: Duration) {
+        let forgiven = lived.as_millis() / FORGIVES_ONE.as_millis();
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        self.failures = self.failures.saturating_sub(forgiven);
+    }
+
     /// An attempt failed: how long to wait.
     fn next(&mut self) -> Duration {
         let longest = FIRST
@@ -81,5 +90,19 @@ mod tests {
         assert!(backoff.next() >= LONGEST / 2);
         backoff.reset();
         assert!(backoff.next() <= FIRST);
+    }
+
+    #[test]
+    fn what_breaks_now_and_then_is_made_again_at_once_and_what_breaks_at_once_is_not() {
+        let mut backoff = Backoff::new(Nudge::default());
+        for _ in 0..50 {
+            backoff.handle_lived(FORGIVES_ONE);
+            assert!(backoff.next() <= FIRST);
+        }
+        for _ in 0..50 {
+            backoff.handle_lived(FORGIVES_ONE / 2);
+            backoff.next();
+        }
+        assert!(backoff.next() >= LONGEST / 2);
     }
 }

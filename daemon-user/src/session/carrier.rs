@@ -31,8 +31,6 @@ use super::voucher::Voucher;
 /// server and the kubelet give to one WebSocket.
 pub const COUNT: u32 = 3;
 
-/// A carrier that lived for so long is no reason to wait before the next one.
-const LIVED: Duration = Duration::from_secs(5);
 /// How long a carrier that takes another's place may take to carry.
 const TAKE_OVER: Duration = Duration::from_secs(5);
 
@@ -60,18 +58,13 @@ pub async fn keep(id: u32, means: Means, nudge: Nudge, cancelled: CancellationTo
                 // The root link is gone, and the session with it.
                 return;
             };
-            let started = Instant::now();
             let ended = tokio::select! {
-                ended = means.carry(id, &shown) => ended,
+                ended = means.carry(id, &shown, &mut backoff) => ended,
                 // Another lease has another token, and takes none of the old one's carriers.
                 () = means.shows_another(&shown) => continue,
             };
             let Err(failure) = ended;
             tracing::info!(carrier = id, reason = %failure.why, "carrier ended");
-            // One that lived is no reason to wait; one that broke at once is.
-            if started.elapsed() > LIVED {
-                backoff.reset();
-            }
             backoff.wait().await;
         }
     };
@@ -162,9 +155,28 @@ impl Means {
     }
 
     /// Carries until what carries breaks.
-    async fn carry(&self, id: u32, shown: &Shown) -> Result<Infallible, Failure> {
+    async fn carry(
+        &self,
+        id: u32,
+        shown: &Shown,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Failure> {
         self.voucher.vouched(shown.key).await;
-        let mut running = self.open(id, shown).await?;
+        let running = self.open(id, shown).await?;
+        let started = Instant::now();
+        let ended = self.follow(id, shown, running).await;
+        // One that lived is no reason to wait; one that broke at once is.
+        backoff.handle_lived(started.elapsed());
+        ended
+    }
+
+    /// Waits until what carries breaks, and lets a better one take its place meanwhile.
+    async fn follow(
+        &self,
+        id: u32,
+        shown: &Shown,
+        mut running: Running,
+    ) -> Result<Infallible, Failure> {
         loop {
             tokio::select! {
                 failure = &mut running.pump => {
