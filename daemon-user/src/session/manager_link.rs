@@ -20,7 +20,6 @@ use kdev_proto::v1::{
 use kdev_proto::{Failure, version_of};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -32,8 +31,9 @@ use super::manager_access::{Known, ManagerAccess};
 use super::voucher::Voucher;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Three heartbeats without an answer.
-const DEAD_AFTER: Duration = Duration::from_secs(6);
+/// Heartbeats without an answer after which a connection is dead. They are counted, as no clock may
+/// judge: a process that was stopped has heard nothing for as long as that.
+const MISSES: u32 = 3;
 /// How long the handshake on an opened port-forward may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
@@ -358,14 +358,14 @@ impl Task {
         let direct = self.means.direct.clone();
         let is_forward = live.address.is_none();
         let mut wake = Wake::default();
-        let mut heard = Instant::now();
+        let mut unanswered = 0;
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = live.events.message() => match event {
                     Ok(Some(event)) => {
-                        heard = Instant::now();
+                        unanswered = 0;
                         self.handle(event);
                     }
                     Ok(None) => return lost(&"the manager ended the session's stream"),
@@ -384,12 +384,13 @@ impl Task {
                 // What was connected before may be gone: it has to say so now.
                 _ = wake.woke() => {
                     beat.reset_immediately();
-                    heard = Instant::now().checked_sub(DEAD_AFTER - HEARTBEAT).unwrap_or(heard);
+                    unanswered = MISSES - 1;
                 }
                 _ = beat.tick() => {
-                    if heard.elapsed() > DEAD_AFTER {
-                        return lost(&"no heartbeat for 6 s");
+                    if unanswered == MISSES {
+                        return lost(&"three heartbeats weren't answered");
                     }
+                    unanswered += 1;
                     let now = kdev_common::clock::now_ms();
                     // A full queue is a connection that doesn't take anything: the check above ends it.
                     let ping = SessionRequest { kind: Some(Request::Ping(now)) };
