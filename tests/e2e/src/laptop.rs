@@ -178,6 +178,24 @@ impl<'a> Laptop<'a> {
         });
     }
 
+    /// Stops the daemons, as a machine's sleep does.
+    pub fn suspend(&self) {
+        self.signal_both(Signal::SIGSTOP);
+    }
+
+    /// Lets them go on.
+    pub fn wake(&self) {
+        self.signal_both(Signal::SIGCONT);
+    }
+
+    fn signal_both(&self, signalled: Signal) {
+        for daemon in [Daemon::User, Daemon::Root] {
+            for pid in self.daemons(daemon) {
+                signal(pid, signalled);
+            }
+        }
+    }
+
     /// Ends all daemons, in whatever state they are.
     pub(crate) fn end_daemons(&self) {
         for daemon in [Daemon::User, Daemon::Root, Daemon::Guard] {

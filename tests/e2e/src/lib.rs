@@ -13,10 +13,16 @@
 pub mod cluster;
 pub mod command;
 pub mod desk;
+pub mod ends;
+pub mod firewall;
+pub mod footprint;
 pub mod http;
 pub mod laptop;
 pub mod namespace;
+pub mod pod;
 pub mod snapshot;
+pub mod talk;
+pub mod text;
 pub mod tools;
 pub mod wait;
 pub mod workload;

@@ -57,22 +57,6 @@ fn a_connection_that_is_cut_is_made_again() {
 }
 
 #[test]
-fn a_network_that_swallows_everything_is_told_within_seconds_and_outlived() {
-    let desk = Desk::connected_by(FORWARDS);
-    wait_until_mended(&desk);
-    let swallow = format!(
-        "nft -f - <<END\ntable inet e2e {{ chain out {{ type filter hook output priority 0; \
-         ip daddr {API_SERVER} tcp dport 6443 drop; }}; }}\nEND"
-    );
-    desk.laptop.shell(User::Root, &swallow).ok();
-    wait_until_told(&desk);
-    desk.laptop
-        .shell(User::Root, "nft delete table inet e2e")
-        .ok();
-    wait_until_mended(&desk);
-}
-
-#[test]
 fn an_api_server_that_goes_away_is_told_and_comes_back() {
     let desk = Desk::connected_by(FORWARDS);
     wait_until_mended(&desk);

@@ -1,12 +1,13 @@
 //! Connections outlive the ways that they are carried over.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kdev_e2e::command::Outcome;
-use kdev_e2e::desk::{DEMO, Desk};
+use kdev_e2e::desk::Desk;
+use kdev_e2e::ends::{Way, demo_pod};
 use kdev_e2e::laptop::User;
-use kdev_e2e::wait;
+use kdev_e2e::text::{Received, Text};
 use kdev_e2e::workload::Workload;
 
 /// Most time for a transfer, however busy the machine.
@@ -30,53 +31,82 @@ fn while_cutting(desk: &Desk, times: u32, line: &str) -> Outcome {
     desk.laptop.run_for(User::Root, &words, TRANSFER)
 }
 
-#[test]
-fn a_gigabyte_each_way_arrives_unchanged_though_every_carrier_is_cut_twenty_times() {
-    const BYTES: u64 = 1 << 30;
-    let desk = Desk::connected();
-    let url = format!("http://web.demo/big?bytes={BYTES}");
-    let down = format!("curl -sS --limit-rate 90M '{url}' | sha256sum");
-    let down = while_cutting(&desk, 20, &down).ok();
-    let address = desk.cluster.get(&["-n", DEMO, "service", "web"])["spec"]["clusterIP"].clone();
-    let address = address.as_str().unwrap().to_owned();
-    let direct = format!("curl -sS 'http://{address}/big?bytes={BYTES}' | sha256sum");
-    let direct = desk.cluster.on_node(&["sh", "-c", &direct]).ok();
-    assert_eq!(down.text(), direct.text());
+/// Chances that nobody can foresee.
+struct Dice(u64);
 
-    let up = format!(
-        "curl -sS '{url}' > /tmp/e2e-gigabyte
-         curl -sS --limit-rate 90M -X POST -T /tmp/e2e-gigabyte http://web.demo/sum"
-    );
-    let up = while_cutting(&desk, 20, &up).ok();
-    desk.laptop
-        .run(User::Root, &["rm", "/tmp/e2e-gigabyte"])
-        .ok();
-    let sum = direct.text().split(' ').next().unwrap().to_owned();
-    assert_eq!(up.text(), format!("{sum} {BYTES}"));
+impl Dice {
+    fn new() -> Self {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let seed = u64::from(seed.subsec_nanos()) | 1;
+        eprintln!("the dice's seed is {seed}");
+        Self(seed)
+    }
+
+    /// One of so many.
+    fn roll(&mut self, sides: u64) -> u64 {
+        // Marsaglia's xorshift64; its low bits are its worst.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % sides
+    }
+}
+
+/// Cuts one of the connections to the API server, or all.
+fn cut_at_random(desk: &Desk, dice: &mut Dice) {
+    let line = if dice.roll(2) == 0 {
+        CUT.to_owned()
+    } else {
+        let which = dice.roll(4) + 1;
+        let ports = "ss -Htn state established dst 10.88.0.10 | awk '{ print $3 }' | sed 's/.*://'";
+        format!("port=$({ports} | sed -n {which}p); [ -z \"$port\" ] || {CUT} sport = $port")
+    };
+    desk.laptop.shell(User::Root, &line).ok();
 }
 
 #[test]
-fn a_connection_lives_on_while_the_api_server_is_restarted() {
-    let desk = Desk::connected();
-    let talk = "exec 3<>/dev/tcp/web.demo/7
-         echo before >&3; read -t 10 line <&3; echo $line
-         touch /tmp/e2e-restart; while [ -e /tmp/e2e-restart ]; do sleep 0.1; done
-         echo after >&3; read -t 60 line <&3; echo $line";
-    let words = ["timeout", "150", "bash", "-c", talk];
-    let said = std::thread::scope(|scope| {
-        let talking = scope.spawn(|| desk.laptop.run_for(User::Root, &words, TRANSFER));
-        let there = || {
-            desk.laptop
-                .run(User::Root, &["test", "-e", "/tmp/e2e-restart"])
-        };
-        wait::until_true("they talk", Duration::from_secs(20), || there().code == 0);
-        desk.cluster.driver("restart-apiserver", &[]).ok();
-        desk.laptop
-            .run(User::Root, &["rm", "/tmp/e2e-restart"])
-            .ok();
-        talking.join().unwrap()
+fn a_gigabyte_each_way_at_once_arrives_unchanged_though_carriers_are_cut_twenty_times() {
+    const BYTES: u64 = 1 << 30;
+    const RATE: u64 = 90_000_000;
+    const CUTS: u32 = 20;
+    /// A person takes a longer pause for an outage.
+    const PAUSE: Duration = Duration::from_secs(2);
+    // The slower of the ways to have a carrier back.
+    let desk = Desk::connected_by(&["--direct", "never"]);
+    let pod = demo_pod(desk.cluster);
+    let (mut client, mut server) = Way::outward(&desk.laptop, &pod).connect();
+    let (up, down) = (Text::new(1), Text::new(2));
+    let (mut client_reads, mut server_reads) =
+        (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (received, cuts): (Vec<Received>, u32) = std::thread::scope(|scope| {
+        let read = [
+            scope.spawn(|| up.read(&mut server_reads, u64::MAX)),
+            scope.spawn(|| down.read(&mut client_reads, u64::MAX)),
+        ];
+        let written = [(&up, &mut client), (&down, &mut server)].map(|(text, end)| {
+            scope.spawn(move || {
+                text.write(end, BYTES, RATE)?;
+                end.shutdown(Shutdown::Write)
+            })
+        });
+        let (mut dice, mut cuts) = (Dice::new(), 0);
+        while cuts < CUTS && !read.iter().any(|one| one.is_finished()) {
+            std::thread::sleep(Duration::from_millis(100 + dice.roll(800)));
+            cut_at_random(&desk, &mut dice);
+            cuts += 1;
+        }
+        for one in written {
+            one.join().unwrap().unwrap();
+        }
+        let received = read.map(|one| one.join().unwrap().unwrap());
+        (received.to_vec(), cuts)
     });
-    assert_eq!(said.ok().lines(), ["before", "after"]);
+    eprintln!("{received:?}");
+    assert_eq!(cuts, CUTS, "it was over before the last cut");
+    for one in received {
+        assert_eq!(one.bytes, BYTES);
+        assert!(one.longest_pause <= PAUSE, "{one:?}");
+    }
 }
 
 #[test]
