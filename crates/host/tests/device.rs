@@ -10,7 +10,7 @@
 mod support;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
 use kdev_host::device::{Device, DeviceConfig, DeviceError, VnetHeader};
@@ -258,20 +258,16 @@ fn an_address_that_can_t_be_set_leaves_no_device() {
 #[test]
 fn several_queues_share_the_packets() {
     in_namespace(async || {
-        let queues = Device::open_queues(&config(), NonZeroUsize::new(2).unwrap())
-            .await
-            .unwrap();
+        let queues = open_queues(2).await;
         assert_eq!(queues.len(), 2);
         assert_eq!(queues[0].index(), queues[1].index());
         let mut seen = Vec::new();
-        for port in 1..=32_u16 {
+        for host in 2..34 {
             let socket = UdpSocket::bind("10.77.0.1:0").await.unwrap();
-            socket.send_to(b"ping", ("10.77.0.2", port)).await.unwrap();
-            let (queue, (_, packet)) = tokio::select! {
-                packet = read(&queues[0]) => (0, packet),
-                packet = read(&queues[1]) => (1, packet),
-            };
-            assert_eq!(Packet::parse(&packet).unwrap().target.1, port);
+            let target = Ipv4Addr::new(10, 77, 0, host);
+            socket.send_to(b"ping", (target, 9)).await.unwrap();
+            let (queue, packet) = read_any(&queues).await;
+            assert_eq!(Packet::parse(&packet).unwrap().target, (target, 9));
             seen.push(queue);
         }
         assert!(seen.contains(&0) && seen.contains(&1), "{seen:?}");
@@ -284,6 +280,79 @@ fn several_queues_share_the_packets() {
         );
         drop(one);
         is_gone("kdev0").await;
+    });
+}
+
+#[test]
+fn the_kernel_puts_every_packet_on_the_queue_that_the_rule_says() {
+    in_namespace(async || {
+        let queues = open_queues(3).await;
+        let mut seen = [0; 3];
+        let mut came_right = async |what: &str| {
+            let (queue, packet) = read_any(&queues).await;
+            assert_eq!(queue, queues[0].queue_of(&packet), "{what}: {packet:02x?}");
+            seen[queue] += 1;
+        };
+        for target in ["10.77.0.2:80", "[fd77::2]:80"].map(|text| text.parse().unwrap()) {
+            for _ in 0..50 {
+                let connecting = tokio::spawn(TcpStream::connect::<SocketAddr>(target));
+                came_right("a SYN").await;
+                connecting.abort();
+            }
+        }
+        for (from, network) in [("10.77.0.1:0", "10.77.0."), ("[fd77::1]:0", "[fd77::")] {
+            let socket = UdpSocket::bind(from).await.unwrap();
+            for host in 2..20 {
+                let end = if network.starts_with('[') {
+                    "]:9"
+                } else {
+                    ":9"
+                };
+                let target = format!("{network}{host}{end}");
+                socket.send_to(&[7; 100], &target).await.unwrap();
+                came_right("a datagram").await;
+                socket.send_to(&[7; 4_000], &target).await.unwrap();
+                for _ in 0..3 {
+                    came_right("a fragment").await;
+                }
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 40), "{seen:?}");
+    });
+}
+
+#[test]
+fn a_connection_stays_on_its_queue_whoever_writes_to_it() {
+    in_namespace(async || {
+        let queues = open_queues(2).await;
+        let client = tokio::spawn(TcpStream::connect("10.77.0.2:80"));
+        let (queue, packet) = read_any(&queues).await;
+        let syn = Packet::parse(&packet).unwrap();
+        let options = [2, 4, (MSS >> 8) as u8, MSS as u8, 1, 3, 3, 7];
+        let (header, answer) = syn.segment(1_000, syn.sequence() + 1, SYN | ACK, &options, &[]);
+        // A kernel that follows who wrote last would go on at the other queue.
+        write(&queues[1 - queue], &header, &answer).await;
+        let mut client = client.await.unwrap().unwrap();
+        // One packet of many segments, and then their repetitions.
+        client.write_all(&vec![7; 10 * MSS]).await.unwrap();
+        for _ in 0..6 {
+            let (came_by, packet) = read_any(&queues).await;
+            assert_eq!(came_by, queue, "{} bytes", packet.len());
+        }
+    });
+}
+
+#[test]
+fn a_process_that_may_load_no_program_gets_one_queue() {
+    in_namespace(async || {
+        // Those of the calling thread: enough for a device, but for no program.
+        without_capabilities(&[CAP_SYS_ADMIN, CAP_BPF]);
+        let queues = open_queues(4).await;
+        assert_eq!(queues.len(), 1);
+        let socket = UdpSocket::bind("10.77.0.1:0").await.unwrap();
+        socket.send_to(b"ping", "10.77.0.2:9").await.unwrap();
+        let (_, packet) = read(&queues[0]).await;
+        assert_eq!(queues[0].queue_of(&packet), 0);
     });
 }
 
@@ -308,6 +377,48 @@ fn config() -> DeviceConfig {
         addresses: vec!["10.77.0.1/24".parse().unwrap()],
         ..DeviceConfig::default()
     }
+}
+
+/// Numbers of `linux/capability.h`.
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_BPF: u32 = 39;
+
+/// Takes these capabilities from the calling thread.
+fn without_capabilities(capabilities: &[u32]) {
+    // `struct __user_cap_header_struct` of version 3, for this thread, and the two halves of the data:
+    // effective, permitted, inheritable.
+    let mut header = [0x2008_0522_u32, 0];
+    let mut data = [[0_u32; 3]; 2];
+    // SAFETY: capget writes, and capset reads, as much as version 3 has, which the arrays are.
+    let done = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    assert_eq!(done, 0);
+    for capability in capabilities {
+        let half = &mut data[*capability as usize / 32];
+        half.iter_mut()
+            .for_each(|set| *set &= !(1 << (capability % 32)));
+    }
+    // SAFETY: as above.
+    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) };
+    assert_eq!(done, 0);
+}
+
+async fn open_queues(count: usize) -> Vec<Device> {
+    let config = DeviceConfig {
+        addresses: ["10.77.0.1/24", "fd77::1/64"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+        ..config()
+    };
+    Device::open_queues(&config, NonZeroUsize::new(count).unwrap())
+        .await
+        .unwrap()
+}
+
+/// Reads the next packet, and says by which queue it came.
+async fn read_any(queues: &[Device]) -> (usize, Vec<u8>) {
+    let reads = queues.iter().map(|queue| Box::pin(read(queue)));
+    let ((_, packet), queue, _) = futures::future::select_all(reads).await;
+    (queue, packet)
 }
 
 async fn read(device: &Device) -> (VnetHeader, Vec<u8>) {

@@ -1,6 +1,7 @@
 //! The network device through which the machine's packets come to kdev.
 
 mod error;
+mod steering;
 #[cfg(target_os = "linux")]
 #[path = "linux/mod.rs"]
 mod system;
@@ -77,8 +78,9 @@ impl Device {
         Ok(Self { system })
     }
 
-    /// Makes a device with several queues, each for a reader of its own; the kernel keeps a flow on
-    /// the queue that wrote to it last. There is one queue where the kernel refuses more.
+    /// Makes a device with several queues, each for a reader of its own, in the order of their
+    /// numbers. All packets of one conversation come by one queue, see [`queue_of`](Self::queue_of).
+    /// There are fewer queues, or one, where the kernel refuses more or doesn't take the rule.
     ///
     /// # Errors
     ///
@@ -89,6 +91,15 @@ impl Device {
     ) -> Result<Vec<Self>, DeviceError> {
         let queues = system::open_many(config, queues).await?;
         Ok(queues.into_iter().map(|system| Self { system }).collect())
+    }
+
+    /// Returns the number of the queue by which a whole IP packet should come: that of its connection
+    /// for a TCP segment, that of its pair of addresses for everything else, fragments included.
+    ///
+    /// A few packets come by another queue: TCP segments behind IPv6 extension headers. What was
+    /// fragments may be a segment when it is whole. Who reads such a packet hands it on.
+    pub fn queue_of(&self, packet: &[u8]) -> usize {
+        steering::queue_of(packet, self.system.link().queues)
     }
 
     /// Its name.
@@ -178,5 +189,6 @@ struct Link {
     index: u32,
     mtu: u16,
     ipv6: bool,
+    queues: usize,
     features: Features,
 }

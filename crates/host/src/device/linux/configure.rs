@@ -57,6 +57,7 @@ pub(super) async fn configure(
         index,
         mtu: config.mtu,
         ipv6,
+        queues: 1,
         features: descriptor.features,
     })
 }

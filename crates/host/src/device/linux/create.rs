@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::super::{DeviceError, Features};
+use super::steer::Steering;
 
 /// The kernel fills in the first number that is free.
 const FIRST_FREE: &str = "kdev%d";
@@ -38,22 +39,32 @@ pub(super) fn single(name: Option<&str>) -> Result<Descriptor, DeviceError> {
     with_less(name, WISHES.map(|wish| wish | libc::IFF_NO_PI))
 }
 
-/// Makes a device with several queues, or one with a single queue.
+/// Makes a device with several queues that are served by the rule of
+/// [`steering`](super::super::steering), or one with a single queue.
 pub(super) fn several(
     name: Option<&str>,
     queues: NonZeroUsize,
 ) -> Result<Vec<Descriptor>, DeviceError> {
-    if queues.get() == 1 {
-        return Ok(vec![single(name)?]);
-    }
-    let flags = WISHES.map(|wish| wish | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE);
-    let first = match with_less(free_name(name)?, flags) {
-        Ok(first) => first,
-        Err(error) => {
-            tracing::info!(%error, "no device with several queues; one queue then");
-            return Ok(vec![single(name)?]);
+    if queues.get() > 1 {
+        match Steering::load().map_err(Refused::Steering) {
+            Ok(steering) => match steered(free_name(name)?, queues, steering) {
+                Ok(all) => return Ok(all),
+                Err(refused) => tracing::info!(%refused, "one queue then"),
+            },
+            Err(refused) => tracing::info!(%refused, "one queue then"),
         }
-    };
+    }
+    Ok(vec![single(name)?])
+}
+
+fn steered(
+    name: &str,
+    queues: NonZeroUsize,
+    steering: Steering,
+) -> Result<Vec<Descriptor>, Refused> {
+    let flags = WISHES.map(|wish| wish | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE);
+    let first = with_less(name, flags)?;
+    steering.attach(&first.file).map_err(Refused::Steering)?;
     let flags = if first.features.vnet_header {
         flags[0]
     } else {
@@ -63,15 +74,23 @@ pub(super) fn several(
     while all.len() < queues.get() {
         match attach(&all[0].name, flags) {
             Ok(next) => all.push(next),
-            Err(DeviceError::Create { source, .. }) => {
-                // The kernel has a limit (MAX_TAP_QUEUES, 256 or less).
-                tracing::info!(%source, queues = all.len(), "fewer queues than asked for");
+            // The kernel has a limit (MAX_TAP_QUEUES, 256 or less).
+            Err(error) => {
+                tracing::info!(%error, queues = all.len(), "fewer queues than asked for");
                 break;
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(all)
+}
+
+/// Why there can't be several queues. Not an error of the device's: one queue does the same.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("the kernel takes no program that puts packets on queues: {0}")]
+    Steering(#[source] io::Error),
+    #[error("no device with several queues: {0}")]
+    Device(#[from] DeviceError),
 }
 
 fn with_less(name: &str, flags: [libc::c_int; 2]) -> Result<Descriptor, DeviceError> {

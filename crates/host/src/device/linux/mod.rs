@@ -2,6 +2,7 @@
 
 mod configure;
 mod create;
+mod steer;
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::num::NonZeroUsize;
@@ -33,7 +34,8 @@ pub(super) async fn open_many(
     let Some(first) = descriptors.first() else {
         return Ok(Vec::new());
     };
-    let link = configure::configure(first, config).await?;
+    let mut link = configure::configure(first, config).await?;
+    link.queues = descriptors.len();
     descriptors
         .into_iter()
         .map(|descriptor| Queue::new(descriptor, link.clone()))
