@@ -41,6 +41,13 @@ pub enum Event {
         /// of by a FIN from each.
         reset: bool,
     },
+    /// A TCP segment that came in fragments. Its fragments don't tell to which connection it belongs, so
+    /// several stacks may have to be asked: the one that it is for gets it by
+    /// [`Stack::handle_packet`](crate::Stack::handle_packet), unverified.
+    Reassembled {
+        /// The whole packet.
+        packet: Bytes,
+    },
     /// A UDP datagram, reassembled if it came in fragments.
     Datagram {
         /// Who sent it.

@@ -21,6 +21,7 @@ fn cost(event: &Event) -> usize {
     match event {
         Event::Datagram { payload, .. } => payload.len() + DATAGRAM_COST,
         Event::Echo { message, .. } => message.len() + DATAGRAM_COST,
+        Event::Reassembled { packet } => packet.len() + DATAGRAM_COST,
         _ => 0,
     }
 }

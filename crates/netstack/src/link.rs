@@ -20,6 +20,8 @@ use crate::segment::{CHECKSUM_AT, FIN, SYN, Segment, is_after};
 /// How many bytes and packets may wait to be handed out, apart from what sockets hold.
 const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
 const OUTBOX_PACKETS: usize = 4_096;
+/// No fragment but the last is smaller at the smallest MTU.
+const MIN_FRAGMENT: usize = 1_024;
 
 const TCP_HEADER: usize = 20;
 
@@ -38,6 +40,13 @@ impl Outbox {
     /// Returns whether so many bytes more would be too many.
     pub(crate) fn is_full_for(&self, bytes: usize) -> bool {
         self.bytes + bytes > OUTBOX_BYTES || self.packets.len() >= OUTBOX_PACKETS
+    }
+
+    /// Returns whether any single datagram would find room, with all its fragments.
+    pub(crate) fn has_room_for_any(&self) -> bool {
+        let fragments = MAX_PACKET / MIN_FRAGMENT + 1;
+        self.bytes + 2 * MAX_PACKET <= OUTBOX_BYTES
+            && self.packets.len() + fragments <= OUTBOX_PACKETS
     }
 
     /// Queues a packet, or drops it when the owner does not take earlier ones.

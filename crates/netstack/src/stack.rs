@@ -31,6 +31,16 @@ pub(crate) enum Slot {
     Open(Box<Flow>),
 }
 
+/// Where a packet comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Device,
+    /// Put together here.
+    Fragments,
+    /// Taken out of extension headers here.
+    Headers,
+}
+
 /// A userspace TCP and UDP stack that answers for every address, without IO of its own.
 ///
 /// One round of its owner: [`handle_packet`](Self::handle_packet) for a batch of packets (64 is a
@@ -93,24 +103,24 @@ impl Stack {
         self.clock.advance(now, self.timers.next());
         self.stats.packets_in += 1;
         self.stats.bytes_in += packet.len() as u64;
-        self.ingest(packet, checksum, false);
+        self.ingest(packet, checksum, Origin::Device);
     }
 
-    fn ingest(&mut self, bytes: &[u8], checksum: Checksum, reassembled: bool) {
+    fn ingest(&mut self, bytes: &[u8], checksum: Checksum, origin: Origin) {
         let packet = match ip::parse(bytes) {
             Ok(packet) => packet,
             Err(rejected) => return self.count(rejected),
         };
         match packet.fragment {
             // A fragment of fragments is an attack.
-            Some(_) if reassembled => return self.count(Rejected::Malformed),
+            Some(_) if origin != Origin::Device => return self.count(Rejected::Malformed),
             Some(part) => {
                 self.stats.fragments += 1;
                 match self.reassembly.handle(&packet, part, self.clock.now()) {
                     Reassembled::Kept => {}
                     Reassembled::GivenUp => self.stats.reassembly_failed += 1,
                     Reassembled::Whole(whole) => {
-                        self.ingest(&whole, Checksum::Unverified, true);
+                        self.ingest(&whole, Checksum::Unverified, Origin::Fragments);
                     }
                 }
                 self.stats.reassembly_failed += self.reassembly.take_given_up();
@@ -119,11 +129,17 @@ impl Stack {
             None => {}
         }
         match packet.protocol {
+            IpProtocol::Tcp if origin == Origin::Fragments => {
+                let packet = Bytes::copy_from_slice(bytes);
+                if !self.events.push(Event::Reassembled { packet }) {
+                    self.stats.datagrams_dropped += 1;
+                }
+            }
             IpProtocol::Tcp if packet.extended => {
                 // smoltcp knows no extension headers; none of them means anything to TCP.
                 let (source, target) = (packet.source, packet.target);
                 let plain = ip::compose(source, target, IpProtocol::Tcp, packet.payload);
-                self.ingest(&plain, checksum, true);
+                self.ingest(&plain, checksum, Origin::Headers);
             }
             IpProtocol::Tcp => self.handle_tcp(&packet, checksum),
             IpProtocol::Udp => self.handle_udp(&packet, checksum),
@@ -231,6 +247,11 @@ impl Stack {
         self.stats.packets_out += 1;
         self.stats.bytes_out += buffer.packet().len() as u64;
         Some(offload)
+    }
+
+    /// Returns whether any datagram or echo reply would find room in the queue of outgoing packets.
+    pub fn has_room_for_datagrams(&self) -> bool {
+        self.outbox.has_room_for_any()
     }
 
     /// Queues a datagram from a target to a client, in fragments where it exceeds the MTU.

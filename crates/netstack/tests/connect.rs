@@ -348,3 +348,45 @@ fn too_many_flows_leave_a_syn_unanswered() {
     assert_eq!(world.stack.stats().dropped_max_flows, 1);
     assert_eq!(world.to_client.len(), 0);
 }
+
+#[test]
+fn a_segment_in_fragments_is_shown_whole_and_opens_a_flow_when_it_is_handed_back() {
+    let mut world = World::plain();
+    let (from, to) = (client(4_000), target(80));
+    let syn = Segment {
+        flags: SYN,
+        payload: vec![7; 100],
+        ..Segment::default()
+    };
+    for fragment in in_two(&syn.packet(from, to)) {
+        world.inject(&fragment);
+    }
+    let [Event::Reassembled { packet }] = &world.events()[..] else {
+        panic!("one whole segment")
+    };
+    assert_eq!(craft::tcp(packet), syn);
+    world.inject(packet);
+    let [Event::TcpRequested { key, .. }] = world.events()[..] else {
+        panic!("one request")
+    };
+    assert_eq!((key.client, key.target), (from, to));
+}
+
+/// Cuts an IPv4 packet without options after 64 bytes of its payload.
+fn in_two(packet: &[u8]) -> [Vec<u8>; 2] {
+    const HEADER: usize = 20;
+    const CUT: usize = 64;
+    let piece = |payload: &[u8], offset: usize, more: bool| {
+        let mut bytes = [&packet[..HEADER], payload].concat();
+        let length = bytes.len() as u16;
+        let mut header = Ipv4Packet::new_unchecked(&mut bytes[..]);
+        header.set_total_len(length);
+        header.set_dont_frag(false);
+        header.set_frag_offset(offset as u16);
+        header.set_more_frags(more);
+        header.fill_checksum();
+        bytes
+    };
+    let (first, second) = packet[HEADER..].split_at(CUT);
+    [piece(first, 0, true), piece(second, CUT, false)]
+}
