@@ -85,6 +85,10 @@ impl Timers {
         self.entries.first().map(|(at, _)| *at)
     }
 
+    pub(crate) fn first(&self) -> Option<(Micros, FlowId)> {
+        self.entries.first().copied()
+    }
+
     /// Takes the earliest entry out if it is due.
     pub(crate) fn pop_due(&mut self, now: Micros) -> Option<FlowId> {
         let (at, flow) = *self.entries.first()?;

@@ -27,7 +27,8 @@ pub struct Config {
     /// How many flows may exist at once, undecided ones included. A SYN beyond it is dropped,
     /// so the client tries again. Default 16,384.
     pub max_flows: usize,
-    /// How many flows may wait for a decision at once. Default 4,096.
+    /// How many flows may wait for a decision at once. Default 4,096. Beyond it a SYN takes the place of
+    /// the flow that waits longest, if that has been for a second, or is dropped.
     pub max_pending: usize,
     /// Whether the device takes packets up to 64 KiB with unfinished checksums and splits them
     /// itself (a TUN device with `IFF_VNET_HDR`). Default on.

@@ -30,7 +30,8 @@ pub enum Event {
         flow: FlowId,
     },
     /// The conversation is over: no packet of it will move again. Said exactly once per accepted
-    /// flow, whoever ended it, and for a requested flow whose client gave up before the decision.
+    /// flow, whoever ended it, and for a requested flow whose client gave up before the decision or
+    /// that made room for others.
     ///
     /// Bytes the client had sent stay readable: the flow is freed when `recv` has answered
     /// [`Recv::End`] or [`Recv::Reset`], or on `abort`.

@@ -8,6 +8,7 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpPacket, TcpRepr};
 
 use crate::FlowKey;
+use crate::clock::Micros;
 use crate::ip::IpPacket;
 use crate::segment::Segment;
 
@@ -21,6 +22,8 @@ const MIN_MSS: usize = 48;
 #[derive(Debug)]
 pub(crate) struct HeldSyn {
     pub(crate) key: FlowKey,
+    /// Since when it has been waiting.
+    pub(crate) since: Micros,
     pub(crate) segment: Segment,
     /// The whole packet, without data and with a right checksum.
     pub(crate) packet: Vec<u8>,
@@ -30,7 +33,12 @@ pub(crate) struct HeldSyn {
 
 impl HeldSyn {
     /// Keeps a SYN, unless smoltcp would not understand it later.
-    pub(crate) fn new(key: FlowKey, packet: &IpPacket<'_>, segment: Segment) -> Option<Self> {
+    pub(crate) fn new(
+        key: FlowKey,
+        packet: &IpPacket<'_>,
+        segment: Segment,
+        now: Micros,
+    ) -> Option<Self> {
         let (source, target) = (
             IpAddress::from(packet.source),
             IpAddress::from(packet.target),
@@ -61,6 +69,7 @@ impl HeldSyn {
         };
         Some(Self {
             key,
+            since: now,
             segment,
             packet: bytes,
             mss,

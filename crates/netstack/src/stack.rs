@@ -65,6 +65,8 @@ pub struct Stack {
     pub(crate) time_wait: TimeWait,
     pub(crate) pool: Pool,
     pub(crate) pending: usize,
+    /// Requested flows by the time since when they wait.
+    pub(crate) waiting: Timers,
     pub(crate) stats: Stats,
     reassembly: Reassembly,
     next_datagram: u32,
@@ -91,6 +93,7 @@ impl Stack {
             time_wait: TimeWait::default(),
             pool: Pool::new(config.rx_buffer, config.tx_buffer),
             pending: 0,
+            waiting: Timers::default(),
             stats: Stats::default(),
             reassembly: Reassembly::default(),
             next_datagram: seed as u32,

@@ -42,6 +42,8 @@ pub struct Stats {
     pub dropped_max_flows: u64,
     /// SYNs dropped because `max_pending` waited for a decision.
     pub dropped_max_pending: u64,
+    /// Flows that were forgotten because `max_pending` waited, these for long, and others asked.
+    pub forgotten: u64,
     /// SYNs that repeated one already held.
     pub repeated_syns: u64,
     /// Resets sent to segments that belong to no flow.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tracing::{debug, trace};
 
+use crate::clock::Micros;
 use crate::flow::{Closed, Flow};
 use crate::held_syn::HeldSyn;
 use crate::ip::{IpPacket, Rejected};
@@ -14,6 +15,9 @@ use crate::segment::{self, RST, Segment};
 use crate::stack::{Slot, Stack};
 use crate::time_wait::Verdict;
 use crate::{AcceptError, Event, FlowId, FlowKey, Recv, Unreachable};
+
+/// How long a request has its place for sure: until a client that heard nothing asks again (RFC 6298).
+const PATIENCE: Micros = 1_000_000;
 
 impl Stack {
     pub(crate) fn handle_tcp(&mut self, packet: &IpPacket<'_>, checksum: Checksum) {
@@ -79,19 +83,36 @@ impl Stack {
             self.stats.dropped_max_flows += 1;
             return;
         }
-        if self.pending >= self.config.max_pending {
+        if self.pending >= self.config.max_pending && !self.forget_who_waits() {
             self.stats.dropped_max_pending += 1;
             return;
         }
-        let Some(syn) = HeldSyn::new(key, packet, segment) else {
+        let now = self.clock.now();
+        let Some(syn) = HeldSyn::new(key, packet, segment, now) else {
             return self.count(Rejected::Malformed);
         };
         let flow = self.flows.insert(Slot::Pending(syn));
+        self.waiting.insert(now, flow);
         self.by_key.insert(key, flow);
         self.pending += 1;
         self.stats.requested += 1;
         debug!(?flow, client = %key.client, target = %key.target, "flow requested");
         self.events.push(Event::TcpRequested { flow, key });
+    }
+
+    /// Makes room for a request by forgetting the oldest, if it has been waiting for long: many that ask
+    /// for what never answers must not keep the others out. A client that is forgotten asks again.
+    fn forget_who_waits(&mut self) -> bool {
+        let Some((since, flow)) = self.waiting.first() else {
+            return false;
+        };
+        if self.clock.now() - since < PATIENCE || self.take_pending(flow).is_none() {
+            return false;
+        }
+        self.stats.forgotten += 1;
+        debug!(?flow, "a flow that waited for long made room for another");
+        self.events.push(Event::TcpClosed { flow, reset: true });
+        true
     }
 
     /// A segment of a flow that is not decided yet.
@@ -109,7 +130,7 @@ impl Stack {
             self.stats.repeated_syns += 1;
             // The client may have begun anew from the same port; the wish is the same.
             if segment.seq != held.segment.seq
-                && let Some(newer) = HeldSyn::new(key, packet, segment)
+                && let Some(newer) = HeldSyn::new(key, packet, segment, held.since)
             {
                 *held = newer;
             }
@@ -137,6 +158,7 @@ impl Stack {
             return None;
         };
         self.by_key.remove(&syn.key);
+        self.waiting.remove(syn.since, id);
         self.pending -= 1;
         Some(syn)
     }
@@ -158,6 +180,7 @@ impl Stack {
         let Slot::Pending(syn) = slot else {
             return Err(AcceptError::NotPending);
         };
+        self.waiting.remove(syn.since, flow);
         let accepted = Flow::accept(
             syn,
             rings,

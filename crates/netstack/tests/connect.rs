@@ -337,6 +337,42 @@ fn too_many_undecided_flows_leave_a_syn_unanswered_until_there_is_room() {
 }
 
 #[test]
+fn among_too_many_undecided_flows_who_waits_longest_makes_room_after_a_second() {
+    let mut world = World::new(Config {
+        max_pending: 2,
+        ..Config::default()
+    });
+    let (_, first, _) = world.request(target(1), 64 * KIB);
+    world.sleep(Duration::from_millis(900));
+    let (_, second, _) = world.request(target(2), 64 * KIB);
+    world.sleep(Duration::from_millis(200));
+    let third = world.client.connect(target(3), 64 * KIB);
+    world.settle();
+    let events = world.events();
+    let [closed, Event::TcpRequested { flow, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        *closed,
+        Event::TcpClosed {
+            flow: first,
+            reset: true
+        }
+    );
+    // Who was forgotten hears nothing, and asks again; what was decided late changes nothing.
+    assert_eq!(world.to_client.len(), 0);
+    let late = world.stack.accept(first, world.now());
+    assert!(matches!(late, Err(AcceptError::NotPending)), "{late:?}");
+    for decided in [second, *flow] {
+        world.stack.accept(decided, world.now()).unwrap();
+    }
+    world.settle();
+    assert_eq!(world.client.tcp(third).state(), State::Established);
+    assert_eq!(world.stack.stats().pending, 0);
+    assert_eq!(world.stack.stats().forgotten, 1);
+}
+
+#[test]
 fn too_many_flows_leave_a_syn_unanswered() {
     let mut world = World::new(Config {
         max_flows: 1,
