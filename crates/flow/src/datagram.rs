@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::Carrier;
+use crate::backlog::Backlog;
 use crate::frame::{self, Failed};
 use crate::ledger::Violation;
 
@@ -26,7 +27,8 @@ pub const IDLE: Duration = Duration::from_secs(120);
 /// Largest payload of a UDP datagram over IPv4: RFC 768 less the headers.
 pub const MAX_DATAGRAM: usize = 65_507;
 
-/// Carries datagrams until either side ends or both were silent for `idle`. A port that is closed at
+/// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
+/// the near end takes less than the far end sends, the oldest are lost. A port that is closed at
 /// the far end becomes a failed frame and ends the flow, as the near end's program has to hear of it.
 pub async fn relay<S>(
     socket: UdpSocket,
@@ -40,13 +42,23 @@ pub async fn relay<S>(
     // An echo's message has a header of its own in front of as much.
     let mut buffer = vec![0; MAX_DATAGRAM + 8];
     let mut deadline = Instant::now() + idle;
-    loop {
-        let frame = tokio::select! {
-            () = tokio::time::sleep_until(deadline) => frame::end(),
+    let mut backlog = Backlog::default();
+    let last = loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => break frame::end(),
             received = receive(&socket, &mut buffer) => match received {
-                Ok(datagram) => frame::data(datagram),
-                Err(error) => frame::failed(&Failed::from(&error)),
+                Ok(datagram) => {
+                    deadline = Instant::now() + idle;
+                    backlog.push(datagram);
+                }
+                Err(error) => break frame::failed(&Failed::from(&error)),
             },
+            permit = outgoing.reserve(), if !backlog.is_empty() => {
+                let Ok(permit) = permit else { return };
+                if let Some(datagram) = backlog.pop() {
+                    permit.send(frame::data(datagram));
+                }
+            }
             asked = incoming.next() => {
                 let datagram = match asked {
                     Some(Ok(FlowFrame { kind: Some(Kind::Data(datagram)) })) => datagram,
@@ -58,19 +70,20 @@ pub async fn relay<S>(
                 };
                 deadline = Instant::now() + idle;
                 match socket.send(&datagram).await {
-                    Ok(_) => continue,
+                    Ok(_) => {}
                     // Larger than the way allows (EMSGSIZE): lost, as on any network.
-                    Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => continue,
-                    Err(error) => frame::failed(&Failed::from(&error)),
+                    Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {}
+                    Err(error) => break frame::failed(&Failed::from(&error)),
                 }
             }
-        };
-        deadline = Instant::now() + idle;
-        let last = !matches!(frame.kind, Some(Kind::Data(_)));
-        if outgoing.send(frame).await.is_err() || last {
+        }
+    };
+    while let Some(datagram) = backlog.pop() {
+        if outgoing.send(frame::data(datagram)).await.is_err() {
             return;
         }
     }
+    let _ = outgoing.send(last).await;
 }
 
 /// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.
@@ -151,6 +164,46 @@ mod tests {
             panic!("a failed frame")
         };
         assert_eq!(failed.reason(), Reason::Refused);
+        soon(task).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_for_a_while_then_gets_the_newest_in_their_order() {
+        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        near.connect(far.local_addr().unwrap()).await.unwrap();
+        let near_address = near.local_addr().unwrap();
+        let (to_relay, incoming) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = mpsc::channel(1);
+        let task = tokio::spawn(on_its_own(
+            near,
+            ReceiverStream::new(incoming),
+            outgoing,
+            IDLE,
+        ));
+        const LAST: u32 = 20_000;
+        for number in 0..=LAST {
+            far.send_to(&number.to_be_bytes(), near_address)
+                .await
+                .unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&LAST) {
+            let Some(FlowFrame {
+                kind: Some(Kind::Data(datagram)),
+            }) = soon(from_relay.recv()).await
+            else {
+                panic!("datagrams until the last")
+            };
+            numbers.push(u32::from_be_bytes(datagram[..].try_into().unwrap()));
+        }
+        assert!(
+            numbers.is_sorted() && numbers.len() < 10_000,
+            "{}",
+            numbers.len()
+        );
+        drop(to_relay);
         soon(task).await.unwrap();
     }
 

@@ -1,0 +1,90 @@
+//! Datagrams that wait, within bounds: who can't keep up loses the oldest, as a new one is worth more.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Most bytes that wait on one flow: eight of the largest datagrams, hundreds of those that fit into a
+/// packet.
+pub const LIMIT: usize = 512 << 10;
+/// What a datagram costs beside its bytes, so that the number of empty ones is bounded as well.
+const COST: usize = 256;
+
+/// Datagrams in their order.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    datagrams: VecDeque<Bytes>,
+    held: usize,
+}
+
+/// What a datagram counts while it waits, in bytes.
+pub fn cost(datagram: &Bytes) -> usize {
+    datagram.len() + COST
+}
+
+impl Backlog {
+    /// Adds a datagram behind the others and returns what had to go for it, the oldest.
+    pub fn push(&mut self, datagram: Bytes) -> usize {
+        self.held += cost(&datagram);
+        self.datagrams.push_back(datagram);
+        let mut dropped = 0;
+        while self.held > LIMIT && self.pop().is_some() {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Takes the oldest datagram.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let datagram = self.datagrams.pop_front()?;
+        self.held -= cost(&datagram);
+        Some(datagram)
+    }
+
+    /// Returns whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Returns what those that wait count, in bytes.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::MAX_DATAGRAM;
+
+    fn numbered(number: u32, length: usize) -> Bytes {
+        let mut bytes = number.to_be_bytes().to_vec();
+        bytes.resize(length, 0);
+        bytes.into()
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_and_the_rest_keep_their_order() {
+        let mut backlog = Backlog::default();
+        let dropped: usize = (0..1_000)
+            .map(|number| backlog.push(numbered(number, 1_400)))
+            .sum();
+        assert!(dropped > 0 && backlog.held() <= LIMIT);
+        for number in dropped as u32..1_000 {
+            assert_eq!(backlog.pop(), Some(numbered(number, 1_400)));
+        }
+        assert!(backlog.is_empty());
+        assert_eq!((backlog.pop(), backlog.held()), (None, 0));
+    }
+
+    #[test]
+    fn a_flow_holds_several_of_the_largest_and_not_any_number_of_empty_ones() {
+        let mut backlog = Backlog::default();
+        for number in 0..7 {
+            assert_eq!(backlog.push(numbered(number, MAX_DATAGRAM)), 0);
+        }
+        let mut backlog = Backlog::default();
+        let dropped: usize = (0..10_000).map(|_| backlog.push(Bytes::new())).sum();
+        assert_eq!(10_000 - dropped, LIMIT / COST);
+    }
+}
