@@ -11,17 +11,16 @@ use kdev_flow::open::Opened;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind as Step;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carriers::{Carriers, Place};
+use crate::datagram_queue::{Held, Inlet, Outlet, queue};
 use crate::opening::{self, open_flow};
 
-/// Most flows at once; what comes beyond is dropped, as by a full NAT.
+/// Most flows at once on a device; what comes beyond is dropped, as by a full NAT.
 const LIMIT: usize = 8192;
-/// Datagrams that wait for one flow.
-const QUEUE: usize = 64;
 
 /// What a datagram is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +41,23 @@ impl From<Kind> for FlowProtocol {
 }
 
 type Key = (Kind, SocketAddr, SocketAddr);
-type Table = Arc<Mutex<HashMap<Key, mpsc::Sender<Bytes>>>>;
+type Table = Arc<Mutex<HashMap<Key, Inlet>>>;
+
+/// What the flows of all shards of a device share.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    flows: Arc<Semaphore>,
+    held: Arc<Held>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            flows: Arc::new(Semaphore::new(LIMIT)),
+            held: Arc::default(),
+        }
+    }
+}
 
 /// What goes back to a program.
 #[derive(Debug)]
@@ -71,12 +86,13 @@ pub enum Reply {
     },
 }
 
-/// All such flows of a session.
+/// All such flows of a shard.
 #[derive(Debug)]
 pub struct DatagramFlows {
     table: Table,
     carriers: Arc<Carriers>,
     replies: mpsc::Sender<Reply>,
+    budget: Budget,
     tasks: TaskTracker,
     cancelled: CancellationToken,
 }
@@ -85,6 +101,7 @@ impl DatagramFlows {
     /// Makes an empty set, whose flows run on `tasks` until `cancelled` and answer on `replies`.
     pub fn new(
         carriers: Arc<Carriers>,
+        budget: Budget,
         replies: mpsc::Sender<Reply>,
         tasks: TaskTracker,
         cancelled: CancellationToken,
@@ -93,6 +110,7 @@ impl DatagramFlows {
             table: Table::default(),
             carriers,
             replies,
+            budget,
             tasks,
             cancelled,
         }
@@ -105,17 +123,15 @@ impl DatagramFlows {
         if let Some(flow) = table.get(&key)
             && !flow.is_closed()
         {
-            let _ = flow.try_send(payload);
-            return;
+            return flow.push(payload);
         }
-        if table.len() >= LIMIT {
+        let Ok(permit) = Arc::clone(&self.budget.flows).try_acquire_owned() else {
             tracing::debug!("too many flows: a datagram is dropped");
             return;
-        }
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        // There is room: the channel is new.
-        let _ = sender.try_send(payload);
-        table.insert(key, sender);
+        };
+        let (inlet, outlet) = queue(&self.budget.held);
+        inlet.push(payload);
+        table.insert(key, inlet);
         drop(table);
         let flow = Flow {
             kind,
@@ -124,12 +140,13 @@ impl DatagramFlows {
             table: Arc::clone(&self.table),
             carriers: Arc::clone(&self.carriers),
             replies: self.replies.clone(),
+            _permit: permit,
         };
         let cancelled = self.cancelled.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = cancelled.cancelled() => {}
-                () = flow.run(receiver) => {}
+                () = flow.run(outlet) => {}
             }
         });
     }
@@ -150,6 +167,7 @@ struct Flow {
     table: Table,
     carriers: Arc<Carriers>,
     replies: mpsc::Sender<Reply>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Flow {
@@ -157,14 +175,14 @@ impl Drop for Flow {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (self.kind, self.client, self.target);
         // A datagram that came while this one ended may have opened a successor.
-        if table.get(&key).is_some_and(mpsc::Sender::is_closed) {
+        if table.get(&key).is_some_and(Inlet::is_closed) {
             table.remove(&key);
         }
     }
 }
 
 impl Flow {
-    async fn run(self, datagrams: mpsc::Receiver<Bytes>) {
+    async fn run(self, datagrams: Outlet) {
         let request = || FlowOpen {
             protocol: FlowProtocol::from(self.kind).into(),
             target: self.target.to_string(),
@@ -194,29 +212,51 @@ impl Flow {
     /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another.
     async fn carry(
         &self,
-        mut datagrams: mpsc::Receiver<Bytes>,
+        mut datagrams: Outlet,
         (place, opened): (Place, Opened),
     ) -> Option<Reason> {
-        let mut incoming = opened.incoming;
-        loop {
-            tokio::select! {
-                datagram = datagrams.recv() => {
-                    opened.outgoing.send(frame::data(datagram?)).await.ok()?;
-                }
-                message = incoming.message() => match message.ok()?? {
-                    FlowFrame { kind: Some(Step::Data(payload)) } => {
+        let Opened {
+            outgoing,
+            mut incoming,
+            ..
+        } = opened;
+        // Only what has a place on the carrier is taken: what waits may still become the oldest.
+        let up = async {
+            while let Ok(place) = outgoing.reserve().await {
+                place.send(frame::data(datagrams.next().await));
+            }
+        };
+        let down = async {
+            loop {
+                match incoming.message().await.ok()?? {
+                    FlowFrame {
+                        kind: Some(Step::Data(payload)),
+                    } => {
                         let (kind, client, target) = (self.kind, self.client, self.target);
-                        let reply = Reply::Datagram { kind, target, client, payload };
+                        let reply = Reply::Datagram {
+                            kind,
+                            target,
+                            client,
+                            payload,
+                        };
                         self.replies.send(reply).await.ok()?;
                     }
-                    FlowFrame { kind: Some(Step::Failed(failed)) } => return Some(failed.reason()),
-                    FlowFrame { kind: Some(Step::End(_)) } => return None,
+                    FlowFrame {
+                        kind: Some(Step::Failed(failed)),
+                    } => return Some(failed.reason()),
+                    FlowFrame {
+                        kind: Some(Step::End(_)),
+                    } => return None,
                     _ => {
                         place.carrier.close_for(&Violation::Misplaced);
                         return None;
                     }
-                },
+                }
             }
+        };
+        tokio::select! {
+            () = up => None,
+            failed = down => failed,
         }
     }
 }

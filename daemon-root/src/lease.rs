@@ -39,7 +39,7 @@ use crate::carriers::Carriers;
 use crate::daemon::Daemon;
 use crate::dns::OverCarriers;
 use crate::lease_view::Lease;
-use crate::shard::{Parts, Shard};
+use crate::shards::{self, Shared};
 
 /// How long a lease waits for one that is being given back.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -141,7 +141,7 @@ impl Resolver {
 /// What has to be given back.
 struct Held {
     lease: Arc<Lease>,
-    device: Arc<Device>,
+    queues: Vec<Arc<Device>>,
     routes: Routes,
     resolver: Resolver,
     upstreams: Vec<SocketAddr>,
@@ -151,7 +151,7 @@ struct Held {
     key: Fingerprint,
     tasks: TaskTracker,
     cancelled: CancellationToken,
-    /// Cancelled when the stack or the DNS server has ended, by a panic too: without them the device
+    /// Cancelled when a shard or the DNS server has ended, by a panic too: without them the device
     /// and the resolver's file lead nowhere.
     broken: CancellationToken,
 }
@@ -168,12 +168,15 @@ impl Held {
             addresses,
             ..DeviceConfig::default()
         };
-        let device = Device::open(&config)
+        let queues = Device::open_queues(&config, shards::queues())
             .await
             .map_err(|error| network(&error).with_next(error.next_step()))?;
-        let device = Arc::new(device);
+        let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
+        let [device, ..] = &queues[..] else {
+            return Err(network(&std::io::Error::other("a device without a queue")));
+        };
         let routes =
-            Routes::new(&device).map_err(|error| network(&error).with_next(error.next_step()))?;
+            Routes::new(device).map_err(|error| network(&error).with_next(error.next_step()))?;
         let resolver =
             Resolver::new().map_err(|error| network(&error).with_next(error.next_step()))?;
         let server = DnsServer::bind(address.into(), DNS_PORT, kdev_names::Limits::default())
@@ -203,24 +206,25 @@ impl Held {
                 watched.dns.set(State::Down, error.to_string());
             }
         });
-        let shard = Shard::new(Parts {
-            device: Arc::clone(&device),
+        let shared = Shared {
             carriers: Arc::clone(&lease.carriers),
             tasks: tasks.clone(),
             cancelled: cancelled.clone(),
             flows: Arc::clone(&lease.flows),
-        });
-        let watched = Arc::clone(&lease);
-        let breaks = broken.clone().drop_guard();
-        tasks.spawn(async move {
-            let _breaks = breaks;
-            if let Err(error) = shard.run().await {
-                tracing::warn!(%error, "the device failed");
-                watched
-                    .routing
-                    .set(State::Down, format!("the device failed: {error}"));
-            }
-        });
+        };
+        for shard in shards::shards(&queues, &shared) {
+            let watched = Arc::clone(&lease);
+            let breaks = broken.clone().drop_guard();
+            tasks.spawn(async move {
+                let _breaks = breaks;
+                if let Err(error) = shard.run().await {
+                    tracing::warn!(%error, "the device failed");
+                    watched
+                        .routing
+                        .set(State::Down, format!("the device failed: {error}"));
+                }
+            });
+        }
         let token: Token = rand::random::<[u8; TOKEN_LENGTH]>();
         daemon.takers.set(Some(Taker {
             token,
@@ -233,7 +237,7 @@ impl Held {
         daemon.lease.send_replace(Some(Arc::clone(&lease)));
         Ok(Self {
             lease,
-            device,
+            queues,
             routes,
             resolver,
             upstreams: Vec::new(),
@@ -407,7 +411,7 @@ impl Held {
     /// Gives everything back, the resolver first, as names are of no use without the rest.
     async fn give_back(self) {
         let Self {
-            device,
+            queues,
             routes,
             mut resolver,
             dns,
@@ -424,7 +428,7 @@ impl Held {
         tasks.close();
         tasks.wait().await;
         // The kernel takes the device and its routes with the last descriptor.
-        drop((routes, device));
+        drop((routes, queues));
     }
 }
 

@@ -5,8 +5,10 @@ mod carrier_socket;
 mod carriers;
 mod daemon;
 mod datagram_flows;
+mod datagram_queue;
 mod dns;
 mod flow_link;
+mod hand_over;
 mod launch;
 mod lease;
 mod lease_view;
@@ -14,7 +16,10 @@ mod opening;
 mod packets;
 mod service;
 mod shard;
+mod shards;
 mod tcp_flow;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;

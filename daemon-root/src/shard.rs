@@ -1,46 +1,51 @@
-//! The loop that owns the stack: packets from the device become events for flow tasks, and what flow
-//! tasks have for their programs becomes packets.
+//! The loop that owns a stack: packets from a queue of the device become events for flow tasks, and what
+//! flow tasks have for their programs becomes packets.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
 use kdev_host::device::{Device, VnetHeader};
-use kdev_netstack::{Config, Event, FlowId, FlowKey, PacketBuffer, Recv, Stack, Unreachable};
+use kdev_netstack::{
+    Checksum, Config, Event, FlowId, FlowKey, PacketBuffer, Recv, Stack, Unreachable,
+};
 use kdev_proto::v1::flow_failed::Reason;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::carriers::Carriers;
-use crate::datagram_flows::{DatagramFlows, Kind, Reply};
+use crate::datagram_flows::{Budget, DatagramFlows, Kind, Reply};
 use crate::flow_link::{Down, Pokes, ShardEnd, Up, link};
+use crate::hand_over::{Misplaced, Peers};
 use crate::packets;
+use crate::shards::Shared;
 use crate::tcp_flow;
 
 /// Packets that are read before the stack is flushed: a poll per packet costs most of the speed.
 const BATCH: usize = 64;
 /// Bytes of one read from a flow.
 const CHUNK: usize = kdev_flow::CHUNK;
-/// Datagrams that wait for the shard.
-const REPLIES: usize = 1024;
+/// Datagrams that wait for the shard; more wait with their flows.
+const REPLIES: usize = 256;
 
 /// What a shard needs.
 #[derive(Debug)]
 pub struct Parts {
-    /// The device.
+    /// Its queue of the device.
     pub device: Arc<Device>,
-    /// Where flows go.
-    pub carriers: Arc<Carriers>,
-    /// Where flows run.
-    pub tasks: TaskTracker,
-    /// When it ends.
-    pub cancelled: CancellationToken,
-    /// How many flows there are, for `kdev status`.
-    pub flows: Arc<AtomicU32>,
+    /// That queue's number.
+    pub number: usize,
+    /// Its share of the device's limits.
+    pub config: Config,
+    /// The way to the other shards.
+    pub peers: Peers,
+    /// What they hand over.
+    pub misplaced: mpsc::Receiver<Misplaced>,
+    /// What it shares with them for datagrams.
+    pub budget: Budget,
+    /// What else it shares with them.
+    pub shared: Shared,
 }
 
 struct Flow {
@@ -61,13 +66,19 @@ struct Flow {
 
 /// The shard.
 pub struct Shard {
-    parts: Parts,
+    device: Arc<Device>,
+    number: usize,
+    peers: Peers,
+    misplaced: mpsc::Receiver<Misplaced>,
+    shared: Shared,
     stack: Stack,
     flows: HashMap<FlowId, Flow>,
     pokes: Arc<Pokes>,
     poked: Vec<FlowId>,
     datagrams: DatagramFlows,
     replies: mpsc::Receiver<Reply>,
+    /// Its part of the count of all flows.
+    counted: u32,
     packet: PacketBuffer,
     /// The header of the packet in `packet`.
     header: VnetHeader,
@@ -76,32 +87,40 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Makes the shard of a device.
+    /// Makes the shard of a queue.
     pub fn new(parts: Parts) -> Self {
+        let shared = parts.shared;
         let (sender, replies) = mpsc::channel(REPLIES);
         let datagrams = DatagramFlows::new(
-            Arc::clone(&parts.carriers),
+            Arc::clone(&shared.carriers),
+            parts.budget,
             sender,
-            parts.tasks.clone(),
-            parts.cancelled.clone(),
+            shared.tasks.clone(),
+            shared.cancelled.clone(),
         );
-        let config = Config {
-            mtu: parts.device.mtu(),
-            segmentation: parts.device.offload(),
-            ..Config::default()
-        };
         Self {
-            stack: Stack::new(config, Instant::now()),
-            packet: packets::buffer(),
-            parts,
+            device: parts.device,
+            number: parts.number,
+            peers: parts.peers,
+            misplaced: parts.misplaced,
+            shared,
+            stack: Stack::new(parts.config, Instant::now()),
             flows: HashMap::new(),
             pokes: Arc::default(),
             poked: Vec::new(),
             datagrams,
             replies,
+            counted: 0,
+            packet: packets::buffer(),
             header: VnetHeader::default(),
             written: true,
         }
+    }
+
+    /// Counts its flows there from now on.
+    #[cfg(test)]
+    pub fn count_in(&mut self, flows: Arc<std::sync::atomic::AtomicU32>) {
+        self.shared.flows = flows;
     }
 
     /// Runs until cancelled or the device fails.
@@ -113,9 +132,9 @@ impl Shard {
         let mut buffer = vec![0; packets::READ_BUFFER];
         loop {
             let timeout = self.stack.poll_timeout();
-            let device = Arc::clone(&self.parts.device);
+            let device = Arc::clone(&self.device);
             tokio::select! {
-                () = self.parts.cancelled.cancelled() => return Ok(()),
+                () = self.shared.cancelled.cancelled() => return Ok(()),
                 readable = device.readable() => {
                     readable?;
                     self.read(&mut buffer)?;
@@ -123,11 +142,15 @@ impl Shard {
                 // A packet waits for room in the device's queue; never dropped, as that costs a second.
                 writable = device.writable(), if !self.written => writable?,
                 () = self.pokes.wait() => {}
-                reply = self.replies.recv() => {
-                    if let Some(reply) = reply {
-                        self.reply(reply);
-                    }
-                    while let Ok(reply) = self.replies.try_recv() {
+                Some(misplaced) = self.misplaced.recv() => {
+                    let Misplaced { packet, checksum } = misplaced;
+                    self.stack.handle_packet(&packet, checksum, Instant::now());
+                }
+                Some(reply) = self.replies.recv(), if self.stack.has_room_for_datagrams() => {
+                    self.reply(reply);
+                    while self.stack.has_room_for_datagrams()
+                        && let Ok(reply) = self.replies.try_recv()
+                    {
                         self.reply(reply);
                     }
                 }
@@ -140,13 +163,22 @@ impl Shard {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         let now = Instant::now();
         for _ in 0..BATCH {
-            let Some((header, length)) = self.parts.device.try_read(buffer)? else {
+            let Some((header, length)) = self.device.try_read(buffer)? else {
                 break;
             };
+            let packet = &buffer[..length];
             let checksum = packets::checksum(&header);
-            self.stack.handle_packet(&buffer[..length], checksum, now);
+            match self.device.queue_of(packet) {
+                own if own == self.number => self.stack.handle_packet(packet, checksum, now),
+                other => self.hand_over(other, packet, checksum),
+            }
         }
         Ok(())
+    }
+
+    fn hand_over(&self, queue: usize, packet: &[u8], checksum: Checksum) {
+        let packet = packet.to_vec();
+        self.peers.hand_over(queue, Misplaced { packet, checksum });
     }
 
     /// Does all there is to do without waiting.
@@ -162,11 +194,17 @@ impl Shard {
             self.push_down(id);
             self.push_up(id);
         }
-        self.parts.flows.store(
-            u32::try_from(self.flows.len() + self.datagrams.count()).unwrap_or(u32::MAX),
-            Ordering::Relaxed,
-        );
+        self.count(self.flows.len() + self.datagrams.count());
         self.write()
+    }
+
+    /// Brings this shard's part of the count of all flows up to date.
+    fn count(&mut self, flows: usize) {
+        let flows = u32::try_from(flows).unwrap_or(u32::MAX);
+        // Wrapping: there may be fewer than before.
+        let change = flows.wrapping_sub(self.counted);
+        self.shared.flows.fetch_add(change, Ordering::Relaxed);
+        self.counted = flows;
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -181,7 +219,7 @@ impl Shard {
                     .headroom_mut()
                     .copy_from_slice(&self.header.emit());
             }
-            let device = &self.parts.device;
+            let device = &self.device;
             let written = if device.offload() {
                 device.try_write_frame(self.packet.frame())
             } else {
@@ -199,6 +237,12 @@ impl Shard {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.count(0);
     }
 }
 
@@ -245,10 +289,10 @@ impl Shard {
                 };
                 self.flows.insert(flow, entry);
                 let (carriers, cancelled) = (
-                    Arc::clone(&self.parts.carriers),
-                    self.parts.cancelled.clone(),
+                    Arc::clone(&self.shared.carriers),
+                    self.shared.cancelled.clone(),
                 );
-                self.parts.tasks.spawn(async move {
+                self.shared.tasks.spawn(async move {
                     tokio::select! {
                         () = cancelled.cancelled() => {}
                         () = tcp_flow::run(key, task_end, carriers) => {}
@@ -258,6 +302,13 @@ impl Shard {
             Event::TcpReadable { flow } => self.push_up(flow),
             Event::TcpWritable { flow } => self.push_down(flow),
             Event::TcpClosed { flow, reset } => self.closed(flow, reset),
+            Event::Reassembled { packet } => match self.device.queue_of(&packet) {
+                own if own == self.number => {
+                    let now = Instant::now();
+                    self.stack.handle_packet(&packet, Checksum::Unverified, now);
+                }
+                other => self.hand_over(other, &packet, Checksum::Unverified),
+            },
             Event::Datagram {
                 client,
                 target,

@@ -1,0 +1,5 @@
+//! Shards between a real device and a far end in another network namespace.
+
+mod far_end;
+mod machine;
+mod shards;
