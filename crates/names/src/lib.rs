@@ -16,6 +16,8 @@
 mod cache;
 pub mod forward;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod lookup;
 pub mod policy;
 mod reply;

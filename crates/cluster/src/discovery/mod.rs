@@ -5,6 +5,8 @@
 
 mod direct;
 mod facts;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod pods;
 mod prefixes;
 mod resolv;

@@ -5,6 +5,8 @@
 
 mod channel;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod pump;
 mod stream;
 

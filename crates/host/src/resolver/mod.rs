@@ -12,6 +12,8 @@ mod choose;
 )]
 mod config;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(target_os = "linux")]
 #[path = "linux/mod.rs"]
 mod system;
