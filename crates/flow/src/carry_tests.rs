@@ -1,5 +1,7 @@
 use std::sync::{Arc, Mutex};
 
+use kdev_proto::v1::FlowOpen;
+use kdev_proto::v1::flow_failed::Reason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -9,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::CHUNK;
+use crate::frame::Failed;
 use crate::socket::carry_socket;
 use crate::testing::{connection, is_reset, soon};
 
@@ -158,11 +161,50 @@ async fn a_flow_that_nobody_resumes_resets_its_connection() {
 }
 
 #[tokio::test]
-async fn whoever_breaks_the_protocol_loses_the_flow() {
-    let (mut program, far, side) = alone().await;
-    far.outgoing.send(frame::ack(7, 0)).await.unwrap();
-    is_reset(&mut program).await;
-    assert_eq!(soon(side).await.unwrap(), Outcome::ResetByFlow);
+async fn whoever_breaks_the_protocol_loses_the_flow_and_its_carrier_and_touches_no_other_flow() {
+    let hostile: [&[FlowFrame]; 6] = [
+        &[frame::ack(7, 0)],
+        &[frame::opened()],
+        &[frame::open(FlowOpen::default())],
+        &[frame::failed(&Failed::new(Reason::Refused, ""))],
+        &[frame::end(), frame::data("more".into())],
+        &[FlowFrame { kind: None }],
+    ];
+    for frames in hostile {
+        let Rig {
+            programs: [mut one, mut other],
+            sides: bystander,
+            broken,
+        } = Rig::new().await;
+        let shared = broken.lock().unwrap().clone();
+        let (mut program, carried) = connection().await;
+        let (near, far) = carrier(&shared);
+        let near = Stream {
+            carrier: Carrier::new(shared.clone()),
+            ..near
+        };
+        let side = tokio::spawn(carry_socket(carried, near, None::<Waits>));
+        one.write_all(b"before").await.unwrap();
+        for frame in frames {
+            far.outgoing.send(frame.clone()).await.unwrap();
+        }
+        assert_eq!(soon(side).await.unwrap(), Outcome::ResetByFlow);
+        assert!(shared.is_cancelled(), "{frames:?}");
+        one.write_all(b" and after").await.unwrap();
+        one.shutdown().await.unwrap();
+        other.shutdown().await.unwrap();
+        let mut heard = String::new();
+        soon(other.read_to_string(&mut heard)).await.unwrap();
+        assert_eq!(heard, "before and after");
+        for side in bystander {
+            assert_eq!(soon(side).await.unwrap(), Outcome::Closed);
+        }
+        // What came in order before is handed on; then it is reset.
+        let mut rest = Vec::new();
+        let end = soon(program.read_to_end(&mut rest)).await;
+        assert!(rest.is_empty());
+        assert!(end.is_err() || frames.len() > 1, "{frames:?}");
+    }
 }
 
 #[tokio::test]

@@ -116,6 +116,38 @@ impl From<&io::Error> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::Streaming;
+    use tonic::body::Body;
+    use tonic::codec::Codec as _;
+    use tonic_prost::ProstCodec;
+
+    /// What comes of a message with these bytes (gRPC over HTTP/2: a byte of flags, four of length).
+    async fn received(message: &str) -> Result<Option<FlowFrame>, Status> {
+        let length = u8::try_from(message.len()).unwrap();
+        let body = Body::new(format!("\0\0\0\0{}{message}", char::from(length)));
+        let decoder = ProstCodec::<FlowFrame, FlowFrame>::default().decoder();
+        Streaming::new_request(decoder, body, None, None)
+            .message()
+            .await
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_frame_are_told_from_a_carrier_that_broke() {
+        let whole = received("\x22\x02hi").await.unwrap();
+        assert_eq!(whole, Some(data("hi".into())));
+        // A wire type that there isn't, a field that is cut off, a number too long.
+        for nonsense in ["\x07", "\x22\x05hi", "\x3a\x02\x08\x7f\x7f"] {
+            let status = received(nonsense).await.unwrap_err();
+            assert!(is_undecodable(&status), "{status:?}");
+        }
+        for broken in [
+            Status::unavailable("the connection was given up"),
+            Status::internal("h2 protocol error: error reading a body from connection"),
+            Status::cancelled(""),
+        ] {
+            assert!(!is_undecodable(&broken), "{broken:?}");
+        }
+    }
 
     #[test]
     fn what_the_kernel_says_is_what_the_near_end_hears() {
