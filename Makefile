@@ -4,12 +4,16 @@
 CLUSTER ?= dev
 TOOLS = target/cluster/bin
 
-.PHONY: help demo test check build images cluster cluster-down cluster-programs deps clean
+# How long each parser is fuzzed.
+SECONDS ?= 60
+
+.PHONY: help demo test check fuzz build images cluster cluster-down cluster-programs deps clean
 
 help:
 	@echo 'make demo          shows a session on a real Kubernetes, step by step (KEEP=1 keeps the cluster)'
 	@echo 'make test          runs every check and every test'
 	@echo 'make check         runs formatters and linters only'
+	@echo 'make fuzz          gives every parser of bytes from outside random ones, SECONDS=60 each'
 	@echo 'make build         builds kdev, kdev-userd, kdev-rootd into target/release'
 	@echo 'make images        builds target/images/traffic-manager.tar'
 	@echo 'make cluster       brings the cluster "$(CLUSTER)" up, ready for kdev and for tests/e2e'
@@ -24,6 +28,14 @@ test:
 
 check:
 	tests/run tools format lint
+
+# What is found on the way stays in target/fuzz, apart from the seeds in fuzz/corpus.
+fuzz:
+	@cargo +nightly fuzz --version || { echo 'install it: rustup toolchain install nightly; cargo install cargo-fuzz --locked'; exit 1; }
+	set -e; for target in $$(cargo +nightly fuzz list); do \
+		mkdir -p target/fuzz/$$target; \
+		cargo +nightly fuzz run $$target target/fuzz/$$target fuzz/corpus/$$target -- -max_len=4096 -max_total_time=$(SECONDS); \
+	done
 
 build:
 	cargo build --release -p kdev -p kdev-userd -p kdev-rootd

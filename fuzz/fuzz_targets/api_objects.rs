@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kdev_cluster::client::Forbidden;
 use kdev_cluster::discovery::fuzzing;
 use kdev_cluster::redirect::{PortQuery, interceptable, intercepts, objects, original, ports_of};
+use kdev_cluster::vouch;
+use kdev_identity::Fingerprint;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -23,6 +26,12 @@ fuzz_target!(|data: &[u8]| {
     let node: Option<Node> = serde_json::from_str(text).ok();
     let pod: Option<Pod> = serde_json::from_str(text).ok();
     fuzzing::objects(node.as_ref(), pod.as_ref(), service.as_ref());
+    if let Ok(lease) = serde_json::from_str::<Lease>(text) {
+        vouch::fuzzing::lease(&lease);
+    }
+    if let Ok(key) = text.parse::<Fingerprint>() {
+        assert_eq!(key.to_string(), text);
+    }
     let Ok(query) = text.parse::<PortQuery>();
     if query != PortQuery::Only {
         assert_eq!(query.to_string().parse(), Ok(query));

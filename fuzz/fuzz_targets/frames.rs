@@ -1,4 +1,4 @@
-//! What comes over a carrier: messages, and frames in whatever order against one side of a flow.
+//! What comes over a carrier: its preamble, messages, and frames in whatever order against one side of a flow.
 #![no_main]
 
 use std::fmt::Debug;
@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
+use kdev_common::carrier::{PREAMBLE_LENGTH, Preamble};
 use kdev_flow::ledger::{Budget, Heard, Ledger, Undelivered, Violation, WINDOW};
 use kdev_flow::{CHUNK, frame};
 use kdev_proto::Failure;
@@ -15,6 +16,11 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fuzz_target!(|data: &[u8]| {
+    if let Some(bytes) = data.first_chunk::<PREAMBLE_LENGTH>()
+        && let Some(preamble) = Preamble::decode(bytes)
+    {
+        assert_eq!(&preamble.encode(), bytes);
+    }
     reads_as_written::<FlowFrame>(data);
     reads_as_written::<SessionRequest>(data);
     reads_as_written::<SessionEvent>(data);
@@ -48,8 +54,11 @@ fn reads_as_written<M: Message + Default + PartialEq + Debug>(data: &[u8]) {
 static BUDGET: Budget = Budget::new(1 << 20);
 
 /// The bytes of both directions: each tells its offset by its value, modulo a prime.
-static PATTERN: LazyLock<Bytes> =
-    LazyLock::new(|| (0..2 * WINDOW as usize + 251).map(|at| (at % 251) as u8).collect());
+static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
+    (0..2 * WINDOW as usize + 251)
+        .map(|at| (at % 251) as u8)
+        .collect()
+});
 
 fn pattern(start: u64, length: usize) -> Bytes {
     let start = (start % 251) as usize;
@@ -181,9 +190,7 @@ impl Side {
         };
         let expected = match &kind {
             Kind::Data(_) | Kind::End(_) if self.other_ended => Err(Violation::AfterEnd),
-            Kind::Data(bytes)
-                if self.received + bytes.len() as u64 - self.delivered > WINDOW =>
-            {
+            Kind::Data(bytes) if self.received + bytes.len() as u64 - self.delivered > WINDOW => {
                 Err(Violation::Window)
             }
             Kind::Ack(ack) if ack.delivered < self.acked || ack.delivered > self.sent => {
@@ -212,7 +219,10 @@ impl Side {
 
     fn resume(&mut self, other_received: u64) -> bool {
         let makes_sense = (self.acked..=self.last()).contains(&other_received);
-        assert_eq!(self.ledger.handle_resumed(other_received).is_ok(), makes_sense);
+        assert_eq!(
+            self.ledger.handle_resumed(other_received).is_ok(),
+            makes_sense
+        );
         self.sent = other_received;
         makes_sense
     }
@@ -251,7 +261,10 @@ impl Side {
         match sent {
             Some(Kind::Data(bytes)) => {
                 assert!((1..=CHUNK).contains(&bytes.len()));
-                assert!(bytes == pattern(self.sent, bytes.len()), "other bytes than were said");
+                assert!(
+                    bytes == pattern(self.sent, bytes.len()),
+                    "other bytes than were said"
+                );
                 self.sent += bytes.len() as u64;
                 assert!(self.sent <= self.said);
             }

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use kdev_host::device::VnetHeader;
 use kdev_netstack::{
-    Checksum, Config, Event, FlowId, MAX_DATAGRAM, MAX_ECHO, PacketBuffer, Recv, Stack,
-    Unreachable,
+    Checksum, Config, Event, FlowId, MAX_DATAGRAM, MAX_ECHO, PacketBuffer, Recv, Stack, Unreachable,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -272,7 +271,10 @@ impl Owner {
         let stats = self.stack.stats();
         assert_eq!((stats.flows, stats.pending, stats.buffered), (0, 0, 0));
         let accepted = self.told.values().filter(|told| told.accepted);
-        assert!(accepted.into_iter().all(|told| told.closed), "each end is told");
+        assert!(
+            accepted.into_iter().all(|told| told.closed),
+            "each end is told"
+        );
         for v6 in [false, true] {
             self.serves(v6);
         }
@@ -283,7 +285,9 @@ impl Owner {
         let syn = craft::tcp(client, target, 1_000, 0, craft::SYN, 60_000, &[]);
         self.take(&syn, Checksum::Unverified);
         let flow = self.requested();
-        self.stack.accept(flow, self.now).expect("it was requested just now");
+        self.stack
+            .accept(flow, self.now)
+            .expect("it was requested just now");
         self.told.entry(flow).or_default().accepted = true;
         self.poll();
         let ack = self.talk.heard_from(v6).expect("a SYN-ACK");

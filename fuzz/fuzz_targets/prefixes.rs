@@ -83,6 +83,10 @@ fn carved(prefix: IpNet, exempt: &[IpNet], samples: &BTreeSet<IpAddr>) {
     for address in samples.iter().chain(&mine) {
         let is_left = pieces.iter().any(|piece| piece.contains(address));
         let is_exempt = exempt.iter().any(|one| one.contains(address));
-        assert_eq!(is_left, prefix.contains(address) && !is_exempt, "{address} of {prefix}");
+        assert_eq!(
+            is_left,
+            prefix.contains(address) && !is_exempt,
+            "{address} of {prefix}"
+        );
     }
 }

@@ -19,7 +19,9 @@ fuzz_target!(|data: &[u8]| {
     assert!(!dns.domain.is_empty() && !dns.domain.ends_with('.'));
     assert!(!dns.domain.contains(char::is_whitespace));
     assert_eq!(dns.domain, dns.domain.to_ascii_lowercase());
-    let server = dns.server.map_or(String::new(), |server| format!("nameserver {server}\n"));
+    let server = dns
+        .server
+        .map_or(String::new(), |server| format!("nameserver {server}\n"));
     let written = format!("{server}search svc.{}\n", dns.domain);
     assert_eq!(ClusterDns::parse(&written), dns);
 });

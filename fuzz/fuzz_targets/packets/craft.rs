@@ -46,12 +46,18 @@ impl Endpoints {
     }
 
     pub fn addresses(self) -> (SocketAddr, SocketAddr) {
-        let (client, target) = (5_000 + u16::from(self.client), 80 + u16::from(self.target % 2));
+        let (client, target) = (
+            5_000 + u16::from(self.client),
+            80 + u16::from(self.target % 2),
+        );
         if self.v6 {
             let at = |last| [0xfd00, 0, 0, 0, 0, 0, 0, last];
             ((at(1), client).into(), (at(7), target).into())
         } else {
-            (([10, 0, 0, 1], client).into(), ([10, 96, 0, 7], target).into())
+            (
+                ([10, 0, 0, 1], client).into(),
+                ([10, 96, 0, 7], target).into(),
+            )
         }
     }
 }
@@ -103,7 +109,9 @@ impl Talk {
 
     /// What the client that no step means acknowledges.
     pub fn heard_from(&self, v6: bool) -> Option<u32> {
-        self.next.get(&Endpoints::last(v6).addresses()).map(|next| next.1)
+        self.next
+            .get(&Endpoints::last(v6).addresses())
+            .map(|next| next.1)
     }
 }
 

@@ -27,16 +27,26 @@ pub fn packet(bytes: &[u8]) {
     match protocol {
         IpProtocol::Tcp => {
             let tcp = TcpPacket::new_checked(transport).expect("a segment");
-            assert!(tcp.verify_checksum(&source, &target), "a segment's checksum");
+            assert!(
+                tcp.verify_checksum(&source, &target),
+                "a segment's checksum"
+            );
         }
         IpProtocol::Udp => {
             let udp = UdpPacket::new_checked(transport).expect("a datagram");
-            assert!(udp.verify_checksum(&source, &target), "a datagram's checksum");
+            assert!(
+                udp.verify_checksum(&source, &target),
+                "a datagram's checksum"
+            );
         }
         IpProtocol::Icmp => assert_eq!(data(transport), !0, "a message's checksum"),
         IpProtocol::Icmpv6 => {
             let pseudo = pseudo_header(&source, &target, protocol, transport.len() as u32);
-            assert_eq!(combine(&[pseudo, data(transport)]), !0, "a message's checksum");
+            assert_eq!(
+                combine(&[pseudo, data(transport)]),
+                !0,
+                "a message's checksum"
+            );
         }
         other => panic!("the stack speaks no {other}"),
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
+use super::direct::{Ways, addresses};
 use super::pods::{NodeFacts, pod_cidrs, pod_ips};
 use super::services::{cluster_ips, service_cidrs};
 
@@ -41,6 +42,7 @@ pub fn pods(nodes: &[(Vec<IpNet>, Vec<IpAddr>)], pods: &BTreeSet<IpAddr>) {
         .map(|(pod_cidrs, addresses)| NodeFacts {
             pod_cidrs: pod_cidrs.clone(),
             addresses: addresses.clone(),
+            outside: Vec::new(),
         })
         .collect();
     judged(&facts, pods);
@@ -86,4 +88,7 @@ pub fn objects(node: Option<&Node>, pod: Option<&Pod>, service: Option<&Service>
     judged(&nodes, &pod.map(pod_ips).unwrap_or_default());
     let used = service.map(cluster_ips).unwrap_or_default();
     services(&[], &used);
+    let ways = service.map(Ways::of).unwrap_or_default();
+    let told = addresses(&[&ways], &nodes.iter().collect::<Vec<_>>());
+    assert!(told.len() <= 8 && told.iter().all(|address| address.port() != 0));
 }

@@ -5,6 +5,8 @@
 //! manager writes one for its pod, which goes with the pod. The hashes are public; what they are of
 //! never leaves its process.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod lease;
 mod manager;
