@@ -58,7 +58,7 @@ pub fn reset() -> FlowFrame {
 }
 
 /// Whether a stream ended because what came wasn't a frame, as opposed to a carrier that broke.
-pub(crate) fn is_undecodable(status: &Status) -> bool {
+pub fn is_undecodable(status: &Status) -> bool {
     // The text is prost's own, handed on by tonic, which has no other mark for it.
     status.code() == Code::Internal && status.message().contains("failed to decode Protobuf")
 }
@@ -116,28 +116,15 @@ impl From<&io::Error> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tonic::Streaming;
-    use tonic::body::Body;
-    use tonic::codec::Codec as _;
-    use tonic_prost::ProstCodec;
-
-    /// What comes of a message with these bytes (gRPC over HTTP/2: a byte of flags, four of length).
-    async fn received(message: &str) -> Result<Option<FlowFrame>, Status> {
-        let length = u8::try_from(message.len()).unwrap();
-        let body = Body::new(format!("\0\0\0\0{}{message}", char::from(length)));
-        let decoder = ProstCodec::<FlowFrame, FlowFrame>::default().decoder();
-        Streaming::new_request(decoder, body, None, None)
-            .message()
-            .await
-    }
+    use crate::testing::stream_of;
 
     #[tokio::test]
     async fn bytes_that_are_no_frame_are_told_from_a_carrier_that_broke() {
-        let whole = received("\x22\x02hi").await.unwrap();
+        let whole = stream_of("\x22\x02hi").message().await.unwrap();
         assert_eq!(whole, Some(data("hi".into())));
         // A wire type that there isn't, a field that is cut off, a number too long.
         for nonsense in ["\x07", "\x22\x05hi", "\x3a\x02\x08\x7f\x7f"] {
-            let status = received(nonsense).await.unwrap_err();
+            let status = stream_of(nonsense).message().await.unwrap_err();
             assert!(is_undecodable(&status), "{status:?}");
         }
         for broken in [

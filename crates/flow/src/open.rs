@@ -26,7 +26,7 @@ pub enum OpenError {
     /// The far end said no.
     #[error("the far end refused: {0}")]
     Failed(#[source] Failed),
-    /// The answer was neither.
+    /// The answer was neither, or no frame at all.
     #[error("the answer to an open was neither opened nor failed")]
     Violation,
     /// The carrier broke before the far end said anything.
@@ -49,7 +49,13 @@ where
     let (outgoing, frames) = mpsc::channel(QUEUE);
     // There is room: the channel is new.
     let _ = outgoing.try_send(frame::open(request));
-    let carrier = |status| OpenError::Carrier(Box::new(status));
+    let carrier = |status| {
+        if frame::is_undecodable(&status) {
+            OpenError::Violation
+        } else {
+            OpenError::Carrier(Box::new(status))
+        }
+    };
     let mut incoming = call(ReceiverStream::new(frames))
         .await
         .map_err(carrier)?
@@ -70,5 +76,32 @@ where
         None => Err(OpenError::Carrier(Box::new(Status::unavailable(
             "the stream ended before the far end said anything",
         )))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::stream_of;
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_is_told_from_a_refusal_and_from_a_carrier_that_broke() {
+        let answered = async |message| {
+            let answer = tonic::Response::new(stream_of(message));
+            open(FlowOpen::default(), |_| async { Ok(answer) }).await
+        };
+        let opened = answered("\x12\x02\x08\x07").await.unwrap();
+        assert_eq!(opened.received, 7);
+        let refused = answered("\x1a\x02\x08\x01").await.unwrap_err();
+        assert!(matches!(refused, OpenError::Failed(_)), "{refused:?}");
+        for nonsense in ["\x22\x02hi", "\x07"] {
+            let broken = answered(nonsense).await.unwrap_err();
+            assert!(matches!(broken, OpenError::Violation), "{broken:?}");
+        }
+        let broken = open(FlowOpen::default(), |_| async {
+            Err(Status::unavailable("the connection was given up"))
+        });
+        let broken = broken.await.unwrap_err();
+        assert!(matches!(broken, OpenError::Carrier(_)), "{broken:?}");
     }
 }

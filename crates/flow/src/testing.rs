@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use kdev_proto::v1::FlowFrame;
 use tokio::net::{TcpListener, TcpStream};
+use tonic::Streaming;
+use tonic::body::Body;
+use tonic::codec::Codec as _;
+use tonic_prost::ProstCodec;
 
 /// Waits for what has to happen, however busy the machine.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -25,4 +30,13 @@ pub(crate) async fn is_reset(connection: &mut TcpStream) {
     let read = soon(connection.read(&mut [0; 8])).await;
     let error = read.expect_err("no more data");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// A stream on which one message with these bytes comes (gRPC over HTTP/2: a byte of flags, four of
+/// length).
+pub(crate) fn stream_of(message: &str) -> Streaming<FlowFrame> {
+    let length = u8::try_from(message.len()).unwrap();
+    let body = Body::new(format!("\0\0\0\0{}{message}", char::from(length)));
+    let decoder = ProstCodec::<FlowFrame, FlowFrame>::default().decoder();
+    Streaming::new_request(decoder, body, None, None)
 }
