@@ -157,7 +157,7 @@ func (b *bringUp) joinLAN() error {
 	if !host.Config.HasLAN() {
 		return fmt.Errorf("--lan: cluster %s has no LAN of its own, it shares that of %s", config.LAN, host.Config.LAN)
 	}
-	config.NodeNet = host.Config.NodeNet
+	config.NodeNets = host.Config.NodeNets
 	taken := map[int]bool{host.Config.NodeHost: true}
 	for _, sibling := range sharersOf(b.paths, config.LAN) {
 		taken[sibling.Config.NodeHost] = true

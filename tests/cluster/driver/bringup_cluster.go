@@ -74,20 +74,20 @@ func (b *bringUp) connect() error {
 		if err := network.LAN(lan); err != nil {
 			return err
 		}
-		if err := network.Port(lan, outside, "router", config.OnLAN(config.RouterAddr())); err != nil {
+		if err := network.Port(lan, outside, "router", config.OnLAN(config.RouterAddrs())); err != nil {
 			return err
 		}
-		if err := network.Outside(outside); err != nil {
+		if err := network.Outside(config, outside); err != nil {
 			return err
 		}
-		if err := network.Port(lan, laptop, "laptop", config.OnLAN(config.LaptopAddr())); err != nil {
+		if err := network.Port(lan, laptop, "laptop", config.OnLAN(config.LaptopAddrs())); err != nil {
 			return err
 		}
 		if err := network.ViaRouter(config, laptop); err != nil {
 			return err
 		}
 	}
-	if err := network.Port(lan, node, nodePort(config), config.OnLAN(config.NodeAddr())); err != nil {
+	if err := network.Port(lan, node, nodePort(config), config.OnLAN(config.NodeLANAddrs())); err != nil {
 		return err
 	}
 	if err := network.ViaRouter(config, node); err != nil {

@@ -37,11 +37,11 @@ func keep(arguments []string) error {
 
 // serveOutside is the resolver and the web pages of the outside world.
 func serveOutside(arguments []string) error {
-	_, paths, _, err := open("serve-outside", arguments)
+	_, paths, record, err := open("serve-outside", arguments)
 	if err != nil {
 		return err
 	}
-	return outside.Serve(paths, announce)
+	return outside.Serve(paths, &record.Config, announce)
 }
 
 // announce tells the parent, through descriptor 3, that this process is ready.

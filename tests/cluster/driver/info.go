@@ -64,12 +64,12 @@ func status(arguments []string) error {
 		return err
 	}
 	config := &record.Config
-	fmt.Printf("cluster %s: pods %s, services %s, domain %s\n", config.Name, config.PodCIDR, config.ServiceCIDR, config.Domain)
+	fmt.Printf("cluster %s: pods %s, services %s, domain %s\n", config.Name, config.PodCIDRs, config.ServiceCIDRs, config.Domain)
 	fmt.Printf("  API server  %s\n  kubeconfig  %s\n  state       %s\n", config.APIServerURL(), paths.Kubeconfig("admin"), paths.Dir())
 	if config.HasLAN() {
-		fmt.Printf("  LAN         %s: router %s, node %s, laptop %s\n", config.NodeNet, config.RouterAddr(), config.NodeAddr(), config.LaptopAddr())
+		fmt.Printf("  LAN         %s: router %s, node %s, laptop %s\n", config.NodeNets, config.RouterAddrs(), config.NodeAddrs(), config.LaptopAddrs())
 	} else {
-		fmt.Printf("  LAN         %s of cluster %s: node %s\n", config.NodeNet, config.LAN, config.NodeAddr())
+		fmt.Printf("  LAN         %s of cluster %s: node %s\n", config.NodeNets, config.LAN, config.NodeAddrs())
 	}
 	for _, namespace := range record.Namespaces {
 		fmt.Printf("  namespaces  %-8s held by process %d\n", namespace.Role, namespace.Keeper.PID)

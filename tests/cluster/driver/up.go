@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,9 +18,10 @@ import (
 func up(arguments []string) error {
 	o := newOptions("up")
 	config := layout.Config{}
-	podCIDR := o.String("pod-cidr", "10.244.0.0/16", "the pods' `network`")
-	serviceCIDR := o.String("service-cidr", "10.96.0.0/16", "the services' `network`")
-	nodeNet := o.String("node-net", "10.88.0.0/24", "the `network` of node, laptop and router")
+	family := o.String("ip-family", "ipv4", "the usual networks of ipv4, ipv6, or dual: both, IPv4 first")
+	podCIDRs := o.String("pod-cidr", "", "the pods' `networks`, one of each address family, with a comma")
+	serviceCIDRs := o.String("service-cidr", "", "the services' `networks`")
+	nodeNets := o.String("node-net", "", "the `networks` of node, laptop and router")
 	o.StringVar(&config.Domain, "domain", "cluster.local", "the cluster's DNS `domain`")
 	o.StringVar(&config.LAN, "lan", "", "share LAN, laptop and outside world of this other `cluster`")
 	o.Var((*list)(&config.Shares), "share", "a `directory`, beside the checkout and /tmp, to be seen in the namespaces (repeatable)")
@@ -34,7 +35,7 @@ func up(arguments []string) error {
 		return err
 	}
 	config.Name, config.NodeHost = o.name, layout.FirstNodeHost
-	if err := parseNetworks(&config, *podCIDR, *serviceCIDR, *nodeNet); err != nil {
+	if err := parseNetworks(&config, *family, *podCIDRs, *serviceCIDRs, *nodeNets); err != nil {
 		return err
 	}
 	unlock, err := lock(paths)
@@ -71,21 +72,23 @@ func up(arguments []string) error {
 	return exitCode(1)
 }
 
-func parseNetworks(config *layout.Config, pods, services, nodes string) error {
-	for _, network := range []struct {
-		text   string
-		target *netip.Prefix
-		flag   string
+// parseNetworks takes what was typed, and the family's usual networks where nothing was.
+func parseNetworks(config *layout.Config, family, pods, services, nodes string) error {
+	usualPods, usualServices, usualNodes, err := layout.UsualNetworks(family)
+	if err != nil {
+		return err
+	}
+	for _, networks := range []struct {
+		flag, text, usual string
+		target            *layout.Networks
 	}{
-		{pods, &config.PodCIDR, "--pod-cidr"},
-		{services, &config.ServiceCIDR, "--service-cidr"},
-		{nodes, &config.NodeNet, "--node-net"},
+		{"--pod-cidr", pods, usualPods, &config.PodCIDRs},
+		{"--service-cidr", services, usualServices, &config.ServiceCIDRs},
+		{"--node-net", nodes, usualNodes, &config.NodeNets},
 	} {
-		prefix, err := netip.ParsePrefix(network.text)
-		if err != nil {
-			return fmt.Errorf("%s: %w", network.flag, err)
+		if *networks.target, err = layout.ParseNetworks(cmp.Or(networks.text, networks.usual)); err != nil {
+			return fmt.Errorf("%s: %w", networks.flag, err)
 		}
-		*network.target = prefix
 	}
 	return config.Validate()
 }

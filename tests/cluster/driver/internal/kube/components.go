@@ -38,7 +38,7 @@ func Components(paths layout.Paths, config *layout.Config, keeper int, tools str
 		"--config="+paths.In("config", "kubelet.yaml"),
 		"--kubeconfig="+paths.Kubeconfig("node"),
 		"--hostname-override="+config.NodeName(),
-		"--node-ip="+config.NodeAddr().String())
+		"--node-ip="+config.NodeAddrs().String())
 	add(Proxy, kubernetes, Proxy, "--config="+paths.In("config", "kube-proxy.yaml"))
 	return specs
 }
@@ -63,7 +63,7 @@ func apiserverFlags(paths layout.Paths, config *layout.Config) []string {
 		"--advertise-address=" + config.NodeAddr().String(),
 		"--secure-port=6443",
 		"--etcd-servers=http://127.0.0.1:2379",
-		"--service-cluster-ip-range=" + config.ServiceCIDR.String(),
+		"--service-cluster-ip-range=" + config.ServiceCIDRs.String(),
 		"--allow-privileged=true",
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
@@ -92,7 +92,7 @@ func apiserverFlags(paths layout.Paths, config *layout.Config) []string {
 }
 
 func controllerManagerFlags(paths layout.Paths, config *layout.Config) []string {
-	return []string{
+	flags := []string{
 		"--kubeconfig=" + paths.Kubeconfig("controller-manager"),
 		"--bind-address=127.0.0.1",
 		"--leader-elect=false",
@@ -105,8 +105,19 @@ func controllerManagerFlags(paths layout.Paths, config *layout.Config) []string 
 		"--cluster-signing-cert-file=" + paths.PKI("ca.crt"),
 		"--cluster-signing-key-file=" + paths.PKI("ca.key"),
 		"--allocate-node-cidrs=true",
-		"--cluster-cidr=" + config.PodCIDR.String(),
-		fmt.Sprintf("--node-cidr-mask-size=%d", config.NodePodCIDR().Bits()),
-		"--service-cluster-ip-range=" + config.ServiceCIDR.String(),
+		"--cluster-cidr=" + config.PodCIDRs.String(),
+		"--service-cluster-ip-range=" + config.ServiceCIDRs.String(),
 	}
+	parts := config.NodePodCIDRs()
+	if len(parts) == 1 {
+		return append(flags, fmt.Sprintf("--node-cidr-mask-size=%d", parts[0].Bits()))
+	}
+	for _, part := range parts {
+		family := "ipv4"
+		if part.Addr().Is6() {
+			family = "ipv6"
+		}
+		flags = append(flags, fmt.Sprintf("--node-cidr-mask-size-%s=%d", family, part.Bits()))
+	}
+	return flags
 }

@@ -38,7 +38,7 @@ func WriteCredentials(paths layout.Paths, config *layout.Config) error {
 		issue(ca, dir, "apiserver", apiserverSubject(config)),
 		issue(ca, dir, "kubelet", pki.Subject{
 			Name: "system:node:" + config.NodeName(), Groups: []string{"system:nodes"},
-			Hosts: []string{config.NodeName()}, Addresses: []net.IP{config.NodeAddr().AsSlice()},
+			Hosts: []string{config.NodeName()}, Addresses: ipsOf(config.NodeAddrs()),
 		}),
 	); err != nil {
 		return err
@@ -66,10 +66,17 @@ func apiserverSubject(config *layout.Config) pki.Subject {
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc." + config.Domain, "localhost", config.NodeName(),
 		},
-		Addresses: []net.IP{
-			config.NodeAddr().AsSlice(), config.APIServiceAddr().AsSlice(), net.IPv4(127, 0, 0, 1),
-		},
+		Addresses: append(ipsOf(config.NodeAddrs()),
+			config.APIServiceAddr().AsSlice(), net.IPv4(127, 0, 0, 1), net.IPv6loopback),
 	}
+}
+
+func ipsOf(addrs layout.Addrs) []net.IP {
+	ips := make([]net.IP, len(addrs))
+	for i, addr := range addrs {
+		ips[i] = addr.AsSlice()
+	}
+	return ips
 }
 
 func issue(authority *pki.Authority, dir, file string, subject pki.Subject) error {

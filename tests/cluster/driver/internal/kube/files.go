@@ -29,18 +29,16 @@ const (
 // facts are the words that templates may use.
 type facts struct {
 	*layout.Config
-	State           string
-	Cgroup          string
-	PauseImage      string
-	CoreDNSImage    string
-	OutsideResolver string
+	State        string
+	Cgroup       string
+	PauseImage   string
+	CoreDNSImage string
 }
 
 func newFacts(paths layout.Paths, config *layout.Config) facts {
 	return facts{
 		Config: config, State: paths.Dir(), Cgroup: paths.CgroupName(),
 		PauseImage: PauseImage, CoreDNSImage: CoreDNSImage,
-		OutsideResolver: layout.OutsideResolver.String(),
 	}
 }
 

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 )
 
 // Config is what the person who brings a cluster up may choose.
 type Config struct {
 	// Name distinguishes clusters on one machine.
 	Name string
-	// PodCIDR and ServiceCIDR may be the same in any number of clusters.
-	PodCIDR, ServiceCIDR netip.Prefix
-	// NodeNet is the LAN that node, laptop and router share.
-	NodeNet netip.Prefix
-	// NodeHost is the node's host number within NodeNet.
+	// PodCIDRs and ServiceCIDRs may be the same in any number of clusters. They are of
+	// the same families, and of these the cluster is.
+	PodCIDRs, ServiceCIDRs Networks
+	// NodeNets is the LAN that node, laptop and router share.
+	NodeNets Networks
+	// NodeHost is the node's host number within NodeNets.
 	NodeHost int
 	// Domain is the cluster's DNS domain, without a trailing dot.
 	Domain string
@@ -28,16 +30,21 @@ type Config struct {
 	Shares []string
 }
 
-// The outside world lives in a range reserved for documentation (RFC 5737), so
-// that no address of it can mean anything on a real network.
-var (
-	OutsideResolver = netip.MustParseAddr("198.51.100.53")
-	PublicPage      = netip.MustParseAddr("198.51.100.80")
-	WikiPage        = netip.MustParseAddr("198.51.100.81")
-	IntranetPage    = netip.MustParseAddr("198.51.100.82")
-	// Provider is the router further out that reports unreachable addresses.
-	Provider = netip.MustParseAddr("198.51.100.1")
-)
+// The addresses that --ip-family stands for.
+var families = map[string][3]string{
+	"ipv4": {"10.244.0.0/16", "10.96.0.0/16", "10.88.0.0/24"},
+	"ipv6": {"fd00:10:244::/56", "fd00:10:96::/112", "fd00:10:88::/64"},
+	"dual": {"10.244.0.0/16,fd00:10:244::/56", "10.96.0.0/16,fd00:10:96::/112", "10.88.0.0/24,fd00:10:88::/64"},
+}
+
+// UsualNetworks are the networks of pods, services and nodes for ipv4, ipv6 or dual.
+func UsualNetworks(family string) (pods, services, nodes string, err error) {
+	usual, known := families[family]
+	if !known {
+		return "", "", "", fmt.Errorf("--ip-family %s: ipv4, ipv6 or dual is needed", family)
+	}
+	return usual[0], usual[1], usual[2], nil
+}
 
 // Nowhere is the router's device for everything that has no other way.
 const Nowhere = "nowhere"
@@ -60,69 +67,98 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("--name %q: a letter, then up to 11 letters, digits or dashes, all lower case", c.Name)
 	}
 	ranges := []struct {
-		flag    string
-		prefix  netip.Prefix
-		maxBits int
+		flag     string
+		networks Networks
 	}{
-		{"--pod-cidr", c.PodCIDR, 24},
-		{"--service-cidr", c.ServiceCIDR, 24},
-		{"--node-net", c.NodeNet, 24},
+		{"--pod-cidr", c.PodCIDRs},
+		{"--service-cidr", c.ServiceCIDRs},
+		{"--node-net", c.NodeNets},
 	}
 	for i, r := range ranges {
-		if !r.prefix.IsValid() || !r.prefix.Addr().Is4() || r.prefix != r.prefix.Masked() {
-			return fmt.Errorf("%s %s: an IPv4 network such as 10.88.0.0/16 is needed, without host bits", r.flag, r.prefix)
-		}
-		if r.prefix.Bits() > r.maxBits {
-			return fmt.Errorf("%s %s: too small, /%d is the least", r.flag, r.prefix, r.maxBits)
+		if err := r.networks.validate(); err != nil {
+			return fmt.Errorf("%s %w", r.flag, err)
 		}
 		for _, other := range ranges[:i] {
-			if r.prefix.Overlaps(other.prefix) {
-				return fmt.Errorf("%s %s overlaps %s %s of the same cluster", r.flag, r.prefix, other.flag, other.prefix)
+			if r.networks.overlaps(other.networks) {
+				return fmt.Errorf("%s %s overlaps %s %s of the same cluster", r.flag, r.networks, other.flag, other.networks)
 			}
 		}
+	}
+	pods := c.PodCIDRs.families()
+	if !slices.Equal(c.ServiceCIDRs.families(), pods) {
+		return fmt.Errorf("--service-cidr %s: the address families of --pod-cidr %s are needed, in the same order", c.ServiceCIDRs, c.PodCIDRs)
+	}
+	if !slices.Equal(c.NodeNets.like(c.PodCIDRs).families(), pods) {
+		return fmt.Errorf("--node-net %s: the address families of --pod-cidr %s are needed", c.NodeNets, c.PodCIDRs)
 	}
 	return nil
 }
 
-// host returns the address of the given number within a network.
-func host(network netip.Prefix, number int) netip.Addr {
-	bytes := network.Addr().As4()
-	value := uint32(bytes[0])<<24 | uint32(bytes[1])<<16 | uint32(bytes[2])<<8 | uint32(bytes[3])
-	value += uint32(number)
-	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)})
+// NodeLANAddrs are all addresses of the node.
+func (c *Config) NodeLANAddrs() Addrs { return c.NodeNets.hosts(c.NodeHost) }
+
+// NodeAddrs are those of the cluster's families, the primary one first.
+func (c *Config) NodeAddrs() Addrs {
+	return c.NodeNets.like(c.PodCIDRs).hosts(c.NodeHost)
 }
 
-// NodeAddr is where the API server and the node's ports are.
-func (c *Config) NodeAddr() netip.Addr { return host(c.NodeNet, c.NodeHost) }
+// NodeAddr is where the API server is.
+func (c *Config) NodeAddr() netip.Addr { return c.NodeAddrs()[0] }
 
-// LaptopAddr is the developer's machine on the LAN.
-func (c *Config) LaptopAddr() netip.Addr { return host(c.NodeNet, laptopHost) }
+// LaptopAddrs are the developer's machine on the LAN.
+func (c *Config) LaptopAddrs() Addrs { return c.NodeNets.hosts(laptopHost) }
 
-// RouterAddr is the LAN's way to the outside world.
-func (c *Config) RouterAddr() netip.Addr { return host(c.NodeNet, routerHost) }
+// RouterAddrs are the LAN's way to the outside world.
+func (c *Config) RouterAddrs() Addrs { return c.NodeNets.hosts(routerHost) }
 
-// OnLAN writes an address together with the LAN's prefix length, as `ip addr` wants it.
-func (c *Config) OnLAN(addr netip.Addr) string {
-	return netip.PrefixFrom(addr, c.NodeNet.Bits()).String()
+// OnLAN writes addresses together with the LAN's prefix lengths, as `ip addr` wants it.
+func (c *Config) OnLAN(addrs Addrs) []string {
+	texts := make([]string, len(addrs))
+	for i, addr := range addrs {
+		for _, network := range c.NodeNets {
+			if network.Contains(addr) {
+				texts[i] = netip.PrefixFrom(addr, network.Bits()).String()
+			}
+		}
+	}
+	return texts
 }
 
-// APIServiceAddr is the address of the Service `kubernetes`: by convention the first.
-func (c *Config) APIServiceAddr() netip.Addr { return host(c.ServiceCIDR, 1) }
+// APIServiceAddr is the address of the Service `kubernetes`: by convention the first of
+// the primary family.
+func (c *Config) APIServiceAddr() netip.Addr { return c.ServiceCIDRs.hosts(1)[0] }
 
-// DNSServiceAddr is the address of the Service `kube-dns`: by convention the tenth.
-func (c *Config) DNSServiceAddr() netip.Addr { return host(c.ServiceCIDR, 10) }
+// DNSServiceAddr is the address of the Service `kube-dns`: by convention the tenth of
+// the primary family, the only one that it has.
+func (c *Config) DNSServiceAddr() netip.Addr { return c.ServiceCIDRs.hosts(10)[0] }
 
-// NodePodCIDR is the part of the pod range that the only node gets. The controller
-// manager hands out the lowest part first, so it is known before the node is.
-func (c *Config) NodePodCIDR() netip.Prefix {
-	return netip.PrefixFrom(c.PodCIDR.Addr(), 24)
+// OutsideResolver is where pods, node and laptop ask for names.
+func (c *Config) OutsideResolver() netip.Addr { return OutsideResolver.Addrs(c.PodCIDRs)[0] }
+
+// HasIPv6 says whether there is any IPv6 on the LAN.
+func (c *Config) HasIPv6() bool { return slices.Contains(c.NodeNets.families(), 128) }
+
+// NodePodCIDRs are the parts of the pod ranges that the only node gets. The controller
+// manager hands out the lowest part first, so they are known before the node is.
+func (c *Config) NodePodCIDRs() Networks {
+	parts := make(Networks, len(c.PodCIDRs))
+	for i, prefix := range c.PodCIDRs {
+		bits := 24
+		if prefix.Addr().Is6() {
+			bits = max(64, prefix.Bits())
+		}
+		parts[i] = netip.PrefixFrom(prefix.Addr(), bits)
+	}
+	return parts
 }
 
 // NodeName is the node's name in Kubernetes.
 func (c *Config) NodeName() string { return c.Name + "-node" }
 
 // APIServerURL is the API server as the LAN sees it.
-func (c *Config) APIServerURL() string { return fmt.Sprintf("https://%s:6443", c.NodeAddr()) }
+func (c *Config) APIServerURL() string {
+	return "https://" + netip.AddrPortFrom(c.NodeAddr(), 6443).String()
+}
 
 // HasLAN says whether the cluster has a LAN, laptop and outside world of its own.
 func (c *Config) HasLAN() bool { return c.LAN == "" }

@@ -20,7 +20,7 @@ func DialTCP(keeper int, address netip.AddrPort) (net.Conn, error) {
 	}
 	made := make(chan result, 1)
 	go func() {
-		socket, err := socketIn(keeper)
+		socket, err := socketIn(keeper, address.Addr())
 		made <- result{socket, err}
 	}()
 	r := <-made
@@ -29,7 +29,10 @@ func DialTCP(keeper int, address netip.AddrPort) (net.Conn, error) {
 	}
 	file := os.NewFile(uintptr(r.socket), "api-server")
 	defer file.Close()
-	target := &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
+	var target unix.Sockaddr = &unix.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()}
+	if address.Addr().Is4() {
+		target = &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
+	}
 	if err := unix.Connect(r.socket, target); err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
@@ -38,7 +41,7 @@ func DialTCP(keeper int, address netip.AddrPort) (net.Conn, error) {
 
 // socketIn makes a TCP socket on a thread that it moves into the namespace and then
 // gives up: a locked thread that isn't unlocked ends with its goroutine.
-func socketIn(keeper int) (int, error) {
+func socketIn(keeper int, address netip.Addr) (int, error) {
 	runtime.LockOSThread()
 	target, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", keeper))
 	if err != nil {
@@ -48,5 +51,9 @@ func socketIn(keeper int) (int, error) {
 	if err := unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err != nil {
 		return -1, err
 	}
-	return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	family := unix.AF_INET6
+	if address.Is4() {
+		family = unix.AF_INET
+	}
+	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 }

@@ -16,7 +16,7 @@ import (
 // Keep furnishes the new namespaces that the calling process is alone in, calls ready,
 // and then holds them until it is ended.
 func Keep(paths layout.Paths, config *layout.Config, role layout.Role, ready func()) error {
-	if err := setSysctls(role); err != nil {
+	if err := setSysctls(config, role); err != nil {
 		return err
 	}
 	if role != layout.LAN {
@@ -61,9 +61,9 @@ func furnish(paths layout.Paths, config *layout.Config, role layout.Role) error 
 	}
 	switch role {
 	case layout.Node:
-		return furnishNode(paths)
+		return furnishNode(paths, config)
 	case layout.Laptop:
-		return furnishLaptop(paths)
+		return furnishLaptop(paths, config)
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ func nodeBinds(paths layout.Paths) []Bind {
 	}
 }
 
-func furnishNode(paths layout.Paths) error {
+func furnishNode(paths layout.Paths, config *layout.Config) error {
 	if err := protectMachineSettings(); err != nil {
 		return err
 	}
@@ -102,12 +102,12 @@ func furnishNode(paths layout.Paths) error {
 		return err
 	}
 	return writeFiles(map[string]string{
-		"/etc/resolv.conf": fmt.Sprintf("nameserver %s\n", layout.OutsideResolver),
+		"/etc/resolv.conf": fmt.Sprintf("nameserver %s\n", config.OutsideResolver()),
 	})
 }
 
 // setSysctls writes only settings that each network namespace has of its own.
-func setSysctls(role layout.Role) error {
+func setSysctls(config *layout.Config, role layout.Role) error {
 	settings := map[string]string{
 		// A machine's choice of congestion control must not decide what tests measure.
 		"net/ipv4/tcp_congestion_control": "reno",
@@ -119,6 +119,10 @@ func setSysctls(role layout.Role) error {
 		// "Unreachable" must be told at once and always, not six times and then
 		// once a second: tests connect to unreachable addresses in quick succession.
 		settings["net/ipv4/icmp_ratelimit"] = "0"
+		if config.HasIPv6() {
+			settings["net/ipv6/conf/all/forwarding"] = "1"
+			settings["net/ipv6/icmp/ratelimit"] = "0"
+		}
 	}
 	for name, value := range settings {
 		if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0o644); err != nil {

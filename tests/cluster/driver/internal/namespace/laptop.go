@@ -43,7 +43,7 @@ func FindUser(name string) (User, error) {
 // RuntimeDir is the user's XDG_RUNTIME_DIR.
 func (u User) RuntimeDir() string { return fmt.Sprintf("/run/user/%d", u.UID) }
 
-func furnishLaptop(paths layout.Paths) error {
+func furnishLaptop(paths layout.Paths, config *layout.Config) error {
 	if err := writeAccounts(); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func furnishLaptop(paths layout.Paths) error {
 	if err := lookUpByFilesAndDNS(); err != nil {
 		return err
 	}
-	return bindResolvConf(paths)
+	return bindResolvConf(paths, config)
 }
 
 // writeAccounts adds the users to the laptop's copy of the account files, in place
@@ -157,9 +157,9 @@ func lookUpByFilesAndDNS() error {
 // bindResolvConf mounts the resolver's configuration over a file of the same
 // content, as container runtimes do: it can be written but not renamed over. A test
 // that wants a plain file gets it with `lap umount /etc/resolv.conf`.
-func bindResolvConf(paths layout.Paths) error {
+func bindResolvConf(paths layout.Paths, config *layout.Config) error {
 	content := fmt.Sprintf("nameserver %s\nsearch %s\noptions timeout:2 attempts:2\n",
-		layout.OutsideResolver, layout.SearchDomain)
+		config.OutsideResolver(), layout.SearchDomain)
 	source := paths.In("laptop", "resolv.conf")
 	if err := os.WriteFile(source, []byte(content), 0o644); err != nil {
 		return err

@@ -5,26 +5,28 @@ package network
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"kdev.test/cluster/driver/internal/layout"
 	"kdev.test/cluster/driver/internal/namespace"
 )
 
-// Port plugs a namespace into the LAN's bridge with an address on eth0. label names
-// the bridge's side, at most 15 bytes.
-func Port(lan, member *layout.Namespace, label, address string) error {
+// Port plugs a namespace into the LAN's bridge with addresses on eth0. label names the
+// bridge's side, at most 15 bytes.
+func Port(lan, member *layout.Namespace, label string, addresses []string) error {
 	if err := ip(lan, []string{
 		fmt.Sprintf("link add %s type veth peer name eth0 netns %d", label, member.Keeper.PID),
 		"link set " + label + " master lan up",
 	}); err != nil {
 		return err
 	}
-	return ip(member, []string{
-		"link set lo up",
-		"addr add " + address + " dev eth0",
-		"link set eth0 up",
-	})
+	commands := []string{"link set lo up"}
+	for _, address := range addresses {
+		// IPv6 would first look, for a second or two, whether somebody else has it.
+		commands = append(commands, "addr add "+address+" dev eth0 nodad")
+	}
+	return ip(member, append(commands, "link set eth0 up"))
 }
 
 // Unplug removes the bridge's side of a port, if it is there.
@@ -39,35 +41,53 @@ func LAN(lan *layout.Namespace) error {
 
 // ViaRouter makes the router a namespace's way to everything that isn't on the LAN.
 func ViaRouter(config *layout.Config, member *layout.Namespace) error {
-	return ip(member, []string{fmt.Sprintf("route add default via %s", config.RouterAddr())})
+	var commands []string
+	for _, router := range config.RouterAddrs() {
+		commands = append(commands, fmt.Sprintf("route add default via %s", router))
+	}
+	return ip(member, commands)
 }
 
 // Outside gives the outside world its addresses, each alone, and sends everything else
 // nowhere, where the outside program answers that it is unreachable: who asks for a
 // pod or a service from the wrong place is told so at once.
-func Outside(outside *layout.Namespace) error {
-	return ip(outside, []string{
-		fmt.Sprintf("addr add %s/32 dev lo", layout.OutsideResolver),
-		fmt.Sprintf("addr add %s/32 dev lo", layout.PublicPage),
-		fmt.Sprintf("addr add %s/32 dev lo", layout.WikiPage),
-		fmt.Sprintf("addr add %s/32 dev lo", layout.IntranetPage),
-		"tuntap add dev " + layout.Nowhere + " mode tun",
-		"link set " + layout.Nowhere + " up",
-		"route add default dev " + layout.Nowhere,
-	})
+func Outside(config *layout.Config, outside *layout.Namespace) error {
+	var commands []string
+	for _, place := range []layout.Place{
+		layout.OutsideResolver, layout.PublicPage, layout.WikiPage, layout.IntranetPage,
+	} {
+		for _, address := range place.Addrs(config.NodeNets) {
+			alone := netip.PrefixFrom(address, address.BitLen())
+			commands = append(commands, fmt.Sprintf("addr add %s dev lo nodad", alone))
+		}
+	}
+	commands = append(commands,
+		"tuntap add dev "+layout.Nowhere+" mode tun",
+		"link set "+layout.Nowhere+" up")
+	for _, everything := range config.NodeNets.Everything() {
+		commands = append(commands, fmt.Sprintf("route add %s dev %s", everything, layout.Nowhere))
+	}
+	return ip(outside, commands)
 }
 
-// Masquerade hides the pods behind the node's address when they leave it; nothing
+// Masquerade hides the pods behind the node's addresses when they leave it; nothing
 // on the LAN knows a way back to them.
 func Masquerade(config *layout.Config, node *layout.Namespace) error {
-	rules := fmt.Sprintf(`table ip kdev-cluster {
+	var rules strings.Builder
+	for _, pods := range config.PodCIDRs {
+		family := "ip"
+		if pods.Addr().Is6() {
+			family = "ip6"
+		}
+		fmt.Fprintf(&rules, `table %[1]s kdev-cluster {
 	chain postrouting {
 		type nat hook postrouting priority srcnat;
-		ip saddr %s oifname "eth0" masquerade
+		%[1]s saddr %[2]s oifname "eth0" masquerade
 	}
 }
-`, config.PodCIDR)
-	return within(node, rules, "nft", "-f", "-")
+`, family, pods)
+	}
+	return within(node, rules.String(), "nft", "-f", "-")
 }
 
 func ip(where *layout.Namespace, commands []string) error {

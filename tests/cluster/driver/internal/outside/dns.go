@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"kdev.test/cluster/driver/internal/layout"
 )
 
 // Short lifetimes, so that no cache on the way hides from the log that a name was asked for.
@@ -19,7 +21,11 @@ const (
 	negativeTTL = 1
 )
 
-type resolver struct{ log *os.File }
+type resolver struct {
+	log *os.File
+	// lan tells of which address families there are addresses.
+	lan layout.Networks
+}
 
 func (r *resolver) servePackets(packets *net.UDPConn) error {
 	buffer := make([]byte, 64*1024)
@@ -91,7 +97,7 @@ func (r *resolver) answer(query []byte) ([]byte, error) {
 	if known == nil {
 		header.RCode = dnsmessage.RCodeNameError
 	}
-	return build(header, question, known, hasEDNS(query))
+	return r.build(header, question, known, hasEDNS(query))
 }
 
 // record writes one line: when, which name, which type.
@@ -126,15 +132,15 @@ func hasEDNS(query []byte) bool {
 	return false
 }
 
-func build(header dnsmessage.Header, question dnsmessage.Question, known *site, edns bool) ([]byte, error) {
+func (r *resolver) build(header dnsmessage.Header, question dnsmessage.Question, known *site, edns bool) ([]byte, error) {
 	message := dnsmessage.Message{Header: header, Questions: []dnsmessage.Question{question}}
 	resource := dnsmessage.ResourceHeader{Name: question.Name, Class: dnsmessage.ClassINET, TTL: positiveTTL}
-	switch {
-	case known != nil && question.Type == dnsmessage.TypeA:
-		message.Answers = []dnsmessage.Resource{{Header: resource, Body: &dnsmessage.AResource{A: known.address.As4()}}}
-	case known != nil && question.Type == dnsmessage.TypeTXT && known.text != "":
-		message.Answers = []dnsmessage.Resource{{Header: resource, Body: &dnsmessage.TXTResource{TXT: []string{known.text}}}}
-	default:
+	if known != nil {
+		for _, body := range r.records(question.Type, known) {
+			message.Answers = append(message.Answers, dnsmessage.Resource{Header: resource, Body: body})
+		}
+	}
+	if len(message.Answers) == 0 {
 		message.Authorities = []dnsmessage.Resource{startOfAuthority()}
 	}
 	if edns {
@@ -145,6 +151,23 @@ func build(header dnsmessage.Header, question dnsmessage.Question, known *site, 
 		message.Additionals = []dnsmessage.Resource{{Header: options, Body: &dnsmessage.OPTResource{}}}
 	}
 	return message.Pack()
+}
+
+// records are what a site has of a type.
+func (r *resolver) records(kind dnsmessage.Type, known *site) []dnsmessage.ResourceBody {
+	var bodies []dnsmessage.ResourceBody
+	for _, address := range known.place.Addrs(r.lan) {
+		switch {
+		case kind == dnsmessage.TypeA && address.Is4():
+			bodies = append(bodies, &dnsmessage.AResource{A: address.As4()})
+		case kind == dnsmessage.TypeAAAA && address.Is6():
+			bodies = append(bodies, &dnsmessage.AAAAResource{AAAA: address.As16()})
+		}
+	}
+	if kind == dnsmessage.TypeTXT && known.text != "" {
+		bodies = append(bodies, &dnsmessage.TXTResource{TXT: []string{known.text}})
+	}
+	return bodies
 }
 
 // startOfAuthority comes with every "no", and says how long it may be believed (RFC 2308).

@@ -12,7 +12,7 @@ import (
 )
 
 // answerForNowhere tells every sender of a packet to an unknown address that its host
-// is unreachable (RFC 792), through the TUN device that all such packets are routed
+// is unreachable (RFC 792, RFC 4443), through the TUN device that all such packets are routed
 // to.
 //
 // The kernel's own unreachable route would say the same, but too early: between
@@ -55,39 +55,85 @@ func openTUN(name string) (*os.File, error) {
 }
 
 const (
-	headerLen = 20 // of an IPv4 header without options
-	icmp      = 1
-	echo      = 8
+	headerV4 = 20 // without options
+	headerV6 = 40
+	icmpV4   = 1
+	icmpV6   = 58
+	// Echo requests are the only ICMP that is answered with an error.
+	echoV4, echoV6 = 8, 128
+	fragmentV6     = 44
+	// longestV6 is what every link carries: no answer may be longer.
+	longestV6 = 1280
 )
 
 // unreachable makes the answer to a packet, or nothing: an ICMP error, a fragment and
-// a packet to many are never answered with an error (RFC 1122, 3.2.2).
+// a packet to many are never answered with an error (RFC 1122, 3.2.2; RFC 4443, 2.4).
 func unreachable(packet []byte) []byte {
-	if len(packet) < headerLen || packet[0]>>4 != 4 {
+	switch {
+	case len(packet) >= headerV4 && packet[0]>>4 == 4:
+		return unreachableV4(packet)
+	case len(packet) >= headerV6+8 && packet[0]>>4 == 6:
+		return unreachableV6(packet)
+	default:
 		return nil
 	}
+}
+
+func unreachableV4(packet []byte) []byte {
 	length := int(packet[0]&0x0f) * 4
 	if len(packet) < length+8 || packet[6]&0x1f != 0 || packet[7] != 0 || packet[16] >= 224 {
 		return nil
 	}
-	if packet[9] == icmp && packet[length] != echo {
+	if packet[9] == icmpV4 && packet[length] != echoV4 {
 		return nil
 	}
 	quoted := packet[:length+8]
-	answer := make([]byte, headerLen+8, headerLen+8+len(quoted))
+	answer := make([]byte, headerV4+8, headerV4+8+len(quoted))
 	answer = append(answer, quoted...)
 
 	answer[0] = 0x45
 	binary.BigEndian.PutUint16(answer[2:], uint16(len(answer)))
-	answer[8], answer[9] = 64, icmp
-	source := layout.Provider.As4()
+	answer[8], answer[9] = 64, icmpV4
+	source := layout.Provider.Addr(true).As4()
 	copy(answer[12:16], source[:])
 	copy(answer[16:20], packet[12:16])
-	binary.BigEndian.PutUint16(answer[10:], checksum(answer[:headerLen]))
+	binary.BigEndian.PutUint16(answer[10:], checksum(answer[:headerV4]))
 
-	answer[headerLen], answer[headerLen+1] = 3, 1 // destination unreachable, host
-	binary.BigEndian.PutUint16(answer[headerLen+2:], checksum(answer[headerLen:]))
+	answer[headerV4], answer[headerV4+1] = 3, 1 // destination unreachable, host
+	binary.BigEndian.PutUint16(answer[headerV4+2:], checksum(answer[headerV4:]))
 	return answer
+}
+
+func unreachableV6(packet []byte) []byte {
+	sender, target := packet[8:24], packet[24:40]
+	if sender[0] == 0xff || target[0] == 0xff || packet[6] == fragmentV6 {
+		return nil
+	}
+	if packet[6] == icmpV6 && packet[headerV6] != echoV6 {
+		return nil
+	}
+	quoted := packet[:min(len(packet), longestV6-headerV6-8)]
+	answer := make([]byte, headerV6+8, headerV6+8+len(quoted))
+	answer = append(answer, quoted...)
+
+	answer[0] = 0x60
+	binary.BigEndian.PutUint16(answer[4:], uint16(len(answer)-headerV6))
+	answer[6], answer[7] = icmpV6, 64
+	source := layout.Provider.Addr(false).As16()
+	copy(answer[8:24], source[:])
+	copy(answer[24:40], sender)
+
+	answer[headerV6], answer[headerV6+1] = 1, 3 // destination unreachable, address
+	binary.BigEndian.PutUint16(answer[headerV6+2:], checksumV6(answer))
+	return answer
+}
+
+// checksumV6 is that of an ICMP message, over the pseudo-header too (RFC 8200, 8.1).
+func checksumV6(packet []byte) uint16 {
+	covered := append([]byte(nil), packet[8:headerV6]...)
+	covered = binary.BigEndian.AppendUint32(covered, uint32(len(packet)-headerV6))
+	covered = binary.BigEndian.AppendUint32(covered, icmpV6)
+	return checksum(append(covered, packet[headerV6:]...))
 }
 
 // checksum is the Internet checksum (RFC 1071).

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"kdev.test/cluster/driver/internal/layout"
 )
 
 func TestResolverKnowsThreeNames(t *testing.T) {
@@ -25,7 +27,7 @@ func TestResolverKnowsThreeNames(t *testing.T) {
 		{"wiki.", dnsmessage.TypeA, dnsmessage.RCodeNameError, 0},
 		{"web.demo.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, 0},
 	} {
-		answer, _ := asked(t, test.name, test.kind)
+		answer, _ := asked(t, "10.88.0.0/24", test.name, test.kind)
 		if answer.RCode != test.rcode || len(answer.Answers) != test.answers {
 			t.Errorf("%s %s: %s with %d answers", test.name, test.kind, answer.RCode, len(answer.Answers))
 		}
@@ -36,9 +38,51 @@ func TestResolverKnowsThreeNames(t *testing.T) {
 }
 
 func TestEveryQueryIsOneLineOfTheLog(t *testing.T) {
-	_, log := asked(t, "nosuch.test.", dnsmessage.TypeAAAA)
+	_, log := asked(t, "10.88.0.0/24", "nosuch.test.", dnsmessage.TypeAAAA)
 	if fields := strings.Fields(log); len(fields) != 3 || fields[1] != "nosuch.test" || fields[2] != "AAAA" {
 		t.Errorf("%q", log)
+	}
+}
+
+func TestNamesHaveAddressesOfTheFamiliesThatTheLANHas(t *testing.T) {
+	for _, test := range []struct {
+		lan   string
+		kind  dnsmessage.Type
+		wants int
+	}{
+		{"10.88.0.0/24,fd00:88::/64", dnsmessage.TypeA, 1},
+		{"10.88.0.0/24,fd00:88::/64", dnsmessage.TypeAAAA, 1},
+		{"fd00:88::/64", dnsmessage.TypeA, 0},
+		{"fd00:88::/64", dnsmessage.TypeAAAA, 1},
+	} {
+		answer, _ := asked(t, test.lan, "www.public.test.", test.kind)
+		if len(answer.Answers) != test.wants {
+			t.Errorf("%s %s: %d answers", test.lan, test.kind, len(answer.Answers))
+		}
+	}
+}
+
+func TestUnreachableIsAnsweredOverIPv6Too(t *testing.T) {
+	answer := unreachable(syn6)
+	if answer == nil {
+		t.Fatal("no answer")
+	}
+	if string(answer[24:40]) != string(syn6[8:24]) || answer[40] != 1 || string(answer[48:]) != string(syn6) {
+		t.Errorf("% x", answer)
+	}
+	if checksumV6(answer) != 0 {
+		t.Error("the checksum is wrong")
+	}
+	for what, change := range map[string]func(packet []byte){
+		"an ICMP error": func(packet []byte) { packet[6], packet[40] = icmpV6, 1 },
+		"a fragment":    func(packet []byte) { packet[6] = fragmentV6 },
+		"a multicast":   func(packet []byte) { packet[24] = 0xff },
+	} {
+		packet := append([]byte(nil), syn6...)
+		change(packet)
+		if unreachable(packet) != nil {
+			t.Error(what, "was answered")
+		}
 	}
 }
 
@@ -60,10 +104,10 @@ func TestUnreachableIsAnsweredToTheSenderWithItsPacketQuoted(t *testing.T) {
 
 func TestErrorsFragmentsAndBroadcastsGetNoError(t *testing.T) {
 	for what, change := range map[string]func(packet []byte){
-		"an ICMP error":   func(packet []byte) { packet[9], packet[20] = icmp, 3 },
+		"an ICMP error":   func(packet []byte) { packet[9], packet[20] = icmpV4, 3 },
 		"a fragment":      func(packet []byte) { packet[7] = 1 },
 		"a multicast":     func(packet []byte) { packet[16] = 224 },
-		"an IPv6 packet":  func(packet []byte) { packet[0] = 0x60 },
+		"a torn off IPv6": func(packet []byte) { packet[0] = 0x60 },
 		"a torn off head": func(packet []byte) { packet[0] = 0x4f },
 	} {
 		packet := append([]byte(nil), syn...)
@@ -80,8 +124,15 @@ var syn = []byte{
 	0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
 }
 
-// asked is the resolver's answer, and what it wrote to its log.
-func asked(t *testing.T, name string, kind dnsmessage.Type) (dnsmessage.Message, string) {
+// syn6 is the same from fd00:88::64 to fd00:96::a.
+var syn6 = append([]byte{
+	0x60, 0, 0, 0, 0, 20, 6, 64,
+	0xfd, 0, 0, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x64,
+	0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa,
+}, syn[20:]...)
+
+// asked is the resolver's answer on a LAN, and what it wrote to its log.
+func asked(t *testing.T, lan, name string, kind dnsmessage.Type) (dnsmessage.Message, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
 	log, err := os.Create(path)
@@ -99,7 +150,11 @@ func asked(t *testing.T, name string, kind dnsmessage.Type) (dnsmessage.Message,
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := (&resolver{log: log}).answer(packed)
+	networks, err := layout.ParseNetworks(lan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := (&resolver{log: log, lan: networks}).answer(packed)
 	if err != nil {
 		t.Fatal(err)
 	}
