@@ -27,6 +27,9 @@ pub const IDLE: Duration = Duration::from_secs(120);
 /// Largest payload of a UDP datagram over IPv4: RFC 768 less the headers.
 pub const MAX_DATAGRAM: usize = 65_507;
 
+/// Largest message of any kind: an echo over IPv6, whose own header isn't counted (RFC 8200 3).
+const MAX_MESSAGE: usize = 65_535;
+
 /// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
 /// the near end takes less than the far end sends, the oldest are lost. A port that is closed at
 /// the far end becomes a failed frame and ends the flow, as the near end's program has to hear of it.
@@ -39,8 +42,7 @@ pub async fn relay<S>(
 ) where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
 {
-    // An echo's message has a header of its own in front of as much.
-    let mut buffer = vec![0; MAX_DATAGRAM + 8];
+    let mut buffer = vec![0; MAX_MESSAGE];
     let mut deadline = Instant::now() + idle;
     let mut backlog = Backlog::default();
     let last = loop {
@@ -115,28 +117,30 @@ mod tests {
 
     #[tokio::test]
     async fn datagrams_keep_their_borders_and_the_largest_passes() {
-        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        near.connect(far.local_addr().unwrap()).await.unwrap();
-        let near_address = near.local_addr().unwrap();
-        let (to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(4);
-        let task = tokio::spawn(on_its_own(
-            near,
-            ReceiverStream::new(incoming),
-            outgoing,
-            IDLE,
-        ));
-        let mut buffer = vec![0; 70_000];
-        for size in [0, 1, 1400, MAX_DATAGRAM] {
-            let sent = Bytes::from(vec![7; size]);
-            to_relay.send(Ok(frame::data(sent.clone()))).await.unwrap();
-            assert_eq!(soon(far.recv(&mut buffer)).await.unwrap(), size);
-            far.send_to(&sent, near_address).await.unwrap();
-            assert_eq!(soon(from_relay.recv()).await, Some(frame::data(sent)));
+        for (loopback, largest) in [("127.0.0.1:0", MAX_DATAGRAM), ("[::1]:0", MAX_MESSAGE - 8)] {
+            let far = UdpSocket::bind(loopback).await.unwrap();
+            let near = UdpSocket::bind(loopback).await.unwrap();
+            near.connect(far.local_addr().unwrap()).await.unwrap();
+            let near_address = near.local_addr().unwrap();
+            let (to_relay, incoming) = mpsc::channel(4);
+            let (outgoing, mut from_relay) = mpsc::channel(4);
+            let task = tokio::spawn(on_its_own(
+                near,
+                ReceiverStream::new(incoming),
+                outgoing,
+                IDLE,
+            ));
+            let mut buffer = vec![0; 70_000];
+            for size in [0, 1, 1400, largest] {
+                let sent = Bytes::from(vec![7; size]);
+                to_relay.send(Ok(frame::data(sent.clone()))).await.unwrap();
+                assert_eq!(soon(far.recv(&mut buffer)).await.unwrap(), size);
+                far.send_to(&sent, near_address).await.unwrap();
+                assert_eq!(soon(from_relay.recv()).await, Some(frame::data(sent)));
+            }
+            drop(to_relay);
+            soon(task).await.unwrap();
         }
-        drop(to_relay);
-        soon(task).await.unwrap();
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use crate::ip::{self, IpPacket};
 const HEADER: usize = 8;
 const CHECKSUM_AT: usize = 2;
 const IDENTIFIER_AT: usize = 4;
-/// The largest echo message, in bytes: what IPv4 can carry; IPv6 is held to it too.
+/// The largest echo message over IPv4, in bytes.
 pub const MAX_ECHO: usize = 65_515;
 
 /// The message types of a family's requests and replies.

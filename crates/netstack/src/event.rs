@@ -117,7 +117,7 @@ pub enum SendDatagramError {
     #[error("sending a datagram failed: sender and receiver are of different address families")]
     MixedFamilies,
     /// The payload is longer than a datagram can be.
-    #[error("sending a datagram failed: {length} bytes are more than IPv4 can carry")]
+    #[error("sending a datagram failed: {length} bytes are more than its address family can carry")]
     TooLong {
         /// The payload's length in bytes.
         length: usize,

@@ -10,7 +10,7 @@ use smoltcp::iface::Interface;
 use smoltcp::wire::IpProtocol;
 
 use crate::clock::{Clock, Timers};
-use crate::echo::{self, MAX_ECHO};
+use crate::echo;
 use crate::events::Events;
 use crate::flow::Flow;
 use crate::flow_id::FlowTable;
@@ -293,7 +293,7 @@ impl Stack {
             return Err(SendDatagramError::NotAReply);
         }
         let length = message.len();
-        if length > MAX_ECHO {
+        if length > ip::max_payload(client) {
             return Err(SendDatagramError::TooLong { length });
         }
         if self.outbox.is_full_for(length) {

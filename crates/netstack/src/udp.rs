@@ -1,6 +1,6 @@
 //! UDP datagrams to packets and back, fragments included.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::wire::checksum::{combine, data};
 use smoltcp::wire::{IpProtocol, UdpPacket};
@@ -10,11 +10,17 @@ use crate::fragments::fragments;
 use crate::ip::{self, IpPacket};
 use crate::offload::Offload;
 
-/// The largest payload of a UDP datagram over IPv4, in bytes; IPv6 is held to it too.
+/// The largest payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_DATAGRAM: usize = 65_507;
 
 const UDP_HEADER: usize = 8;
 const UDP_CHECKSUM_AT: usize = 6;
+
+/// Returns the largest payload of a UDP datagram of the address's family, in bytes: the length field
+/// of IPv6 doesn't count the header.
+fn max_datagram(address: IpAddr) -> usize {
+    ip::max_payload(address) - UDP_HEADER
+}
 
 /// A datagram as it came in.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +82,7 @@ pub(crate) fn packets(
     if from.is_ipv4() != to.is_ipv4() {
         return Err(SendDatagramError::MixedFamilies);
     }
-    if payload.len() > MAX_DATAGRAM {
+    if payload.len() > max_datagram(from.ip()) {
         return Err(SendDatagramError::TooLong {
             length: payload.len(),
         });
