@@ -178,7 +178,7 @@ async fn connections(count: usize) -> Vec<TcpStream> {
 
 /// Sends so many bytes and expects them back.
 async fn echoes(connection: &mut TcpStream, length: usize) {
-    let sent: Vec<u8> = (0..length).map(|at| (at * 31 >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8).collect();
     let (mut read, mut write) = connection.split();
     let mut received = vec![0; length];
     let (written, read) = tokio::join!(write.write_all(&sent), read.read_exact(&mut received));

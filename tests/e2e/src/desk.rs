@@ -182,23 +182,26 @@ pub fn furnish(cluster: &Cluster) {
 }
 
 impl Drop for Desk {
-    /// A failure without the daemons' words for it would have to be made again to be understood.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
+        if std::thread::panicking() {
+            explain(self.cluster, &self.laptop);
         }
-        let look = "kdev status; tail -n 25 /home/dev/.local/state/kdev/*.log /var/log/kdev/*.log; \
-                    ip -brief addr; ip route; cat /etc/resolv.conf";
-        let laptop = self.laptop.run(User::Dev, &["sh", "-c", look]);
-        let log = [
-            "-n",
-            "kdev",
-            "logs",
-            "--tail=25",
-            "deploy/kdev-traffic-manager",
-        ];
-        let manager = self.cluster.kubectl(&log);
-        eprintln!("--- the laptop\n{}{}", laptop.stdout, laptop.stderr);
-        eprintln!("--- the manager\n{}{}", manager.stdout, manager.stderr);
     }
+}
+
+/// Prints the daemons' words for a failure; without them it would have to be made again to be understood.
+pub fn explain(cluster: &Cluster, laptop: &Laptop<'_>) {
+    let look = "kdev status; tail -n 25 /home/dev/.local/state/kdev/*.log /var/log/kdev/*.log; \
+                ip -brief addr; ip route; ip -6 route; cat /etc/resolv.conf";
+    let laptop = laptop.run(User::Dev, &["sh", "-c", look]);
+    let log = [
+        "-n",
+        "kdev",
+        "logs",
+        "--tail=25",
+        "deploy/kdev-traffic-manager",
+    ];
+    let manager = cluster.kubectl(&log);
+    eprintln!("--- the laptop\n{}{}", laptop.stdout, laptop.stderr);
+    eprintln!("--- the manager\n{}{}", manager.stdout, manager.stderr);
 }

@@ -21,6 +21,7 @@ mod install;
 mod install_refused;
 mod intercept;
 mod intercept_refused;
+mod ipv6;
 mod leaves_nothing;
 mod list;
 mod names;
