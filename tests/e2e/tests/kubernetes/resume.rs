@@ -8,6 +8,7 @@ use kdev_e2e::desk::Desk;
 use kdev_e2e::ends::{Way, demo_pod};
 use kdev_e2e::laptop::User;
 use kdev_e2e::text::{Received, Text};
+use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
 
 /// Most time for a transfer, however busy the machine.
