@@ -7,13 +7,14 @@ TOOLS = target/cluster/bin
 # How long each parser is fuzzed.
 SECONDS ?= 60
 
-.PHONY: help demo test check fuzz build images cluster cluster-down cluster-programs deps clean
+.PHONY: help demo test check fuzz bench build images cluster cluster-down cluster-programs deps clean
 
 help:
 	@echo 'make demo          shows a session on a real Kubernetes, step by step (KEEP=1 keeps the cluster)'
 	@echo 'make test          runs every check and every test'
 	@echo 'make check         runs formatters and linters only'
 	@echo 'make fuzz          gives every parser of bytes from outside random ones, SECONDS=60 each'
+	@echo 'make bench         compares kdev with the kernel, kubectl and sshuttle; BENCH=--quick for a glance'
 	@echo 'make build         builds kdev, kdev-userd, kdev-rootd into target/release'
 	@echo 'make images        builds target/images/traffic-manager.tar'
 	@echo 'make cluster       brings the cluster "$(CLUSTER)" up, ready for kdev and for tests/e2e'
@@ -36,6 +37,9 @@ fuzz:
 		mkdir -p target/fuzz/$$target; \
 		cargo +nightly fuzz run $$target target/fuzz/$$target fuzz/corpus/$$target -- -max_len=4096 -max_total_time=$(SECONDS); \
 	done
+
+bench:
+	tests/bench/run $(BENCH)
 
 build:
 	cargo build --release -p kdev -p kdev-userd -p kdev-rootd

@@ -1,0 +1,20 @@
+//! kdev beside the kernel, `kubectl port-forward` and sshuttle: the same work, on one machine, in one
+//! run.
+
+pub mod background;
+pub mod contender;
+pub mod document;
+pub mod goals;
+mod idle;
+pub mod load;
+pub mod machine;
+pub mod measure;
+pub mod plan;
+pub mod process;
+pub mod record;
+pub mod run;
+pub mod scene;
+pub mod sshuttle;
+pub mod table;
+pub mod way;
+pub mod work;

@@ -1,0 +1,16 @@
+//! What makes the traffic: one program that serves in a pod and asks on the laptop.
+//!
+//! A connection begins with one byte that says what it is for ([`protocol`]). Throughput is counted
+//! where the bytes arrive, between two moments well inside the transfer, so no queue on the way is
+//! taken for a fast path. Nothing depends on a connection that is closed in one direction, as some
+//! of the ways don't carry that.
+
+pub mod connections;
+pub mod idle;
+pub mod lookups;
+pub mod protocol;
+pub mod relay;
+pub mod report;
+pub mod round_trips;
+pub mod server;
+pub mod throughput;
