@@ -23,22 +23,39 @@ impl Background {
     /// # Errors
     ///
     /// When it can't be started, ends, or is silent for so long.
-    pub fn start(mut command: Command, patience: Duration) -> anyhow::Result<Self> {
+    pub fn start(command: Command, patience: Duration) -> anyhow::Result<Self> {
+        Self::start_until(command, "", patience)
+    }
+
+    /// Starts it and waits for a line that has this text in it.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be started, ends, or doesn't say it for so long.
+    pub fn start_until(
+        mut command: Command,
+        text: &'static str,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
         let line = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| line.clone())?;
         let output = child.stdout.take().context("its output is piped")?;
         let mut started = Self { child, line };
-        let (sender, first) = mpsc::sync_channel(1);
-        // Reads on after the first line: a program whose output nobody takes stands still.
+        let (sender, said) = mpsc::sync_channel(1);
+        // Reads on afterwards: a program whose output nobody takes stands still.
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let _ = sender.try_send(line);
+                if line.contains(text) {
+                    let _ = sender.try_send(());
+                }
             }
         });
-        match first.recv_timeout(patience) {
-            Ok(_) => Ok(started),
-            Err(RecvTimeoutError::Timeout) => bail!("{}: silent for {patience:?}", started.line),
+        match said.recv_timeout(patience) {
+            Ok(()) => Ok(started),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("{}: not ready after {patience:?}", started.line)
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = started.child.wait()?;
                 bail!("{}: {status}", started.line)

@@ -30,6 +30,8 @@ pub enum Measure {
     Begin,
     /// How much thousands of idle connections add to the program that holds them.
     IdleGrowth,
+    /// The same for one connection, for ways that can't hold thousands.
+    IdleGrowthEach,
     /// One stream to the pod, just before the idle connections are opened.
     UpWithout,
     /// The same beside them.
@@ -87,7 +89,7 @@ impl Topic {
 
 impl Measure {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Up1,
         Self::Down1,
         Self::Up8,
@@ -100,6 +102,7 @@ impl Measure {
         Self::Lookups16,
         Self::Begin,
         Self::IdleGrowth,
+        Self::IdleGrowthEach,
         Self::UpWithout,
         Self::UpWith,
         Self::DownWithout,
@@ -108,6 +111,11 @@ impl Measure {
         Self::Proportional,
         Self::IdleCpu,
     ];
+
+    /// Whether it is memory that idle connections add.
+    pub fn is_growth(self) -> bool {
+        matches!(self, Self::IdleGrowth | Self::IdleGrowthEach)
+    }
 
     /// Its name in tables.
     pub fn title(self) -> &'static str {
@@ -124,6 +132,7 @@ impl Measure {
             Self::Lookups16 => "DNS lookups, 16 at once",
             Self::Begin => "until it can be used",
             Self::IdleGrowth => "idle connections: memory",
+            Self::IdleGrowthEach => "idle connections: memory of one",
             Self::UpWithout => "up, 1 stream, without them",
             Self::UpWith => "up, 1 stream, beside them",
             Self::DownWithout => "down, 1 stream, without them",
@@ -148,6 +157,7 @@ impl Measure {
             Self::RoundTrip | Self::RoundTripP99 | Self::Lookup => "µs",
             Self::Connections1 | Self::Connections16 | Self::Lookups16 => "/s",
             Self::Begin => "s",
+            Self::IdleGrowthEach => "kB",
             Self::IdleGrowth | Self::Resident | Self::Proportional => "MB",
             Self::IdleCpu => "%",
         }

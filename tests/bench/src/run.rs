@@ -24,6 +24,7 @@ pub fn run(scene: &Scene, plan: &Plan, machine: Machine) -> Record {
     let mut running = Running {
         scene,
         plan,
+        began,
         record: Record {
             machine,
             settings: Settings {
@@ -46,11 +47,21 @@ pub fn run(scene: &Scene, plan: &Plan, machine: Machine) -> Record {
             }
         }
         if plan.wants(Topic::IdleConnections) {
-            running.idle_connections(*delay);
+            // With a delay kdev is compared with itself.
+            let without = [Contender::Kernel, Contender::Forward, Contender::Direct];
+            let ways = if *delay == 0 {
+                &without[..]
+            } else {
+                &without[1..]
+            };
+            running.idle_connections(ways, *delay);
         }
     }
     if plan.wants(Topic::Idle) {
         running.idle();
+    }
+    if plan.wants(Topic::IdleConnections) && plan.repetitions.contains_key(&0) {
+        running.idle_connections(&[Contender::Kubectl], 0);
     }
     running.record.took = began.elapsed().as_secs_f64();
     running.record
@@ -72,6 +83,7 @@ fn absent(scene: &Scene) -> BTreeMap<Contender, String> {
 pub(crate) struct Running<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) plan: &'a Plan,
+    began: Instant,
     pub(crate) record: Record,
 }
 
@@ -138,7 +150,8 @@ impl<'a> Running<'a> {
     ) {
         for (measure, value) in figures {
             eprintln!(
-                "{delay:>3} ms  #{repetition}  {:<24} {:<30} {value:>12.3} {}",
+                "{:>5.0} s  {delay:>3} ms  #{repetition}  {:<24} {:<30} {value:>12.3} {}",
+                self.began.elapsed().as_secs_f64(),
                 contender.title(),
                 measure.title(),
                 measure.unit()
@@ -170,10 +183,10 @@ impl<'a> Running<'a> {
         });
     }
 
-    fn idle_connections(&mut self, delay: u32) {
-        for contender in Contender::ALL {
-            if self.takes_part(contender) && idle::takes_part(contender, delay) {
-                idle::connections(self, contender, delay);
+    fn idle_connections(&mut self, ways: &[Contender], delay: u32) {
+        for contender in ways {
+            if self.takes_part(*contender) {
+                idle::connections(self, *contender, delay);
             }
         }
     }

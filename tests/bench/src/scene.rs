@@ -34,6 +34,8 @@ pub struct Scene {
     pub names: SocketAddr,
     /// The pod that has that.
     pub names_pod: String,
+    /// The addresses of the node's pods.
+    pub pods: String,
     /// The API server.
     pub api_server: SocketAddr,
     /// The manager's own port, by the node's address, if it has one.
@@ -52,6 +54,10 @@ impl Scene {
         let cluster = Cluster::existing(name);
         cluster.import("traffic-manager");
         cluster.import("bench-load");
+        // A session that somebody left would be what every way leads through.
+        cluster
+            .laptop()
+            .run(User::Dev, &["sh", "-c", "command -v kdev && kdev quit"]);
         furnish(&cluster.laptop());
         cluster.apply(&server());
         let ready = ["wait", "--for=condition=Ready", "--timeout=60s", "pod/load"];
@@ -78,6 +84,7 @@ impl Scene {
             pod,
             names: (names, DNS).into(),
             names_pod,
+            pods,
             api_server: (node, 6443).into(),
             manager: manager_port(&cluster).map(|port| (node, port).into()),
             chooses_carriers: help.stdout.contains("--direct"),
@@ -92,9 +99,18 @@ impl Scene {
 
     /// A command on the laptop that isn't run yet.
     pub fn command(&self, user: &str, args: &[&str]) -> Command {
+        self.driver(&["lap", "--name", self.cluster.name(), "--as", user], args)
+    }
+
+    /// The same on the node.
+    pub fn on_node(&self, args: &[&str]) -> Command {
+        self.driver(&["node", "--name", self.cluster.name()], args)
+    }
+
+    fn driver(&self, first: &[&str], args: &[&str]) -> Command {
         let mut command = Command::new(tools::cluster_program("kdev-cluster"));
-        command.args(["lap", "--name", self.cluster.name(), "--as", user]);
-        command.args(args).env_remove("KUBECONFIG").current_dir("/");
+        command.args(first).args(args);
+        command.env_remove("KUBECONFIG").current_dir("/");
         command
     }
 }

@@ -272,7 +272,11 @@ pub fn processes(scene: &Scene, contender: Contender) -> anyhow::Result<Vec<i32>
             let line = format!("pgrep -f '^kubectl .* port-forward .* {}:'", local::KUBECTL);
             numbers(&laptop.shell(User::Root, &line).stdout)
         }
-        Contender::Sshuttle => numbers(&laptop.shell(User::Root, "pgrep -f sshuttle").stdout),
+        // Its own, its firewall helper, and the SSH client.
+        Contender::Sshuttle => {
+            let line = "pgrep -f '[p]ython.* sshuttle|[b]in/sshuttle|^ssh .*target/bench/ssh'";
+            numbers(&laptop.shell(User::Root, line).stdout)
+        }
         Contender::Kernel => bail!("the kernel has no process"),
     };
     ensure!(!found.is_empty(), "no process of {contender}");

@@ -127,12 +127,8 @@ impl Load<'_> {
 }
 
 fn result<T: DeserializeOwned>(outcome: Outcome) -> anyhow::Result<T> {
-    ensure!(
-        outcome.code == 0,
-        "{}: {}",
-        outcome.line,
-        outcome.stderr.trim()
-    );
+    let reason = outcome.stderr.lines().next().unwrap_or_default();
+    ensure!(outcome.code == 0, "{reason}");
     serde_json::from_str(&outcome.stdout).with_context(|| outcome.stdout)
 }
 
