@@ -10,6 +10,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_transport(false)
         // Payloads are handed on as reference-counted slices, never copied.
         .bytes(".kdev.v1")
+        // Queues of frames, of which every flow has some, are as wide as the widest kind.
+        .boxed(".kdev.v1.FlowFrame.kind.open")
+        .codec_path("crate::codec::FlowCodec")
         .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())

@@ -114,7 +114,7 @@ async fn first(incoming: &mut Streaming<FlowFrame>, carrier: &Carrier) -> Result
     match tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await {
         Ok(Some(Ok(FlowFrame {
             kind: Some(Kind::Open(open)),
-        }))) => return Ok(open),
+        }))) => return Ok(*open),
         Ok(Some(Ok(_))) => carrier.close_for(&RULE),
         Ok(Some(Err(_)) | None) | Err(_) => {}
     }

@@ -16,7 +16,7 @@ fn frame(kind: Kind) -> FlowFrame {
 
 /// The frame that asks for a flow.
 pub fn open(open: FlowOpen) -> FlowFrame {
-    frame(Kind::Open(open))
+    frame(Kind::Open(Box::new(open)))
 }
 
 /// The answer that the far end accepted.

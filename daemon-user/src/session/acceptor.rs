@@ -131,7 +131,7 @@ async fn accept(channel: Channel) -> Option<Accepted> {
         Ok(Some(FlowFrame {
             kind: Some(Kind::Open(open)),
         })) => Some(Accepted {
-            open,
+            open: *open,
             outgoing,
             incoming,
         }),
