@@ -355,7 +355,8 @@ impl Flow {
         let empty = tcp.recv_queue() == 0 && tcp.send_queue() == 0;
         if idle && empty && !is_after(self.client_end, self.sent.ack) {
             self.socket.trim();
-        } else if self.socket.is_worth_trimming() {
+        } else if written > 0 {
+            // Of thousands of idle flows, even two pages each are too many.
             self.trim_at = Some((clock.after(self.trim_after), written));
         }
     }

@@ -47,10 +47,6 @@ impl TcpSocket {
         self.rings.written()
     }
 
-    pub(crate) fn is_worth_trimming(&self) -> bool {
-        self.rings.is_worth_trimming()
-    }
-
     /// Gives the pages of both rings back, which must hold nothing.
     pub(crate) fn trim(&mut self) {
         self.rings.trim();
