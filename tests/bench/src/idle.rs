@@ -18,6 +18,8 @@ use crate::work::{self, Figures};
 
 /// How long opening them may take.
 const OPEN: Duration = Duration::from_secs(180);
+/// How long connections have been idle when their memory is looked at.
+const SETTLE: Duration = Duration::from_secs(15);
 /// How long kdev may take to be rid of them.
 const GONE: Duration = Duration::from_secs(30);
 
@@ -75,6 +77,10 @@ fn connections_once(
     ];
     let before = memory(scene, way.contender)?;
     let idle = open(scene, way, count)?;
+    if before.is_some() {
+        // Nothing is waited for: they are idle only after a while.
+        thread::sleep(SETTLE);
+    }
     if let (Some(before), Some(after)) = (before, memory(scene, way.contender)?) {
         let growth = after.resident - before.resident;
         #[allow(clippy::cast_precision_loss, reason = "counts are small")]
