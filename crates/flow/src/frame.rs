@@ -8,7 +8,9 @@ use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use tonic::{Code, Status};
 
-use kdev_proto::v1::{FlowAck, FlowEnd, FlowFailed, FlowFrame, FlowOpen, FlowOpened, FlowReset};
+use kdev_proto::v1::{
+    FlowAck, FlowBlocked, FlowEnd, FlowFailed, FlowFrame, FlowOpen, FlowOpened, FlowReset,
+};
 
 fn frame(kind: Kind) -> FlowFrame {
     FlowFrame { kind: Some(kind) }
@@ -32,6 +34,11 @@ pub fn resumed(received: u64) -> FlowFrame {
 /// How much was handed on, and how much more than that may be under way.
 pub fn ack(delivered: u64, window: u64) -> FlowFrame {
     frame(Kind::Ack(FlowAck { delivered, window }))
+}
+
+/// More is to be said than was granted.
+pub fn blocked() -> FlowFrame {
+    frame(Kind::Blocked(FlowBlocked {}))
 }
 
 /// The answer that it didn't, and why.

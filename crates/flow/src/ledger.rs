@@ -148,6 +148,8 @@ pub struct Ledger {
     next_start: u64,
     /// Up to which offset the other side takes bytes.
     allowed: u64,
+    /// Which of these the other side was told to be too little.
+    blocked_at: u64,
     budget: &'static Budget,
     /// Of the session whose flow it is, where there are several.
     share: Option<Arc<Budget>>,
@@ -163,6 +165,8 @@ pub struct Ledger {
     /// How much more than what was handed on the other side may send, and up to which offset it may.
     window: u64,
     granted: u64,
+    /// The other side has more to say than that.
+    is_too_little: bool,
 }
 
 impl Drop for Ledger {
@@ -185,6 +189,7 @@ impl Ledger {
             next: 0,
             next_start: 0,
             allowed: Budget::SHARE,
+            blocked_at: 0,
             budget,
             share,
             undelivered: Pieces::default(),
@@ -195,6 +200,7 @@ impl Ledger {
             tell: false,
             window: Budget::SHARE,
             granted: Budget::SHARE,
+            is_too_little: false,
         }
     }
 
@@ -263,7 +269,12 @@ impl Ledger {
 
     /// Whether [`Ledger::poll_frame`] has one.
     pub fn has_frame(&self) -> bool {
-        self.owes_ack() || self.may_send() || self.owes_end()
+        self.owes_ack() || self.may_send() || self.owes_end() || self.is_blocked()
+    }
+
+    /// It has more to say than it was granted, and the other side doesn't know.
+    fn is_blocked(&self) -> bool {
+        self.sent == self.allowed && self.sent < self.said && self.blocked_at < self.allowed
     }
 
     fn may_send(&self) -> bool {
@@ -298,19 +309,23 @@ impl Ledger {
             self.sent += 1;
             return Some(frame::end());
         }
+        if self.is_blocked() {
+            self.blocked_at = self.allowed;
+            return Some(frame::blocked());
+        }
         None
     }
 
-    /// Lets the other side send more: twice as much as before under way when it had used up what it was
-    /// granted, as far as the budget allows. A near end that doesn't take anything gets nothing more.
+    /// Lets the other side send more: twice as much as before under way when that was too little, as far
+    /// as the budget allows. A near end that doesn't take anything gets nothing more.
     fn grant(&mut self) {
-        let is_used_up = self.granted < self.received + CHUNK as u64;
         let more = self
             .window
             .min(self.allowance().saturating_sub(self.window));
-        if is_used_up && more > 0 && self.try_take(more) {
+        if self.is_too_little && more > 0 && self.try_take(more) {
             self.window += more;
         }
+        self.is_too_little = false;
         self.granted = self.granted.max(self.delivered + self.window);
     }
 
@@ -371,6 +386,12 @@ impl Ledger {
                 }
                 self.forget(told);
                 self.allowed = self.allowed.max(told.saturating_add(ack.window));
+                Ok(Heard::Nothing)
+            }
+            Kind::Blocked(_) => {
+                self.is_too_little = true;
+                // It waits for this, a round trip away.
+                self.tell = true;
                 Ok(Heard::Nothing)
             }
             Kind::Reset(_) => Ok(Heard::Reset),
@@ -451,6 +472,7 @@ impl Ledger {
             });
         }
         self.sent = other_received;
+        self.blocked_at = 0;
         self.seek();
         // What was told on the old carrier may not have arrived.
         (self.told, self.tell) = (0, self.delivered > 0);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use kdev_cluster::portforward::OpenedForward;
+use kdev_cluster::portforward::Forward;
 use kdev_common::carrier::{CarrierKind, Preamble};
 use kdev_common::socket::{LocalStream, descriptor_of};
 use kdev_common::{descriptor, paths};
@@ -79,7 +79,7 @@ type Local = interprocess::local_socket::tokio::Stream;
 
 /// A connection to the manager, before it is a carrier.
 enum Way {
-    Forward(Box<OpenedForward>),
+    Forward(Forward),
     Direct(TcpStream, SocketAddr),
 }
 
@@ -211,7 +211,7 @@ impl Means {
             }
         }
         let (known, forward) = self.access.forward().await?;
-        hand_over(Way::Forward(Box::new(forward)), &known, id, shown).await
+        hand_over(Way::Forward(forward), &known, id, shown).await
     }
 
     async fn open_direct(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kdev_cluster::client::ClusterClient;
 use kdev_cluster::install::{GRPC_PORT, ManagerPod, find_manager};
-use kdev_cluster::portforward::{self, OpenedForward};
+use kdev_cluster::portforward::{self, Forward};
 use kdev_cluster::vouch::{ManagerKey, manager_key};
 use kdev_identity::{Connector, Fingerprint, Identity};
 use kdev_proto::v1::{ErrorKind, Version};
@@ -106,7 +106,7 @@ impl ManagerAccess {
     /// # Errors
     ///
     /// When there is none, or it can't be forwarded to.
-    pub async fn forward(&self) -> Result<(Known, OpenedForward), Failure> {
+    pub async fn forward(&self) -> Result<(Known, Forward), Failure> {
         let known = self.find().await?;
         let forward = portforward::open(
             self.cluster.kube(),

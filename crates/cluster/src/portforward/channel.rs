@@ -68,7 +68,7 @@ impl PodErrorKind {
 
 impl PodError {
     /// Reads the kind from the far end's words, which have no structure.
-    fn parse(message: String) -> Self {
+    pub(super) fn parse(message: String) -> Self {
         let text = message.to_lowercase();
         let has = |part: &str| text.contains(part);
         let kind = if has("connection refused") {

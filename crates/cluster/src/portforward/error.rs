@@ -6,6 +6,7 @@ use thiserror::Error;
 use tokio_tungstenite::tungstenite;
 
 use super::channel::{PodError, PodErrorKind, ProtocolError};
+use super::spdy::SpdyError;
 use crate::client::{ApiError, Forbidden};
 
 /// Why a port-forward couldn't be opened.
@@ -61,6 +62,9 @@ pub enum ForwardError {
     /// The far end breaks the protocol.
     #[error("the API server's port-forward makes no sense: {0}")]
     Protocol(#[from] ProtocolError),
+    /// The same, over SPDY.
+    #[error("the API server's port-forward makes no sense: {0}")]
+    Spdy(#[from] SpdyError),
     /// The local end can't be read or written.
     #[error("the local end of the port-forward broke: {0}")]
     Local(#[source] io::Error),
@@ -80,7 +84,7 @@ impl From<ForwardError> for io::Error {
                 ..
             }) => io::ErrorKind::ConnectionRefused,
             ForwardError::Pod(_) | ForwardError::Lost(_) => io::ErrorKind::ConnectionReset,
-            ForwardError::Protocol(_) => io::ErrorKind::InvalidData,
+            ForwardError::Protocol(_) | ForwardError::Spdy(_) => io::ErrorKind::InvalidData,
             ForwardError::Local(source) => source.kind(),
         };
         io::Error::new(kind, error)
