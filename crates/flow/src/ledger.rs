@@ -237,8 +237,8 @@ impl Ledger {
         }
         let kept = self.said - self.acked;
         // Ahead of what the other side takes, a share is enough to go on at once when it takes more.
-        let most = self.allowed - self.acked.min(self.allowed) + Budget::SHARE;
-        kept + CHUNK as u64 <= most.min(self.allowance())
+        let most = self.allowed.saturating_sub(self.acked);
+        kept + CHUNK as u64 <= most.saturating_add(Budget::SHARE).min(self.allowance())
     }
 
     /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.

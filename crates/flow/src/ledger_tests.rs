@@ -306,6 +306,16 @@ fn open_window(flow: &mut Ledger) {
 }
 
 #[test]
+fn a_grant_without_end_is_as_good_as_the_whole_window() {
+    let mut ledger = Ledger::new(&PLENTY, None);
+    let endless = frame::ack(0, u64::MAX).kind.unwrap();
+    assert_eq!(ledger.handle_frame(endless), Ok(Heard::Nothing));
+    assert!(fill(&mut ledger) > WINDOW - CHUNK as u64);
+    while ledger.poll_frame().is_some() {}
+    assert_eq!(ledger.sent, ledger.said);
+}
+
+#[test]
 fn those_who_stand_still_leave_room_for_one_who_moves() {
     static BUDGET: Budget = Budget::new(128 << 20);
     let mut still: Vec<Ledger> = (0..64).map(|_| Ledger::new(&BUDGET, None)).collect();

@@ -9,9 +9,6 @@ use super::*;
 
 const FLOWS: usize = 3;
 const CARRIERS: usize = 3;
-/// Little, so that flows get into each other's way.
-const LIMIT: u64 = 300 << 10;
-
 /// The two sides of each flow. The machine is the one that comes with another carrier.
 const MACHINE: usize = 0;
 const MANAGER: usize = 1;
@@ -139,11 +136,17 @@ struct Flow {
 struct World {
     flows: Vec<Flow>,
     budgets: [&'static Budget; 2],
+    limit: u64,
+}
+
+/// What a process may hold: so little that flows get into each other's way, or enough for windows to grow.
+fn limit() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(300 << 10), Just(32 << 20)]
 }
 
 impl World {
-    fn new() -> Self {
-        let budgets = [(); 2].map(|()| &*Box::leak(Box::new(Budget::new(LIMIT))));
+    fn new(limit: u64) -> Self {
+        let budgets = [(); 2].map(|()| &*Box::leak(Box::new(Budget::new(limit))));
         let flow = |index| Flow {
             sides: budgets.map(Side::new),
             links: vec![Link {
@@ -156,6 +159,7 @@ impl World {
         Self {
             flows: (0..FLOWS).map(flow).collect(),
             budgets,
+            limit,
         }
     }
 
@@ -186,7 +190,7 @@ impl World {
             let flows = || self.flows.iter().map(|flow| &flow.sides[side]);
             let kept: u64 = flows().map(Side::check).sum();
             assert_eq!(budget.used(), kept);
-            let most = LIMIT + (CHUNK + FLOWS * Budget::SHARE as usize) as u64;
+            let most = self.limit + (CHUNK + FLOWS * Budget::SHARE as usize) as u64;
             assert!(kept <= most, "{kept} of {most} bytes");
         }
     }
@@ -512,8 +516,9 @@ proptest! {
     #[test]
     fn every_byte_arrives_once_and_in_order_whichever_carriers_break(
         steps in prop::collection::vec(step(), 0..1_000),
+        limit in limit(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(limit);
         world.run(&steps);
         world.finish();
         judge(&world, false);
@@ -525,8 +530,9 @@ proptest! {
     #[test]
     fn a_flow_that_somebody_gives_up_is_reset_and_touches_no_other(
         steps in prop::collection::vec(step_or_reset(), 0..600),
+        limit in limit(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(limit);
         world.run(&steps);
         world.finish();
         judge(&world, true);
