@@ -1,4 +1,5 @@
-//! What the API server says: objects, annotations that others may have written, refusals.
+//! What the cluster says: objects, annotations that others may have written, refusals, and the resolver
+//! file of a pod.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kdev_cluster::client::Forbidden;
-use kdev_cluster::discovery::fuzzing;
+use kdev_cluster::discovery::{ClusterDns, fuzzing};
 use kdev_cluster::redirect::{PortQuery, interceptable, intercepts, objects, original, ports_of};
 use kdev_cluster::vouch;
 use kdev_identity::Fingerprint;
@@ -18,6 +19,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     annotations(text);
+    pod_resolver(text);
     refusal(text);
     let service: Option<Service> = serde_json::from_str(text).ok();
     if let Some(service) = &service {
@@ -58,6 +60,18 @@ fn annotations(text: &str) {
         let read = original(&annotated(objects::ORIGINAL, &written));
         assert_eq!(read.expect("our own words"), Some(former));
     }
+}
+
+fn pod_resolver(text: &str) {
+    let dns = ClusterDns::parse(text);
+    assert!(!dns.domain.is_empty() && !dns.domain.ends_with('.'));
+    assert!(!dns.domain.contains(char::is_whitespace));
+    assert_eq!(dns.domain, dns.domain.to_ascii_lowercase());
+    let server = dns
+        .server
+        .map_or(String::new(), |server| format!("nameserver {server}\n"));
+    let written = format!("{server}search svc.{}\n", dns.domain);
+    assert_eq!(ClusterDns::parse(&written), dns);
 }
 
 fn refusal(text: &str) {

@@ -71,7 +71,7 @@ enum Step<'a> {
     Bytes(&'a [u8]),
     Data(u32),
     End,
-    Ack(Offset),
+    Ack(Offset, Window),
     Resumed(Offset),
     Misplaced,
     Say(u16),
@@ -90,6 +90,24 @@ enum Offset {
     Any(u64),
 }
 
+/// How much more the other side takes.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Window {
+    Little(u8),
+    Much(u32),
+    Any(u64),
+}
+
+impl From<Window> for u64 {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::Little(bytes) => bytes.into(),
+            Window::Much(bytes) => bytes.into(),
+            Window::Any(bytes) => bytes,
+        }
+    }
+}
+
 /// One side of a flow, and what has to be true of it.
 struct Side {
     ledger: Ledger,
@@ -97,22 +115,28 @@ struct Side {
     ended: bool,
     sent: u64,
     acked: u64,
+    /// Up to which offset the other side takes bytes.
+    allowed: u64,
     received: u64,
     other_ended: bool,
     delivered: u64,
+    /// Up to which offset the other side may send bytes.
+    granted: u64,
 }
 
 impl Default for Side {
     fn default() -> Self {
         Self {
-            ledger: Ledger::new(&BUDGET),
+            ledger: Ledger::new(&BUDGET, None),
             said: 0,
             ended: false,
             sent: 0,
             acked: 0,
+            allowed: Budget::SHARE,
             received: 0,
             other_ended: false,
             delivered: 0,
+            granted: Budget::SHARE,
         }
     }
 }
@@ -130,7 +154,9 @@ impl Side {
                 self.hear(Kind::Data(pattern(self.received, length)))
             }
             Step::End => self.hear_frame(frame::end()),
-            Step::Ack(offset) => self.hear_frame(frame::ack(self.offset(offset))),
+            Step::Ack(offset, window) => {
+                self.hear_frame(frame::ack(self.offset(offset), window.into()))
+            }
             Step::Misplaced => self.hear_frame(frame::opened()),
             Step::Resumed(offset) => self.resume(self.offset(offset)),
             Step::Say(length) => {
@@ -160,8 +186,9 @@ impl Side {
             }
         };
         let kept = self.said - self.acked.min(self.said);
-        assert_eq!(BUDGET.used(), kept, "what is kept is counted");
-        assert!(kept <= WINDOW);
+        let granted = BUDGET.used().checked_sub(kept);
+        let granted = granted.expect("what is kept is counted");
+        assert!(granted <= WINDOW - Budget::SHARE && kept <= WINDOW);
         assert_eq!(self.ledger.received(), self.received);
         goes_on
     }
@@ -190,7 +217,7 @@ impl Side {
         };
         let expected = match &kind {
             Kind::Data(_) | Kind::End(_) if self.other_ended => Err(Violation::AfterEnd),
-            Kind::Data(bytes) if self.received + bytes.len() as u64 - self.delivered > WINDOW => {
+            Kind::Data(bytes) if self.received + bytes.len() as u64 > self.granted => {
                 Err(Violation::Window)
             }
             Kind::Ack(ack) if ack.delivered < self.acked || ack.delivered > self.sent => {
@@ -211,7 +238,11 @@ impl Side {
         match kind {
             Kind::Data(bytes) => self.received += bytes.len() as u64,
             Kind::End(_) => (self.received, self.other_ended) = (self.received + 1, true),
-            Kind::Ack(ack) => self.acked = ack.delivered,
+            Kind::Ack(ack) => {
+                self.acked = ack.delivered;
+                let allowed = ack.delivered.saturating_add(ack.window);
+                self.allowed = self.allowed.max(allowed);
+            }
             _ => {}
         }
         true
@@ -266,13 +297,19 @@ impl Side {
                     "other bytes than were said"
                 );
                 self.sent += bytes.len() as u64;
-                assert!(self.sent <= self.said);
+                assert!(self.sent <= self.said.min(self.allowed));
             }
             Some(Kind::End(_)) => {
                 assert!(self.ended && self.sent == self.said);
                 self.sent += 1;
             }
-            Some(Kind::Ack(ack)) => assert_eq!(ack.delivered, self.delivered),
+            Some(Kind::Ack(ack)) => {
+                assert_eq!(ack.delivered, self.delivered);
+                let granted = self.delivered + ack.window;
+                assert!(granted >= self.granted, "a grant is never taken back");
+                assert!(granted <= self.granted.max(self.delivered + WINDOW));
+                self.granted = granted;
+            }
             Some(other) => panic!("not a frame of an open flow: {other:?}"),
             None => {}
         }
