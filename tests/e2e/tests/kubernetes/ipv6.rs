@@ -271,7 +271,7 @@ fn a_machine_without_ipv6_reaches_it_over_ipv4(site: &Site<'_>) {
 struct Site<'a> {
     cluster: Cluster,
     before: Machine,
-    /// The machine's cores are needed here.
+    /// No other test runs meanwhile.
     _desk: &'a Desk,
 }
 
