@@ -22,6 +22,9 @@ pub type Token = [u8; TOKEN_LENGTH];
 /// How long a connection may take to show its token.
 const PREAMBLE: Duration = Duration::from_secs(5);
 
+/// How long nothing is accepted after the system couldn't.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// The lease that takes carriers now.
 #[derive(Debug, Clone)]
 pub struct Taker {
@@ -75,7 +78,8 @@ pub async fn serve(
             }
             Err(error) => {
                 tracing::warn!(%error, "a carrier wasn't accepted");
-                tokio::task::yield_now().await;
+                // Out of descriptors: give the others a chance to close some.
+                tokio::time::sleep(BREATH).await;
             }
         }
     }
@@ -129,11 +133,16 @@ async fn take(mut stream: LocalStream, takers: Takers) {
         }
         (CarrierKind::Direct, Some(descriptor)) => match tcp(descriptor) {
             Ok(connection) => {
+                let given_up = cancelled.child_token();
                 tasks.spawn(async move {
                     tokio::select! {
-                        () = carriers.run(id, connection, route, cancelled) => {}
-                        // The user's daemon has let go of it, or is gone.
-                        _ = stream.read_u8() => {}
+                        () = carriers.run(id, connection, route, given_up.clone()) => {}
+                        () = async {
+                            // The user's daemon has let go of it, or is gone.
+                            let _ = stream.read_u8().await;
+                            given_up.cancel();
+                            std::future::pending().await
+                        } => {}
                     }
                 });
             }

@@ -1,7 +1,7 @@
 //! The carriers of a session: which there are, how they are doing, and which one takes the next flow.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub type Client = ManagerClient<Channel>;
 
 #[derive(Debug)]
 struct Carrier {
+    /// What the user's daemon calls it; the one that takes its place has the same.
+    id: u32,
     client: Client,
     kind: CarrierKind,
     since_ms: u64,
@@ -54,7 +56,9 @@ pub struct Route {
 /// The pool.
 #[derive(Debug)]
 pub struct Carriers {
-    alive: Mutex<BTreeMap<u32, Carrier>>,
+    /// In the order of their arrival.
+    alive: Mutex<BTreeMap<u64, Carrier>>,
+    arrivals: AtomicU64,
     /// Those that are gone and haven't come back, for `kdev status`.
     gone: Mutex<BTreeMap<u32, (CarrierKind, Part)>>,
     changed: watch::Sender<()>,
@@ -89,6 +93,7 @@ impl Carriers {
     pub fn new(resume_limit: Duration) -> Self {
         Self {
             alive: Mutex::default(),
+            arrivals: AtomicU64::new(0),
             gone: Mutex::default(),
             changed: watch::Sender::default(),
             resume_limit,
@@ -100,7 +105,7 @@ impl Carriers {
         self.resume_limit
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Carrier>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Carrier>> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,13 +189,14 @@ impl Carriers {
             .iter()
             .map(|(id, (kind, part))| (*id, describe(*id, *kind, part)))
             .collect();
-        all.extend(self.lock().iter().map(|(id, one)| {
+        // Of two with the same number the younger is about to take the other's place.
+        all.extend(self.lock().values().map(|one| {
             let status = CarrierStatus {
                 round_trip_us: u64::try_from(one.round_trip.as_micros()).unwrap_or(u64::MAX),
                 flows: one.flows.load(Ordering::Relaxed),
-                ..describe(*id, one.kind, &one.part)
+                ..describe(one.id, one.kind, &one.part)
             };
-            (*id, status)
+            (one.id, status)
         }));
         all.into_values().collect()
     }
@@ -219,6 +225,7 @@ impl Carriers {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let killed = cancelled.child_token();
         // Also when this future is dropped.
         let _kill = killed.clone().drop_guard();
@@ -249,6 +256,7 @@ impl Carriers {
         tracing::info!(carrier = id, kind = kind.as_str(), "carrier up");
         let part = Part::new(State::Ok, "carries");
         let carrier = Carrier {
+            id,
             client: client.clone(),
             kind,
             since_ms: part.since_ms,
@@ -258,21 +266,18 @@ impl Carriers {
             doubted: Arc::default(),
             close: FlowCarrier::new(killed),
         };
-        let (flows, doubted) = (Arc::clone(&carrier.flows), Arc::clone(&carrier.doubted));
-        self.lock().insert(id, carrier);
+        let doubted = Arc::clone(&carrier.doubted);
+        self.lock().insert(arrival, carrier);
         self.lock_gone().remove(&id);
         self.changed.send_replace(());
         let why = tokio::select! {
-            () = cancelled.cancelled() => "the session ends",
-            why = self.watch_over(id, client, &doubted, &received) => why,
+            () = cancelled.cancelled() => "it was given up",
+            why = self.watch_over(arrival, client, &doubted, &received) => why,
         };
         let mut alive = self.lock();
-        // A successor with the same number may have come before this one was found dead.
-        if alive
-            .get(&id)
-            .is_some_and(|one| Arc::ptr_eq(&one.flows, &flows))
-        {
-            alive.remove(&id);
+        alive.remove(&arrival);
+        // Another one with the same number may have come before this one was found dead.
+        if alive.values().all(|one| one.id != id) {
             let part = Part::new(State::Down, format!("{why}; being made again"));
             self.lock_gone().insert(id, (kind, part));
         }
@@ -284,7 +289,7 @@ impl Carriers {
     /// Beats until the carrier is dead; says why.
     async fn watch_over(
         &self,
-        id: u32,
+        arrival: u64,
         mut client: Client,
         doubted: &Notify,
         received: &Received,
@@ -303,7 +308,7 @@ impl Carriers {
             match answer.await {
                 Ok(Ok(_)) => {
                     missed = 0;
-                    self.report(id, State::Ok, "carries", Some(started.elapsed()));
+                    self.report(arrival, State::Ok, "carries", Some(started.elapsed()));
                 }
                 Ok(Err(_)) => return "it broke",
                 // An answer may wait behind much else; what arrives shows that the carrier is alive.
@@ -313,15 +318,20 @@ impl Carriers {
                     if missed == MISSES {
                         return "three heartbeats weren't answered";
                     }
-                    self.report(id, State::Degraded, "a heartbeat wasn't answered", None);
+                    self.report(
+                        arrival,
+                        State::Degraded,
+                        "a heartbeat wasn't answered",
+                        None,
+                    );
                 }
             }
         }
     }
 
-    fn report(&self, id: u32, state: State, detail: &str, round_trip: Option<Duration>) {
+    fn report(&self, arrival: u64, state: State, detail: &str, round_trip: Option<Duration>) {
         let mut alive = self.lock();
-        let Some(carrier) = alive.get_mut(&id) else {
+        let Some(carrier) = alive.get_mut(&arrival) else {
             return;
         };
         let before = carrier.part.state;

@@ -116,6 +116,7 @@ async fn first(incoming: &mut Streaming<FlowFrame>, carrier: &Carrier) -> Result
             kind: Some(Kind::Open(open)),
         }))) => return Ok(*open),
         Ok(Some(Ok(_))) => carrier.close_for(&RULE),
+        Ok(Some(Err(status))) if frame::is_undecodable(&status) => carrier.close_for(&RULE),
         Ok(Some(Err(_)) | None) | Err(_) => {}
     }
     Err(Failed::new(Reason::Prohibited, RULE))

@@ -24,6 +24,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const VOUCHED: Duration = Duration::from_secs(5);
 /// When the kernel asks a connection that says nothing whether it is there, and how often.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+/// How long a connection may leave unacknowledged what it was sent.
+const UNHEARD: Duration = Duration::from_secs(30);
 /// How long the kernel waits for room when there is none, for a descriptor say.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -61,8 +63,8 @@ enum Refused {
 
 impl Gate {
     /// Takes connections until cancelled.
-    pub async fn serve(self, listener: TcpListener) {
-        let pending = Arc::new(Mutex::new(Pending::default()));
+    pub async fn serve(self, listener: TcpListener, pending: Pending) {
+        let pending = Arc::new(Mutex::new(pending));
         loop {
             let accepted = tokio::select! {
                 () = self.cancelled.cancelled() => return,
@@ -124,12 +126,18 @@ impl Gate {
         let session = self.sessions.expect(&session.id);
         let place = session.connection();
         let place = place.ok_or_else(|| Refused::TooMany(session.id.clone()))?;
+        // Its Lease may have been deleted while the session was looked up.
+        if !is_known(&self.vouched.borrow()) {
+            return Err(Refused::Unknown(key));
+        }
         Ok(PeerStream::new(stream, session, speaks, place))
     }
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // What was said and isn't acknowledged: a machine that has moved says nothing any more.
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNHEARD))?;
     let (idle, interval, times) = KEEPALIVE;
     let keepalive = TcpKeepalive::new()
         .with_time(idle)

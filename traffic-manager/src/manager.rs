@@ -26,6 +26,7 @@ use crate::gate::Gate;
 use crate::health::{self, Ready};
 use crate::intercepts::{Intercepts, Tools};
 use crate::lookup::Lookup;
+use crate::pending::{self, Pending};
 use crate::resumable::ResumableFlows;
 use crate::server::Server;
 use crate::sessions::Sessions;
@@ -39,6 +40,8 @@ const DNS_PORT: u16 = 53;
 const ADMITTED: usize = 16;
 /// Between two attempts at publishing the manager's key.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
+/// How long what is published is trusted to be as it was written.
+const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 
 /// Runs the manager until its pod is told to end. Services stay as they are: the next manager finds
 /// what is claimed, and whose session doesn't come back is restored by it.
@@ -80,10 +83,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         publish(&client, &settings.pod, &identity).await;
         discovery::start(client.clone(), dns, own_service, cancelled.clone()).await
     };
+    let published = keep_published(client.clone(), settings.pod.clone(), identity.clone());
     let discovery = tokio::select! {
         discovery = known => discovery?,
         () = terminated(cancelled.clone()) => return Ok(()),
     };
+    spawn_until(&tasks, &cancelled, published);
     let sessions = Arc::new(Sessions::new(settings.grace));
     let flows = ResumableFlows::default();
     let intercepts = Intercepts::new(Tools {
@@ -115,11 +120,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     };
-    for addresses in [&[settings.sessions][..], &settings.direct] {
+    for (addresses, pending) in [
+        // Everyone who comes over a port-forward has the same address.
+        (&[settings.sessions][..], Pending::new(pending::IN_ALL)),
+        (&settings.direct, Pending::new(pending::PER_ADDRESS)),
+    ] {
         let listener = TcpListener::bind(addresses)
             .await
             .with_context(|| format!("can't listen on {addresses:?}"))?;
-        tasks.spawn(gate.clone().serve(listener));
+        tasks.spawn(gate.clone().serve(listener, pending));
     }
     drop(gate);
     let server = Server {
@@ -178,6 +187,15 @@ async fn publish(client: &Client, pod: &OwnPod, identity: &Identity) {
     }
 }
 
+/// Publishes the manager's key again and again: whoever deletes its Lease, or writes another key into it,
+/// keeps nobody out for long.
+async fn keep_published(client: Client, pod: OwnPod, identity: Identity) {
+    loop {
+        tokio::time::sleep(PUBLISHED_FOR).await;
+        publish(&client, &pod, &identity).await;
+    }
+}
+
 /// What keeps sessions and intercepts true to the cluster.
 struct Keepers {
     client: Client,
@@ -202,6 +220,7 @@ impl Keepers {
         });
         let (all, known) = (intercepts.clone(), Arc::clone(&sessions));
         spawn_until(tasks, cancelled, vouching::follow(vouched, known, all));
+        let (expiring, ended) = (tasks.clone(), cancelled.clone());
         spawn_until(tasks, cancelled, async move {
             loop {
                 for session in sessions.next_expired().await {
@@ -209,9 +228,14 @@ impl Keepers {
                         session = session.id,
                         "session over: it stayed away too long"
                     );
-                    intercepts.end_session(&session.id).await;
-                    vouching::forget(&client, &namespace, &session.id).await;
                     session.cut.cancel();
+                    let (intercepts, known) = (intercepts.clone(), Arc::clone(&sessions));
+                    let (client, namespace) = (client.clone(), namespace.clone());
+                    // Apart from each other: one that an API server lets wait holds up no other.
+                    spawn_until(&expiring, &ended, async move {
+                        intercepts.end_session(&session.id).await;
+                        vouching::forget(&client, &namespace, &session.id, &known).await;
+                    });
                 }
             }
         });

@@ -22,19 +22,30 @@ struct Waiting {
 
 /// See the module. Whoever proves a key takes milliseconds; so when there are too many, the one that
 /// has waited longest goes, of the same address first: who fills the place hurts himself most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pending {
+    per_address: usize,
     next: Number,
     all: BTreeMap<Number, Waiting>,
     by_address: HashMap<IpAddr, usize>,
 }
 
 impl Pending {
+    /// None yet, and at most so many from one address.
+    pub fn new(per_address: usize) -> Self {
+        Self {
+            per_address,
+            next: 0,
+            all: BTreeMap::new(),
+            by_address: HashMap::new(),
+        }
+    }
+
     /// Takes in one more; what it gets is cancelled when it has to go.
     pub fn admit(&mut self, from: IpAddr) -> (Number, CancellationToken) {
         // An IPv6 network is one neighbour, RFC 7707 section 2.
         let from = neighbour(from);
-        if self.by_address.get(&from).copied().unwrap_or(0) >= PER_ADDRESS {
+        if self.by_address.get(&from).copied().unwrap_or(0) >= self.per_address {
             let oldest = self.all.iter().find(|(_, one)| one.from == from);
             let oldest = oldest.map(|(number, _)| *number);
             self.evict(oldest);
@@ -97,7 +108,7 @@ mod tests {
 
     #[test]
     fn who_fills_his_share_loses_his_own_oldest() {
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(PER_ADDRESS);
         let (_, other) = pending.admit(address(1));
         let first = pending.admit(address(2)).1;
         for _ in 1..PER_ADDRESS {
@@ -110,7 +121,7 @@ mod tests {
 
     #[test]
     fn when_all_places_are_taken_who_waited_longest_goes() {
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(PER_ADDRESS);
         let first = pending.admit(address(0)).1;
         for count in 1..IN_ALL {
             pending.admit(address(u8::try_from(count % 200).unwrap()));
@@ -123,7 +134,7 @@ mod tests {
 
     #[test]
     fn who_is_through_makes_room() {
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(PER_ADDRESS);
         for _ in 0..10 * IN_ALL {
             let (number, evicted) = pending.admit(address(1));
             assert!(!evicted.is_cancelled());

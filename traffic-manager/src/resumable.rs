@@ -66,7 +66,7 @@ impl ResumableFlows {
     pub fn register(&self, id: &[u8], session: &Arc<Session>) -> Option<Registered> {
         let id: FlowId = id.try_into().ok()?;
         let mut flows = self.lock();
-        if flows.len() >= LIMIT || flows.contains_key(&id) {
+        if session.over.is_cancelled() || flows.len() >= LIMIT || flows.contains_key(&id) {
             return None;
         }
         let slot = Arc::new(Slot::default());
@@ -148,6 +148,7 @@ impl Resume for Registered {
         tokio::select! {
             resumed = self.slot.take() => Some(resumed),
             () = self.slot.over.cancelled() => None,
+            () = self.session.over.cancelled() => None,
             () = tokio::time::sleep(self.session.resume_limit()) => None,
         }
     }

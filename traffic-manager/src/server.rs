@@ -31,6 +31,8 @@ use crate::sessions::{self, Events, Session, Sessions};
 use crate::vouching;
 use crate::waiting::Waiting;
 
+/// How long a machine may take to close its connections after it has ended its session.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Longest that a session may let its flows be without a carrier.
 const LONGEST_RESUME: Duration = Duration::from_secs(3600);
 
@@ -215,8 +217,16 @@ impl Conversation {
         if ended {
             tracing::info!(session = self.session.id, "session ended");
             self.intercepts.end_session(&self.session.id).await;
-            self.sessions.remove(&self.session.id);
-            vouching::forget(&self.client, &self.namespace, &self.session.id).await;
+            self.sessions.remove(&self.session);
+            // The machine hears the end of this stream, and closes what it has; nothing of a session
+            // outlives it.
+            let (cut, sessions) = (self.session.cut.clone(), Arc::clone(&self.sessions));
+            let (client, namespace, id) = (self.client, self.namespace, self.session.id.clone());
+            drop(self.events);
+            drop(requests);
+            tokio::time::sleep(LAST_WORDS).await;
+            cut.cancel();
+            vouching::forget(&client, &namespace, &id, &sessions).await;
         } else {
             if self.sessions.disconnect(&self.session, &self.events) {
                 tracing::info!(session = self.session.id, "session away");

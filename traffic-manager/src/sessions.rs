@@ -22,7 +22,7 @@ pub const QUEUE: usize = 64;
 /// Most connections of one session: its carriers, and those that they take the place of.
 const CONNECTIONS: usize = 32;
 /// Most flows of one session.
-const FLOWS: usize = 32_768;
+const FLOWS: usize = 8_192;
 /// Most bytes that the flows of one session hold together beyond what each may in any case: half of what
 /// all sessions' do.
 const MEMORY: u64 = 64 << 20;
@@ -202,9 +202,23 @@ impl Sessions {
         is_current
     }
 
+    /// Whether a session is there, connected or away.
+    pub fn has(&self, id: &str) -> bool {
+        self.lock().contains_key(id)
+    }
+
     /// The session is over.
-    pub fn remove(&self, id: &str) {
-        self.lock().remove(id);
+    pub fn remove(&self, session: &Session) {
+        let mut all = self.lock();
+        // One that has come back meanwhile is another one.
+        if all
+            .get(&session.id)
+            .is_some_and(|one| std::ptr::eq(&raw const **one, session))
+        {
+            all.remove(&session.id);
+        }
+        drop(all);
+        session.over.cancel();
     }
 
     /// Nobody vouches for the session any more: it is over. `None` when it isn't there.

@@ -15,6 +15,9 @@ use crate::sessions::Sessions;
 /// How long a session whose Lease is gone may take to hear so before its connections are cut.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Between two attempts at removing a Lease.
+const FORGET_AGAIN: Duration = Duration::from_secs(5);
+
 /// Follows the Leases until dropped.
 pub async fn follow(
     mut vouched: watch::Receiver<Option<Vouched>>,
@@ -33,13 +36,19 @@ pub async fn follow(
         // One that took leave, or stayed away for too long, isn't there any more.
         let gone = known.difference(&now).filter_map(|id| sessions.revoke(id));
         let gone: Vec<_> = gone.collect();
-        for session in &gone {
-            tracing::info!(session = session.id, "session over: its Lease was deleted");
-            intercepts.end_session(&session.id).await;
-        }
         if !gone.is_empty() {
-            tokio::time::sleep(LAST_WORDS).await;
-            gone.iter().for_each(|session| session.cut.cancel());
+            let end = async {
+                for session in &gone {
+                    tracing::info!(session = session.id, "session over: its Lease was deleted");
+                    intercepts.end_session(&session.id).await;
+                }
+            };
+            // Whatever its intercepts wait for.
+            let cut = async {
+                tokio::time::sleep(LAST_WORDS).await;
+                gone.iter().for_each(|session| session.cut.cancel());
+            };
+            tokio::join!(end, cut);
         }
         known = now;
         if vouched.changed().await.is_err() {
@@ -48,9 +57,14 @@ pub async fn follow(
     }
 }
 
-/// Removes the Lease of a session that is over, which its user's daemon may not have done.
-pub async fn forget(client: &Client, namespace: &str, session: &str) {
-    if let Err(error) = vouch::forget(client, namespace, session).await {
-        tracing::info!(session, %error, "the session's Lease isn't removed");
+/// Removes the Lease of a session that is over, which its user's daemon may not have done; not of one
+/// that has come back meanwhile.
+pub async fn forget(client: &Client, namespace: &str, session: &str, sessions: &Sessions) {
+    while !sessions.has(session) {
+        match vouch::forget(client, namespace, session).await {
+            Ok(()) => return,
+            Err(error) => tracing::info!(session, %error, "the session's Lease isn't removed yet"),
+        }
+        tokio::time::sleep(FORGET_AGAIN).await;
     }
 }

@@ -56,7 +56,8 @@ pub async fn receive(socket: &impl AsFd, bytes: &mut [u8]) -> io::Result<Option<
 }
 
 fn receive_some(socket: &OwnedFd, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = cmsg_space!([RawFd; 1]);
+    // Room for as many as the kernel lets anyone send (SCM_MAX_FD): what didn't fit would be lost open.
+    let mut space = cmsg_space!([RawFd; 253]);
     let mut parts = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;

@@ -187,11 +187,12 @@ impl Means {
                 }
                 better = self.open_better(id, shown), if running.kind == CarrierKind::PortForward => {
                     let address = better.address;
-                    match self.take_over(id, running, better).await {
+                    match self.take_over(id, &mut running, better).await {
                         Ok(taken) => running = taken,
+                        // The one that there is goes on.
                         Err(failure) => {
+                            tracing::info!(carrier = id, reason = %failure.why, "no better carrier");
                             address.into_iter().for_each(|address| self.direct.failed(address));
-                            return Err(failure);
                         }
                     }
                 }
@@ -242,7 +243,7 @@ impl Means {
     async fn take_over(
         &self,
         id: u32,
-        mut former: Running,
+        former: &mut Running,
         mut better: Running,
     ) -> Result<Running, Failure> {
         let is_used = |status: &CarrierStatus| {

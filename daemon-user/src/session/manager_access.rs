@@ -72,7 +72,7 @@ impl ManagerAccess {
         self.known.subscribe()
     }
 
-    /// Finds the manager's pod, and reads its key unless it is still the same pod.
+    /// Finds the manager's pod, and reads its key.
     ///
     /// # Errors
     ///
@@ -82,16 +82,11 @@ impl ManagerAccess {
         let pod = find_manager(client, &self.namespace)
             .await
             .map_err(|error| failures::manager(&self.namespace, &error))?;
-        let last = self.known.borrow().clone();
-        let known = match last {
-            Some(known) if known.pod == pod => known,
-            _ => {
-                let key = manager_key(client, &pod)
-                    .await
-                    .map_err(|error| failures::manager_key(&error))?;
-                Known { pod, key }
-            }
-        };
+        // Also of the pod that is known: its container may have been started again, with another key.
+        let key = manager_key(client, &pod)
+            .await
+            .map_err(|error| failures::manager_key(&error))?;
+        let known = Known { pod, key };
         check_version(&known.version())?;
         self.known.send_if_modified(|last| {
             let is_new = last.as_ref() != Some(&known);

@@ -222,7 +222,7 @@ impl Task {
                 () = cancelled.cancelled() => {
                     // Over, not away: the manager needn't wait for us.
                     let end = SessionRequest { kind: Some(Request::End(SessionEnd {})) };
-                    let _ = requests.send(end).await;
+                    let _ = tokio::time::timeout(HEARTBEAT, requests.send(end)).await;
                     // The manager closes the stream once it has taken note.
                     let _ = tokio::time::timeout(HEARTBEAT, requests.closed()).await;
                     return None;
@@ -237,19 +237,36 @@ impl Task {
                     }
                     return Some(lost);
                 }
-                Left::Better(address) => match self.connect_directly(address).await {
-                    Ok(better) => live = better,
-                    Err(failure) => {
-                        tracing::info!(reason = %failure.why, "no direct way");
-                        self.means.direct.failed(address);
+                Left::Better(address) => {
+                    let better = tokio::select! {
+                        // The next round takes leave.
+                        () = cancelled.cancelled() => continue,
+                        better = self.connect_directly(address) => better,
+                    };
+                    match better {
+                        Ok(better) => live = better,
+                        Err(failure) => {
+                            tracing::info!(reason = %failure.why, "no direct way");
+                            self.means.direct.failed(address);
+                        }
                     }
-                },
+                }
             }
         }
     }
 
-    /// Connects by the way that works.
+    /// Connects by the way that works. What is direct needs no API server, which may be what is away.
     async fn connect(&mut self) -> Result<Live, Failure> {
+        let is_known = self.means.access.known().borrow().is_some();
+        if is_known && let Some(address) = self.means.direct.address().await {
+            match self.connect_directly(address).await {
+                Ok(live) => return Ok(live),
+                Err(failure) => {
+                    tracing::info!(reason = %failure.why, "no direct way");
+                    self.means.direct.failed(address);
+                }
+            }
+        }
         let forward = async {
             let opened = self.means.access.forward();
             let (vouched, opened) = tokio::join!(self.means.voucher.vouch(), opened);

@@ -77,6 +77,13 @@ impl Index {
     pub(super) fn vouched(&self) -> Vouched {
         let mut all: Vec<(&String, &Said)> = self.leases.iter().collect();
         all.sort_by_key(|(name, said)| (said.created, *name));
+        if all.len() > MOST_SESSIONS {
+            tracing::warn!(
+                leases = all.len(),
+                "too many sessions; the youngest are passed over"
+            );
+            all.truncate(MOST_SESSIONS);
+        }
         let mut vouched = Vouched::default();
         // A session's own key can't be taken by another one's Lease, whatever its age.
         for (_, said) in &all {
@@ -105,9 +112,6 @@ fn session(said: &Said, speaks: bool) -> Session {
 
 fn add(leases: &mut BTreeMap<String, Said>, lease: &Lease) {
     let name = lease.name_any();
-    if leases.len() >= MOST_SESSIONS {
-        return tracing::warn!(lease = name, "too many sessions; the Lease is passed over");
-    }
     match said(&name, lease) {
         Ok(said) => drop(leases.insert(name, said)),
         Err(why) => tracing::warn!(lease = name, %why, "the Lease vouches for nobody"),
