@@ -219,6 +219,8 @@ impl Sessions {
         }
         drop(all);
         session.over.cancel();
+        // Its stream ends with this, whoever else still knows the session.
+        session.lock().events = None;
     }
 
     /// Nobody vouches for the session any more: it is over. `None` when it isn't there.
