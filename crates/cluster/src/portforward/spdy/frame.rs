@@ -171,6 +171,8 @@ impl Headers {
         block.extend(length.to_le_bytes());
         block.extend((!length).to_le_bytes());
         block.extend(&plain[..]);
+        // An empty one behind it makes the reader hand out what it has, as after a flush of zlib's.
+        block.extend([0, 0, 0, 0xff, 0xff]);
         block
     }
 }
@@ -239,7 +241,7 @@ mod tests {
         assert_eq!(opening[18..20], [0x78, 0x01]);
         assert_eq!(0x7801 % 31, 0, "RFC 1950 section 2.2");
         let stored = u16::from_le_bytes(*opening[21..].first_chunk().unwrap());
-        assert_eq!(usize::from(stored) + 5 + 2 + 10, length);
+        assert_eq!(usize::from(stored) + 5 + 5 + 2 + 10, length);
         let next = HEAD + length;
         assert_eq!(opening[next..next + HEAD], data_head(ERROR_STREAM, 0, true));
         assert_eq!(
