@@ -21,6 +21,9 @@ pub const FRAME: u32 = 64 << 10;
 /// Flows that a connection may carry.
 pub const MAX_STREAMS: u32 = 65_536;
 
+/// How often a server asks a silent client whether it is there; it has twice as long for an answer.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
 /// A server with these settings.
 pub fn server() -> Server {
     Server::builder()
@@ -29,6 +32,10 @@ pub fn server() -> Server {
         .max_frame_size(FRAME)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_adaptive_window(Some(false))
+        // A client that is gone without a word, as behind a network that swallows everything, is found out;
+        // one that sleeps for a moment isn't taken for it.
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(2 * KEEPALIVE))
         // A session that opens and resets many flows at once is work, not an attack.
         .http2_max_pending_accept_reset_streams(Some(4096))
 }
