@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use kdev_common::carrier::{CarrierKind, PREAMBLE_LENGTH, Preamble, TOKEN_LENGTH};
 use kdev_common::descriptor;
 use kdev_common::socket::{LocalListener, LocalStream};
@@ -21,9 +22,6 @@ pub type Token = [u8; TOKEN_LENGTH];
 
 /// How long a connection may take to show its token.
 const PREAMBLE: Duration = Duration::from_secs(5);
-
-/// How long nothing is accepted after the system couldn't.
-const BREATH: Duration = Duration::from_millis(50);
 
 /// The lease that takes carriers now.
 #[derive(Debug, Clone)]
@@ -67,21 +65,17 @@ pub async fn serve(
     tasks: TaskTracker,
     cancelled: CancellationToken,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            () = cancelled.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(stream) => {
+    let accept = async {
+        let mut incoming = std::pin::pin!(listener.incoming());
+        while let Some(accepted) = incoming.next().await {
+            if let Ok(stream) = accepted {
                 tasks.spawn(take(stream, takers.clone()));
             }
-            Err(error) => {
-                tracing::warn!(%error, "a carrier wasn't accepted");
-                // Out of descriptors: give the others a chance to close some.
-                tokio::time::sleep(BREATH).await;
-            }
         }
+    };
+    tokio::select! {
+        () = cancelled.cancelled() => {}
+        () = accept => {}
     }
 }
 
@@ -105,7 +99,7 @@ async fn take(mut stream: LocalStream, takers: Takers) {
     let Some(preamble) = Preamble::decode(&bytes) else {
         return tracing::warn!("what came on the carrier socket isn't a carrier");
     };
-    let uid = stream.peer().uid;
+    let uid = stream.who().uid;
     let Some(taker) = takers
         .get()
         .filter(|one| one.token == preamble.token && (one.uid == uid || uid == 0))

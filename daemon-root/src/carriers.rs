@@ -9,7 +9,6 @@ use kdev_common::carrier::CarrierKind;
 use kdev_common::killable::{Killable, Received};
 use kdev_common::transport;
 use kdev_flow::Carrier as FlowCarrier;
-use kdev_flow::carry::RESUME_LIMIT;
 use kdev_identity::{Connector, Fingerprint};
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
@@ -64,12 +63,6 @@ pub struct Carriers {
     changed: watch::Sender<()>,
     /// How long a TCP flow may be without one.
     resume_limit: Duration,
-}
-
-impl Default for Carriers {
-    fn default() -> Self {
-        Self::new(RESUME_LIMIT)
-    }
 }
 
 /// A carrier's place for one flow, given back when dropped.

@@ -48,11 +48,12 @@ pub fn serve(
     peer: Peer,
     mut incoming: Streaming<FlowFrame>,
 ) -> mpsc::Receiver<FlowFrame> {
+    // No more of it: a flow outlives the connection that it came over, whose place is another's then.
+    let Peer {
+        session, carrier, ..
+    } = peer;
     let (outgoing, frames) = mpsc::channel(QUEUE);
     tasks.spawn(async move {
-        let Peer {
-            session, carrier, ..
-        } = peer;
         let Some(_place) = session.flow() else {
             tracing::warn!(session = session.id, "too many flows");
             let failed = Failed::new(Reason::Prohibited, "the session has too many flows");

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::peer::PeerStream;
+use crate::peer::{self, PeerStream};
 use crate::pending::Pending;
 use crate::sessions::Sessions;
 
@@ -130,7 +130,7 @@ impl Gate {
         if !is_known(&self.vouched.borrow()) {
             return Err(Refused::Unknown(key));
         }
-        Ok(PeerStream::new(stream, session, speaks, place))
+        Ok(peer::admit(stream, session, speaks, place))
     }
 }
 

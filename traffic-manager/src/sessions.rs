@@ -60,9 +60,6 @@ struct Inner {
 #[derive(Debug)]
 pub struct Place(Arc<AtomicUsize>);
 
-/// A connection's place.
-pub type ConnectionPlace = Place;
-
 impl Place {
     fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let more = |count| (count < most).then_some(count + 1);
@@ -83,7 +80,7 @@ impl Session {
     }
 
     /// Takes a place for one more connection; `None` when there are too many.
-    pub fn connection(&self) -> Option<ConnectionPlace> {
+    pub fn connection(&self) -> Option<Place> {
         Place::take(&self.connections, CONNECTIONS)
     }
 

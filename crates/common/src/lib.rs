@@ -9,6 +9,7 @@ pub mod descriptor;
 pub mod detach;
 pub mod instance;
 pub mod killable;
+pub mod known;
 pub mod logging;
 pub mod loopback;
 pub mod paths;

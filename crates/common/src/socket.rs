@@ -3,19 +3,20 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream as FutureStream;
-use interprocess::local_socket::tokio::{Listener, Stream};
+use interprocess::local_socket::tokio::Listener;
+/// A connection to a local socket.
+pub use interprocess::local_socket::tokio::Stream as Connection;
 use interprocess::local_socket::traits::StreamCommon as _;
 use interprocess::local_socket::traits::tokio::{Listener as _, Stream as _};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
 use nix::unistd::{Gid, Uid};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::Channel;
-use tonic::transport::server::Connected;
+
+use crate::known::Known;
 
 /// Who is at the other end of a local socket, as the kernel tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +36,12 @@ pub enum Access {
     Group(u32),
 }
 
-/// A connection whose other end is known.
-#[derive(Debug)]
-pub struct LocalStream {
-    stream: Stream,
-    peer: Peer,
-}
+/// A connection that was accepted.
+pub type LocalStream = Known<Connection, Peer>;
+
+/// How long nothing is accepted after the system couldn't: out of descriptors, the others need a chance
+/// to close some.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// A listening socket at a path.
 #[derive(Debug)]
@@ -92,37 +93,29 @@ impl LocalListener {
             uid,
             pid: credentials.pid(),
         };
-        Ok(LocalStream { stream, peer })
+        Ok(Known::new(stream, peer))
     }
 
-    /// The connections to come, for a gRPC server. One that fails is left out; the stream never ends.
+    /// The connections to come. One that fails is left out; the stream never ends.
     pub fn incoming(self) -> impl FutureStream<Item = io::Result<LocalStream>> {
         futures::stream::unfold(self, |listener| async move {
             let accepted = listener.accept().await;
             if let Err(error) = &accepted {
                 tracing::warn!(%error, "a local connection wasn't accepted");
-                // Out of descriptors: give the others a chance to close some.
-                tokio::task::yield_now().await;
+                tokio::time::sleep(BREATH).await;
             }
             Some((accepted, listener))
         })
     }
 }
 
-impl LocalStream {
-    /// Connects to the socket at `path`.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` or `ConnectionRefused` when nobody listens, `PermissionDenied` when others own it.
-    pub async fn connect(path: &Path) -> io::Result<Stream> {
-        Stream::connect(path.to_fs_name::<GenericFilePath>()?).await
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> Peer {
-        self.peer
-    }
+/// Connects to the socket at `path`.
+///
+/// # Errors
+///
+/// `NotFound` or `ConnectionRefused` when nobody listens, `PermissionDenied` when others own it.
+pub async fn connect(path: &Path) -> io::Result<Connection> {
+    Connection::connect(path.to_fs_name::<GenericFilePath>()?).await
 }
 
 /// Why a daemon couldn't be called.
@@ -169,74 +162,24 @@ impl CallError {
 /// See [`CallError`].
 pub async fn call(path: &Path) -> Result<Channel, CallError> {
     let name = path.display().to_string();
-    let stream = LocalStream::connect(path)
-        .await
-        .map_err(|source| CallError::Connect {
-            path: name.clone(),
-            source,
-        })?;
+    let stream = connect(path).await.map_err(|source| CallError::Connect {
+        path: name.clone(),
+        source,
+    })?;
     crate::transport::channel_over(stream)
         .await
         .map_err(|source| CallError::Handshake { path: name, source })
 }
 
-impl Connected for LocalStream {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer
-    }
-}
-
 /// The descriptor of a connection.
-pub fn descriptor_of(stream: &Stream) -> BorrowedFd<'_> {
-    let Stream::UdSocket(socket) = stream;
+pub fn descriptor_of(stream: &Connection) -> BorrowedFd<'_> {
+    let Connection::UdSocket(socket) = stream;
     socket.as_fd()
 }
 
 impl AsFd for LocalStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         descriptor_of(&self.stream)
-    }
-}
-
-impl AsyncRead for LocalStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for LocalStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -251,9 +194,9 @@ mod tests {
         let path = dir.path().join("s");
         let own = Uid::effective().as_raw();
         let listener = LocalListener::bind(&path, Access::User(own)).unwrap();
-        let mut client = LocalStream::connect(&path).await.unwrap();
+        let mut client = connect(&path).await.unwrap();
         let mut server = listener.accept().await.unwrap();
-        assert_eq!(server.peer().uid, own);
+        assert_eq!(server.who().uid, own);
         client.write_all(b"hello").await.unwrap();
         let mut got = [0; 5];
         server.read_exact(&mut got).await.unwrap();
@@ -267,7 +210,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(call(&path).await.is_err_and(|error| error.nobody_listens()));
         let listener = LocalListener::bind(&path, Access::User(Uid::effective().as_raw())).unwrap();
-        let (client, server) = tokio::join!(LocalStream::connect(&path), listener.accept());
+        let (client, server) = tokio::join!(connect(&path), listener.accept());
         assert!(client.is_ok() && server.is_ok());
     }
 }

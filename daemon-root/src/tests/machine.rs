@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kdev_common::carrier::CarrierKind;
+use kdev_flow::carry::RESUME_LIMIT;
 use kdev_host::device::{Device, DeviceConfig};
 use kdev_identity::{Connector, Identity};
 use nix::sched::{CloneFlags, unshare};
@@ -84,7 +85,7 @@ async fn start(
         ip(&format!("route add {network} dev {}", queues[0].name()));
     }
     let queues: Vec<_> = queues.into_iter().map(Arc::new).collect();
-    let carriers = Arc::new(Carriers::default());
+    let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
     for (id, stream) in (1..).zip(far.carriers.drain(..)) {
         stream.set_nonblocking(true).unwrap();
         let stream = UnixStream::from_std(stream).unwrap();

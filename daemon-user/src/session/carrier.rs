@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kdev_cluster::portforward::Forward;
 use kdev_common::carrier::{CarrierKind, Preamble};
-use kdev_common::socket::{LocalStream, descriptor_of};
+use kdev_common::socket::{self, descriptor_of};
 use kdev_common::{descriptor, paths};
 use kdev_proto::Failure;
 use kdev_proto::v1::{CarrierStatus, ErrorKind, State};
@@ -75,7 +75,7 @@ pub async fn keep(id: u32, means: Means, nudge: Nudge, cancelled: CancellationTo
 }
 
 /// The connection to the root daemon.
-type Local = interprocess::local_socket::tokio::Stream;
+type Local = socket::Connection;
 
 /// A connection to the manager, before it is a carrier.
 enum Way {
@@ -296,7 +296,7 @@ async fn hand_over(
         id,
         kind,
     };
-    let mut socket = LocalStream::connect(&paths::carrier_socket())
+    let mut socket = socket::connect(&paths::carrier_socket())
         .await
         .map_err(local)?;
     way.show(&preamble, &mut socket).await.map_err(local)?;

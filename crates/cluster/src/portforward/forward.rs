@@ -1,10 +1,9 @@
 //! A forward, whichever way it is spoken.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::spdy::SpdyStream;
@@ -25,20 +24,14 @@ pub enum Forward {
 
 /// A forward as a byte stream. Shutting down closes both directions: neither protocol has a half-close.
 /// An error of the far end arrives as an `io::Error` that holds a [`ForwardError`].
-#[derive(Debug)]
-pub enum ForwardIo {
-    /// Over SPDY/3.1.
-    Spdy(Box<SpdyStream<Transport>>),
-    /// Over a WebSocket.
-    WebSocket(Box<ForwardStream>),
-}
+pub type ForwardIo = Either<Box<SpdyStream<Transport>>, Box<ForwardStream>>;
 
 impl Forward {
     /// Turns the forward into a byte stream.
     pub fn into_stream(self) -> ForwardIo {
         match self {
-            Self::Spdy(stream) => ForwardIo::Spdy(stream),
-            Self::WebSocket(forward) => ForwardIo::WebSocket(Box::new(forward.into_stream())),
+            Self::Spdy(stream) => Either::Left(stream),
+            Self::WebSocket(forward) => Either::Right(Box::new(forward.into_stream())),
         }
     }
 
@@ -70,45 +63,5 @@ fn ended(error: io::Error) -> ForwardError {
     match error.downcast::<ForwardError>() {
         Ok(error) => error,
         Err(error) => ForwardError::Local(error),
-    }
-}
-
-impl AsyncRead for ForwardIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Spdy(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::WebSocket(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for ForwardIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Spdy(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::WebSocket(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Spdy(stream) => Pin::new(stream).poll_flush(cx),
-            Self::WebSocket(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Spdy(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::WebSocket(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
