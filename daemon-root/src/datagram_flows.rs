@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use kdev_flow::backlog::Held;
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
 use kdev_flow::open::Opened;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carriers::{Carriers, Place};
-use crate::datagram_queue::{Held, Inlet, Outlet, queue};
+use crate::datagram_queue::{self, Inlet, Outlet, queue};
 use crate::opening::{self, open_flow};
 
 /// Most flows at once on a device; what comes beyond is dropped, as by a full NAT.
@@ -54,7 +55,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             flows: Arc::new(Semaphore::new(LIMIT)),
-            held: Arc::default(),
+            held: datagram_queue::held(),
         }
     }
 }
@@ -228,7 +229,13 @@ impl Flow {
         };
         let down = async {
             loop {
-                match incoming.message().await.ok()?? {
+                let message = incoming.message().await;
+                if let Err(status) = &message
+                    && frame::is_undecodable(status)
+                {
+                    place.carrier.close_for(&Violation::Undecodable);
+                }
+                match message.ok()?? {
                     FlowFrame {
                         kind: Some(Step::Data(payload)),
                     } => {

@@ -1,36 +1,30 @@
 //! The queue between a shard and the task of one datagram flow: the shard never waits, and who is too
 //! slow loses the oldest datagrams.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kdev_flow::backlog::{Backlog, cost};
+use kdev_flow::backlog::{Backlog, Held};
 use tokio::sync::Notify;
 
 /// Most bytes that wait on all datagram flows of a device together.
 const BUDGET: usize = 64 << 20;
 
 /// What all queues of a device hold together.
-#[derive(Debug, Default)]
-pub struct Held(AtomicUsize);
-
-#[derive(Debug, Default)]
-struct State {
-    backlog: Backlog,
-    closed: bool,
+pub fn held() -> Arc<Held> {
+    Arc::new(Held::new(BUDGET))
 }
 
 #[derive(Debug)]
 struct Queue {
-    state: Mutex<State>,
+    /// `None` when the flow is over.
+    backlog: Mutex<Option<Backlog>>,
     changed: Notify,
-    held: Arc<Held>,
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Backlog>> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,9 +39,8 @@ pub struct Outlet(Arc<Queue>);
 /// Makes a queue, which counts among those of `held`.
 pub fn queue(held: &Arc<Held>) -> (Inlet, Outlet) {
     let queue = Arc::new(Queue {
-        state: Mutex::default(),
+        backlog: Mutex::new(Some(Backlog::new(Arc::clone(held)))),
         changed: Notify::new(),
-        held: Arc::clone(held),
     });
     (Inlet(Arc::clone(&queue)), Outlet(queue))
 }
@@ -55,31 +48,15 @@ pub fn queue(held: &Arc<Held>) -> (Inlet, Outlet) {
 impl Inlet {
     /// Adds a datagram. What doesn't fit is lost, the oldest first.
     pub fn push(&self, datagram: Bytes) {
-        let mut state = self.0.lock();
-        if state.closed {
-            return;
+        if let Some(backlog) = &mut *self.0.lock() {
+            backlog.push(datagram);
         }
-        let Held(total) = &*self.0.held;
-        let before = state.backlog.held();
-        let others = total.load(Ordering::Relaxed).saturating_sub(before);
-        let room = BUDGET.saturating_sub(others);
-        if cost(&datagram) > room {
-            return;
-        }
-        while state.backlog.held() + cost(&datagram) > room {
-            state.backlog.pop();
-        }
-        state.backlog.push(datagram);
-        let after = state.backlog.held();
-        // Wrapping: it may be less than before.
-        total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        drop(state);
         self.0.changed.notify_one();
     }
 
     /// Returns whether the flow is over.
     pub fn is_closed(&self) -> bool {
-        self.0.lock().closed
+        self.0.lock().is_none()
     }
 }
 
@@ -87,9 +64,8 @@ impl Outlet {
     /// Waits for the next datagram. Cancel safe.
     pub async fn next(&mut self) -> Bytes {
         loop {
-            if let Some(datagram) = self.0.lock().backlog.pop() {
-                let Held(total) = &*self.0.held;
-                total.fetch_sub(cost(&datagram), Ordering::Relaxed);
+            let next = self.0.lock().as_mut().and_then(Backlog::pop);
+            if let Some(datagram) = next {
                 return datagram;
             }
             self.0.changed.notified().await;
@@ -99,11 +75,7 @@ impl Outlet {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.closed = true;
-        let Held(total) = &*self.0.held;
-        total.fetch_sub(state.backlog.held(), Ordering::Relaxed);
-        state.backlog = Backlog::default();
+        *self.0.lock() = None;
     }
 }
 
@@ -113,7 +85,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_dropped_were_the_oldest() {
-        let held = Arc::default();
+        let held = held();
         let (inlet, mut outlet) = queue(&held);
         for number in 0..10_000_u32 {
             inlet.push(Bytes::copy_from_slice(&number.to_be_bytes()));
@@ -124,19 +96,19 @@ mod tests {
         for number in first + 1..10_000 {
             assert_eq!(outlet.next().await[..], number.to_be_bytes());
         }
-        assert_eq!(held.0.load(Ordering::Relaxed), 0);
+        assert_eq!(held.bytes(), 0);
     }
 
     #[tokio::test]
     async fn all_queues_together_are_bounded_and_each_of_them_still_moves() {
-        let held = Arc::default();
+        let held = held();
         let queues: Vec<_> = (0..1_000).map(|_| queue(&held)).collect();
         for _ in 0..20 {
             for (inlet, _) in &queues {
                 inlet.push(Bytes::from(vec![0; 10_000]));
             }
         }
-        let total = || held.0.load(Ordering::Relaxed);
+        let total = || held.bytes();
         assert!(
             total() <= BUDGET && total() > BUDGET - 20_000,
             "{}",
@@ -155,12 +127,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_flow_that_is_over_takes_nothing() {
-        let held = Arc::default();
+        let held = held();
         let (inlet, outlet) = queue(&held);
         inlet.push(Bytes::from_static(b"early"));
         drop(outlet);
         assert!(inlet.is_closed());
         inlet.push(Bytes::from_static(b"late"));
-        assert_eq!(held.0.load(Ordering::Relaxed), 0);
+        assert_eq!(held.bytes(), 0);
     }
 }

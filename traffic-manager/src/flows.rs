@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kdev_flow::carry::{Resumed, Stream};
+use kdev_flow::carry::{self, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::{Carrier, QUEUE, datagram};
@@ -70,7 +70,9 @@ pub fn serve(
                 let stream = Stream::new(outgoing, incoming, carrier);
                 return go_on(&flows, &session, &flow, stream, resume).await;
             }
-            Ok(open) => dial(&open, &mut incoming).await.map(|far| (open, far)),
+            Ok(open) => dial(&open, &mut incoming, &carrier)
+                .await
+                .map(|far| (open, far)),
             Err(failed) => Err(failed),
         };
         match opened {
@@ -124,7 +126,11 @@ async fn first(incoming: &mut Streaming<FlowFrame>, carrier: &Carrier) -> Result
 }
 
 /// Dials what the flow is to lead to; `None` when the machine lost interest.
-async fn dial(open: &FlowOpen, incoming: &mut Streaming<FlowFrame>) -> Result<Option<Far>, Failed> {
+async fn dial(
+    open: &FlowOpen,
+    incoming: &mut Streaming<FlowFrame>,
+    carrier: &Carrier,
+) -> Result<Option<Far>, Failed> {
     let target = target(open)?;
     match open.protocol() {
         FlowProtocol::Tcp => {
@@ -135,7 +141,12 @@ async fn dial(open: &FlowOpen, incoming: &mut Streaming<FlowFrame>) -> Result<Op
                     .map(|connection| Some(Far::Tcp(connection)))
                     .map_err(|error| Failed::from(&error)),
                 // The machine lost interest, or breaks the protocol; either way nobody waits.
-                _ = incoming.next() => Ok(None),
+                said = incoming.next() => {
+                    if carry::is_no_reset(said.as_ref()) {
+                        carrier.close_for(&"a frame before the flow was opened");
+                    }
+                    Ok(None)
+                }
             }
         }
         FlowProtocol::Udp => udp_socket(target)

@@ -35,7 +35,8 @@ pub fn admit(
 ) -> PeerStream {
     let close = session.cut.child_token();
     let peer = Peer {
-        carrier: Carrier::new(close.clone()).within(Arc::clone(&session.memory)),
+        carrier: Carrier::new(close.clone())
+            .within(Arc::clone(&session.memory), Arc::clone(&session.datagrams)),
         session,
         speaks,
         _place: Arc::new(place),

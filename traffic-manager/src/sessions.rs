@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kdev_flow::backlog::Held;
 use kdev_flow::carry::RESUME_LIMIT;
 use kdev_flow::ledger::Budget;
 use kdev_proto::v1::session_event::Kind as Event;
@@ -26,6 +27,8 @@ const FLOWS: usize = 8_192;
 /// Most bytes that the flows of one session hold together beyond what each may in any case: half of what
 /// all sessions' do.
 const MEMORY: u64 = 64 << 20;
+/// Most bytes of datagrams that wait for one session.
+const DATAGRAMS: usize = 16 << 20;
 
 /// What a session's stream answers with.
 pub type Events = mpsc::Sender<Result<SessionEvent, Status>>;
@@ -46,6 +49,8 @@ pub struct Session {
     flows: Arc<AtomicUsize>,
     /// What its flows hold.
     pub memory: Arc<Budget>,
+    /// What its datagrams hold.
+    pub datagrams: Arc<Held>,
     state: Mutex<Inner>,
 }
 
@@ -171,6 +176,7 @@ impl Sessions {
                 connections: Arc::default(),
                 flows: Arc::default(),
                 memory: Arc::new(Budget::new(MEMORY)),
+                datagrams: Arc::new(Held::new(DATAGRAMS)),
                 state: Mutex::new(Inner {
                     lease,
                     events: None,

@@ -1,6 +1,8 @@
 //! Datagrams that wait, within bounds: who can't keep up loses the oldest, as a new one is worth more.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -10,27 +12,74 @@ pub const LIMIT: usize = 512 << 10;
 /// What a datagram costs beside its bytes, so that the number of empty ones is bounded as well.
 const COST: usize = 256;
 
-/// Datagrams in their order.
-#[derive(Debug, Default)]
-pub struct Backlog {
-    datagrams: VecDeque<Bytes>,
-    held: usize,
-}
-
 /// What a datagram counts while it waits, in bytes.
-pub fn cost(datagram: &Bytes) -> usize {
+fn cost(datagram: &Bytes) -> usize {
     datagram.len() + COST
 }
 
+/// What the backlogs of many flows hold together, within a limit.
+#[derive(Debug)]
+pub struct Held {
+    bytes: AtomicUsize,
+    limit: usize,
+}
+
+impl Held {
+    /// Nothing yet, and at most so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
+    /// What they hold now, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
+        let more = |held| Some(held + bytes).filter(|held| *held <= self.limit);
+        let taken = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok()
+    }
+}
+
+/// Datagrams in their order.
+#[derive(Debug)]
+pub struct Backlog {
+    datagrams: VecDeque<Bytes>,
+    held: usize,
+    all: Arc<Held>,
+}
+
 impl Backlog {
-    /// Adds a datagram behind the others and returns what had to go for it, the oldest.
+    /// An empty one, which counts among those of `all`.
+    pub fn new(all: Arc<Held>) -> Self {
+        Self {
+            datagrams: VecDeque::new(),
+            held: 0,
+            all,
+        }
+    }
+
+    /// Adds a datagram behind the others and returns what had to go for it: the oldest, or the new one
+    /// where the others have taken all room.
     pub fn push(&mut self, datagram: Bytes) -> usize {
-        self.held += cost(&datagram);
-        self.datagrams.push_back(datagram);
         let mut dropped = 0;
-        while self.held > LIMIT && self.pop().is_some() {
+        while self.held + cost(&datagram) > LIMIT && self.pop().is_some() {
             dropped += 1;
         }
+        while !self.all.try_take(cost(&datagram)) {
+            dropped += 1;
+            if self.pop().is_none() {
+                return dropped;
+            }
+        }
+        self.held += cost(&datagram);
+        self.datagrams.push_back(datagram);
         dropped
     }
 
@@ -38,6 +87,7 @@ impl Backlog {
     pub fn pop(&mut self) -> Option<Bytes> {
         let datagram = self.datagrams.pop_front()?;
         self.held -= cost(&datagram);
+        self.all.bytes.fetch_sub(cost(&datagram), Ordering::Relaxed);
         Some(datagram)
     }
 
@@ -45,10 +95,11 @@ impl Backlog {
     pub fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
+}
 
-    /// Returns what those that wait count, in bytes.
-    pub fn held(&self) -> usize {
-        self.held
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.all.bytes.fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 
@@ -65,25 +116,25 @@ mod tests {
 
     #[test]
     fn the_oldest_are_dropped_and_the_rest_keep_their_order() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(Arc::new(Held::new(usize::MAX)));
         let dropped: usize = (0..1_000)
             .map(|number| backlog.push(numbered(number, 1_400)))
             .sum();
-        assert!(dropped > 0 && backlog.held() <= LIMIT);
+        assert!(dropped > 0 && backlog.held <= LIMIT);
         for number in dropped as u32..1_000 {
             assert_eq!(backlog.pop(), Some(numbered(number, 1_400)));
         }
         assert!(backlog.is_empty());
-        assert_eq!((backlog.pop(), backlog.held()), (None, 0));
+        assert_eq!((backlog.pop(), backlog.held), (None, 0));
     }
 
     #[test]
     fn a_flow_holds_several_of_the_largest_and_not_any_number_of_empty_ones() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(Arc::new(Held::new(usize::MAX)));
         for number in 0..7 {
             assert_eq!(backlog.push(numbered(number, MAX_DATAGRAM)), 0);
         }
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(Arc::new(Held::new(usize::MAX)));
         let dropped: usize = (0..10_000).map(|_| backlog.push(Bytes::new())).sum();
         assert_eq!(10_000 - dropped, LIMIT / COST);
     }

@@ -5,28 +5,49 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::Held;
 use crate::ledger::Budget;
 
 /// A handle to a carrier. A clone is the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Carrier {
     close: CancellationToken,
     share: Option<Arc<Budget>>,
+    datagrams: Arc<Held>,
+}
+
+/// Most bytes of datagrams that wait for one carrier's other side, where nobody says otherwise.
+const DATAGRAMS: usize = 16 << 20;
+
+impl Default for Carrier {
+    fn default() -> Self {
+        Self::new(CancellationToken::new())
+    }
 }
 
 impl Carrier {
     /// The carrier that ends when `close` is cancelled.
     pub fn new(close: CancellationToken) -> Self {
-        Self { close, share: None }
+        Self {
+            close,
+            share: None,
+            datagrams: Arc::new(Held::new(DATAGRAMS)),
+        }
     }
 
-    /// Its flows hold no more together than `share`, whatever the process has.
+    /// Its flows hold no more together than `share`, and its datagrams no more than `datagrams`, whatever
+    /// the process has.
     #[must_use]
-    pub fn within(self, share: Arc<Budget>) -> Self {
+    pub fn within(self, share: Arc<Budget>, datagrams: Arc<Held>) -> Self {
         Self {
             share: Some(share),
+            datagrams,
             ..self
         }
+    }
+
+    pub(crate) fn datagrams(&self) -> Arc<Held> {
+        Arc::clone(&self.datagrams)
     }
 
     pub(crate) fn share(&self) -> Option<Arc<Budget>> {

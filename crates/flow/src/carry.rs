@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, future};
 use kdev_proto::v1::FlowFrame;
+use kdev_proto::v1::flow_frame::Kind;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
@@ -414,6 +415,16 @@ fn heard(ledger: &mut Ledger, frame: Option<Result<FlowFrame, Status>>) -> Resul
             Err(Loss::Protocol(Violation::Undecodable))
         }
         Some(Err(_)) | None => Err(Loss::Carrier),
+    }
+}
+
+/// Whether what came on a stream, on which nothing but a reset may come, breaks the protocol. Its end, or
+/// that of its carrier, doesn't.
+pub fn is_no_reset(said: Option<&Result<FlowFrame, Status>>) -> bool {
+    match said {
+        Some(Ok(frame)) => !matches!(frame.kind, Some(Kind::Reset(_))),
+        Some(Err(status)) => frame::is_undecodable(status),
+        None => false,
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn relay<S>(
 {
     let mut buffer = vec![0; MAX_MESSAGE];
     let mut deadline = Instant::now() + idle;
-    let mut backlog = Backlog::default();
+    let mut backlog = Backlog::new(carrier.datagrams());
     let last = loop {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => break frame::end(),

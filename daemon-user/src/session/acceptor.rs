@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
+use kdev_flow::ledger::Violation;
 use kdev_flow::open::{OpenError, open};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::{Carrier, QUEUE, farewell};
@@ -59,8 +60,9 @@ pub async fn run(
             };
             tasks.spawn(async move {
                 let serve = async {
+                    let carrier = connection.carrier();
                     let accepted = tokio::select! {
-                        accepted = accept(channel) => accepted,
+                        accepted = accept(channel, &carrier) => accepted,
                         // Nothing comes over a connection that was given up, and it may take the
                         // kernel a quarter of an hour to say so.
                         () = connection.clone().given_up() => None,
@@ -120,7 +122,7 @@ struct Accepted {
 }
 
 /// Waits for a connection; `None` when the connection to the manager broke before one came.
-async fn accept(channel: Channel) -> Option<Accepted> {
+async fn accept(channel: Channel, carrier: &Carrier) -> Option<Accepted> {
     let (outgoing, frames) = mpsc::channel(QUEUE);
     let mut incoming = ManagerClient::new(channel)
         .accept(ReceiverStream::new(frames))
@@ -130,13 +132,20 @@ async fn accept(channel: Channel) -> Option<Accepted> {
     match incoming.message().await {
         Ok(Some(FlowFrame {
             kind: Some(Kind::Open(open)),
-        })) => Some(Accepted {
-            open: *open,
-            outgoing,
-            incoming,
-        }),
-        _ => None,
+        })) => {
+            return Some(Accepted {
+                open: *open,
+                outgoing,
+                incoming,
+            });
+        }
+        Ok(Some(_)) => carrier.close_for(&"a connection's first frame doesn't open it"),
+        Err(status) if frame::is_undecodable(&status) => {
+            carrier.close_for(&Violation::Undecodable);
+        }
+        Ok(None) | Err(_) => {}
     }
+    None
 }
 
 async fn answer(
