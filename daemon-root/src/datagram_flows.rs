@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use kdev_flow::backlog::Held;
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
 use kdev_flow::open::Opened;
@@ -48,7 +47,7 @@ type Table = Arc<Mutex<HashMap<Key, Inlet>>>;
 #[derive(Debug, Clone)]
 pub struct Budget {
     flows: Arc<Semaphore>,
-    held: Arc<Held>,
+    held: Arc<kdev_flow::budget::Budget>,
 }
 
 impl Default for Budget {

@@ -4,15 +4,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kdev_flow::backlog::{Backlog, Held};
+use kdev_flow::backlog::Backlog;
+use kdev_flow::budget::Budget;
 use tokio::sync::Notify;
 
 /// Most bytes that wait on all datagram flows of a device together.
-const BUDGET: usize = 64 << 20;
+const BUDGET: u64 = 64 << 20;
 
 /// What all queues of a device hold together.
-pub fn held() -> Arc<Held> {
-    Arc::new(Held::new(BUDGET))
+pub fn held() -> Arc<Budget> {
+    Arc::new(Budget::new(BUDGET))
 }
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub struct Inlet(Arc<Queue>);
 pub struct Outlet(Arc<Queue>);
 
 /// Makes a queue, which counts among those of `held`.
-pub fn queue(held: &Arc<Held>) -> (Inlet, Outlet) {
+pub fn queue(held: &Arc<Budget>) -> (Inlet, Outlet) {
     let queue = Arc::new(Queue {
         backlog: Mutex::new(Some(Backlog::new(Arc::clone(held)))),
         changed: Notify::new(),
@@ -96,7 +97,7 @@ mod tests {
         for number in first + 1..10_000 {
             assert_eq!(outlet.next().await[..], number.to_be_bytes());
         }
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(held.used(), 0);
     }
 
     #[tokio::test]
@@ -108,7 +109,7 @@ mod tests {
                 inlet.push(Bytes::from(vec![0; 10_000]));
             }
         }
-        let total = || held.bytes();
+        let total = || held.used();
         assert!(
             total() <= BUDGET && total() > BUDGET - 20_000,
             "{}",
@@ -133,6 +134,6 @@ mod tests {
         drop(outlet);
         assert!(inlet.is_closed());
         inlet.push(Bytes::from_static(b"late"));
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(held.used(), 0);
     }
 }

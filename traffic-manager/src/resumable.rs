@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kdev_flow::attempts::Attempts;
 use kdev_flow::carry::{Resume, Resumed};
-use kdev_flow::ledger::Attempts;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

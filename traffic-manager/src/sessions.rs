@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kdev_flow::backlog::Held;
+use kdev_flow::budget::Budget;
 use kdev_flow::carry::RESUME_LIMIT;
-use kdev_flow::ledger::Budget;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::{InterceptState, SessionEvent};
 use tokio::sync::{Notify, mpsc};
@@ -28,7 +27,7 @@ const FLOWS: usize = 8_192;
 /// all sessions' do.
 const MEMORY: u64 = 64 << 20;
 /// Most bytes of datagrams that wait for one session.
-const DATAGRAMS: usize = 16 << 20;
+const DATAGRAMS: u64 = 16 << 20;
 
 /// What a session's stream answers with.
 pub type Events = mpsc::Sender<Result<SessionEvent, Status>>;
@@ -50,7 +49,7 @@ pub struct Session {
     /// What its flows hold.
     pub memory: Arc<Budget>,
     /// What its datagrams hold.
-    pub datagrams: Arc<Held>,
+    pub datagrams: Arc<Budget>,
     state: Mutex<Inner>,
 }
 
@@ -176,7 +175,7 @@ impl Sessions {
                 connections: Arc::default(),
                 flows: Arc::default(),
                 memory: Arc::new(Budget::new(MEMORY)),
-                datagrams: Arc::new(Held::new(DATAGRAMS)),
+                datagrams: Arc::new(Budget::new(DATAGRAMS)),
                 state: Mutex::new(Inner {
                     lease,
                     events: None,

@@ -2,62 +2,33 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::budget::Budget;
+
 /// Most bytes that wait on one flow: eight of the largest datagrams, hundreds of those that fit into a
 /// packet.
-pub const LIMIT: usize = 512 << 10;
+pub const LIMIT: u64 = 512 << 10;
 /// What a datagram costs beside its bytes, so that the number of empty ones is bounded as well.
 const COST: usize = 256;
 
 /// What a datagram counts while it waits, in bytes.
-fn cost(datagram: &Bytes) -> usize {
-    datagram.len() + COST
-}
-
-/// What the backlogs of many flows hold together, within a limit.
-#[derive(Debug)]
-pub struct Held {
-    bytes: AtomicUsize,
-    limit: usize,
-}
-
-impl Held {
-    /// Nothing yet, and at most so many bytes.
-    pub fn new(limit: usize) -> Self {
-        Self {
-            bytes: AtomicUsize::new(0),
-            limit,
-        }
-    }
-
-    /// What they hold now, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn try_take(&self, bytes: usize) -> bool {
-        let more = |held| Some(held + bytes).filter(|held| *held <= self.limit);
-        let taken = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok()
-    }
+fn cost(datagram: &Bytes) -> u64 {
+    (datagram.len() + COST) as u64
 }
 
 /// Datagrams in their order.
 #[derive(Debug)]
 pub struct Backlog {
     datagrams: VecDeque<Bytes>,
-    held: usize,
-    all: Arc<Held>,
+    held: u64,
+    all: Arc<Budget>,
 }
 
 impl Backlog {
     /// An empty one, which counts among those of `all`.
-    pub fn new(all: Arc<Held>) -> Self {
+    pub fn new(all: Arc<Budget>) -> Self {
         Self {
             datagrams: VecDeque::new(),
             held: 0,
@@ -87,7 +58,7 @@ impl Backlog {
     pub fn pop(&mut self) -> Option<Bytes> {
         let datagram = self.datagrams.pop_front()?;
         self.held -= cost(&datagram);
-        self.all.bytes.fetch_sub(cost(&datagram), Ordering::Relaxed);
+        self.all.give_back(cost(&datagram));
         Some(datagram)
     }
 
@@ -99,7 +70,7 @@ impl Backlog {
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        self.all.bytes.fetch_sub(self.held, Ordering::Relaxed);
+        self.all.give_back(self.held);
     }
 }
 
@@ -116,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_dropped_and_the_rest_keep_their_order() {
-        let mut backlog = Backlog::new(Arc::new(Held::new(usize::MAX)));
+        let mut backlog = Backlog::new(Arc::new(Budget::new(u64::MAX)));
         let dropped: usize = (0..1_000)
             .map(|number| backlog.push(numbered(number, 1_400)))
             .sum();
@@ -130,12 +101,12 @@ mod tests {
 
     #[test]
     fn a_flow_holds_several_of_the_largest_and_not_any_number_of_empty_ones() {
-        let mut backlog = Backlog::new(Arc::new(Held::new(usize::MAX)));
+        let mut backlog = Backlog::new(Arc::new(Budget::new(u64::MAX)));
         for number in 0..7 {
             assert_eq!(backlog.push(numbered(number, MAX_DATAGRAM)), 0);
         }
-        let mut backlog = Backlog::new(Arc::new(Held::new(usize::MAX)));
+        let mut backlog = Backlog::new(Arc::new(Budget::new(u64::MAX)));
         let dropped: usize = (0..10_000).map(|_| backlog.push(Bytes::new())).sum();
-        assert_eq!(10_000 - dropped, LIMIT / COST);
+        assert_eq!(10_000 - dropped, LIMIT as usize / COST);
     }
 }

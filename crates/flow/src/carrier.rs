@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backlog::Held;
-use crate::ledger::Budget;
+use crate::budget::Budget;
 
 /// A handle to a carrier. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct Carrier {
     close: CancellationToken,
     share: Option<Arc<Budget>>,
-    datagrams: Arc<Held>,
+    datagrams: Arc<Budget>,
 }
 
 /// Most bytes of datagrams that wait for one carrier's other side, where nobody says otherwise.
-const DATAGRAMS: usize = 16 << 20;
+const DATAGRAMS: u64 = 16 << 20;
 
 impl Default for Carrier {
     fn default() -> Self {
@@ -31,14 +30,14 @@ impl Carrier {
         Self {
             close,
             share: None,
-            datagrams: Arc::new(Held::new(DATAGRAMS)),
+            datagrams: Arc::new(Budget::new(DATAGRAMS)),
         }
     }
 
     /// Its flows hold no more together than `share`, and its datagrams no more than `datagrams`, whatever
     /// the process has.
     #[must_use]
-    pub fn within(self, share: Arc<Budget>, datagrams: Arc<Held>) -> Self {
+    pub fn within(self, share: Arc<Budget>, datagrams: Arc<Budget>) -> Self {
         Self {
             share: Some(share),
             datagrams,
@@ -46,7 +45,7 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn datagrams(&self) -> Arc<Held> {
+    pub(crate) fn datagrams(&self) -> Arc<Budget> {
         Arc::clone(&self.datagrams)
     }
 

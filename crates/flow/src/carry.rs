@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
+use crate::budget::Budget;
 use crate::carrier::Carrier;
 use crate::farewell::farewell;
 use crate::frame;
-use crate::ledger::{Budget, Heard, Ledger, Undelivered, Violation};
+use crate::ledger::{Heard, Ledger, Undelivered, Violation};
 use crate::open::Opened;
 
 /// How long what was handed on may stay unacknowledged: the other side keeps it meanwhile.

@@ -5,12 +5,12 @@
 //! one more, as TCP's FIN does (RFC 9293 section 3.4).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 
+use crate::budget::Budget;
 use crate::pieces::Pieces;
 use crate::{CHUNK, frame};
 
@@ -64,71 +64,6 @@ pub enum Undelivered {
     Data(Bytes),
     /// The end after all of them.
     End,
-}
-
-/// What all flows of a process may hold together: what they keep for the other side, and what the other
-/// side may send. The less of it is left, the less more each flow may hold, down to [`Budget::SHARE`]: those
-/// that stand still so leave something to those that move, and don't fill the memory.
-#[derive(Debug)]
-pub struct Budget {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl Budget {
-    /// Bytes that each flow may keep whatever the others do.
-    pub const SHARE: u64 = 256 << 10;
-    /// Of what is left, one flow has a part at most.
-    const PART: u64 = 8;
-
-    /// A budget of so many bytes.
-    pub const fn new(limit: u64) -> Self {
-        Self {
-            used: AtomicU64::new(0),
-            limit,
-        }
-    }
-
-    /// What they hold now beyond what each may receive in any case, in bytes.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// The most that one flow may keep, or be granted, now.
-    fn allowance(&self) -> u64 {
-        let left = self.limit.saturating_sub(self.used());
-        (left / Self::PART).clamp(Self::SHARE, WINDOW)
-    }
-
-    fn take(&self, bytes: u64) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn try_take(&self, bytes: u64) -> bool {
-        let more = |used| Some(used + bytes).filter(|used| *used <= self.limit);
-        let taken = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok()
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Which attempt at resuming a flow is the latest: one that was under way for long may arrive after a
-/// later one, and then is nobody's any more.
-#[derive(Debug, Default)]
-pub struct Attempts(u64);
-
-impl Attempts {
-    /// An attempt has arrived; whether it is later than all before. They count from 1.
-    pub fn handle_arrived(&mut self, attempt: u64) -> bool {
-        let is_latest = attempt > self.0;
-        self.0 = self.0.max(attempt);
-        is_latest
-    }
 }
 
 /// See the module.

@@ -16,7 +16,9 @@
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
 //! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's.
 
+pub mod attempts;
 pub mod backlog;
+pub mod budget;
 mod carrier;
 pub mod carry;
 pub mod datagram;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::attempts::Attempts;
 
 const FLOWS: usize = 3;
 const CARRIERS: usize = 3;
