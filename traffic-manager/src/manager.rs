@@ -10,7 +10,7 @@ use kdev_cluster::client::ClusterClient;
 use kdev_cluster::discovery;
 use kdev_cluster::install::MANAGER;
 use kdev_cluster::redirect::redirector;
-use kdev_cluster::vouch::{self, ManagerKey, OwnPod, Vouched};
+use kdev_cluster::vouch::{self, ManagerKey, OwnPod, SessionLeases, Vouched};
 use kdev_common::transport;
 use kdev_identity::{Acceptor, Identity};
 use kdev_proto::v1::manager_server::ManagerServer;
@@ -66,12 +66,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let identity = Identity::generate()?;
     let acceptor = Acceptor::new(&identity)?;
     let (vouched_sender, vouched) = watch::channel(None);
-    let watching = vouch::watch(
-        client.clone(),
-        settings.pod.namespace.clone(),
-        vouched_sender,
-    );
-    spawn_until(&tasks, &cancelled, watching);
+    let leases = SessionLeases::new(client.clone(), &settings.pod.namespace);
+    spawn_until(&tasks, &cancelled, leases.clone().watch(vouched_sender));
     let dns = discovery::read_resolv_conf(Path::new("/etc/resolv.conf")).await?;
     let server = dns
         .server
@@ -104,8 +100,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         following.follow(running.events).await;
     });
     let keepers = Keepers {
-        client: client.clone(),
-        namespace: settings.pod.namespace.clone(),
+        leases: leases.clone(),
         intercepts: intercepts.clone(),
         sessions: Arc::clone(&sessions),
         vouched: vouched.clone(),
@@ -134,8 +129,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = Server {
         sessions,
         intercepts,
-        client,
-        namespace: settings.pod.namespace,
+        leases,
         flows,
         facts: discovery.facts,
         lookup,
@@ -198,8 +192,7 @@ async fn keep_published(client: Client, pod: OwnPod, identity: Identity) {
 
 /// What keeps sessions and intercepts true to the cluster.
 struct Keepers {
-    client: Client,
-    namespace: String,
+    leases: SessionLeases,
     intercepts: Intercepts,
     sessions: Arc<Sessions>,
     vouched: watch::Receiver<Option<Vouched>>,
@@ -208,8 +201,7 @@ struct Keepers {
 impl Keepers {
     fn spawn(self, tasks: &TaskTracker, cancelled: &CancellationToken) {
         let Self {
-            client,
-            namespace,
+            leases,
             intercepts,
             sessions,
             vouched,
@@ -230,11 +222,11 @@ impl Keepers {
                     );
                     session.cut.cancel();
                     let (intercepts, known) = (intercepts.clone(), Arc::clone(&sessions));
-                    let (client, namespace) = (client.clone(), namespace.clone());
+                    let leases = leases.clone();
                     // Apart from each other: one that an API server lets wait holds up no other.
                     spawn_until(&expiring, &ended, async move {
                         intercepts.end_session(&session.id).await;
-                        vouching::forget(&client, &namespace, &session.id, &known).await;
+                        vouching::forget(&leases, &session.id, &known).await;
                     });
                 }
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_cluster::discovery::ClusterFacts;
+use kdev_cluster::vouch::SessionLeases;
 use kdev_flow::QUEUE;
 use kdev_proto::v1::manager_server::Manager;
 use kdev_proto::v1::session_event::Kind as Event;
@@ -15,7 +16,6 @@ use kdev_proto::v1::{
     SessionRequest, SessionWelcome, Version, VersionRequest,
 };
 use kdev_proto::{Failure, check_version, version_of};
-use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -46,10 +46,8 @@ pub struct Server {
     pub facts: watch::Receiver<ClusterFacts>,
     /// The cluster's DNS.
     pub lookup: Lookup,
-    /// The cluster, and the manager's namespace, where the Leases are.
-    pub client: Client,
-    /// See above.
-    pub namespace: String,
+    /// What the sessions are vouched for by.
+    pub leases: SessionLeases,
     /// The flows that outlive their carriers.
     pub flows: ResumableFlows,
     /// Where flows run.
@@ -102,8 +100,7 @@ impl Manager for Server {
             sessions: Arc::clone(&self.sessions),
             intercepts: self.intercepts.clone(),
             facts: self.facts.clone(),
-            client: self.client.clone(),
-            namespace: self.namespace.clone(),
+            leases: self.leases.clone(),
             events,
         };
         let cancelled = self.cancelled.clone();
@@ -180,8 +177,7 @@ struct Conversation {
     sessions: Arc<Sessions>,
     intercepts: Intercepts,
     facts: watch::Receiver<ClusterFacts>,
-    client: Client,
-    namespace: String,
+    leases: SessionLeases,
     events: Events,
 }
 
@@ -221,12 +217,12 @@ impl Conversation {
             // The machine hears the end of this stream, and closes what it has; nothing of a session
             // outlives it.
             let (cut, sessions) = (self.session.cut.clone(), Arc::clone(&self.sessions));
-            let (client, namespace, id) = (self.client, self.namespace, self.session.id.clone());
+            let (leases, id) = (self.leases, self.session.id.clone());
             drop(self.events);
             drop(requests);
             tokio::time::sleep(LAST_WORDS).await;
             cut.cancel();
-            vouching::forget(&client, &namespace, &id, &sessions).await;
+            vouching::forget(&leases, &id, &sessions).await;
         } else {
             if self.sessions.disconnect(&self.session, &self.events) {
                 tracing::info!(session = self.session.id, "session away");

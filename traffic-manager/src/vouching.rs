@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kdev_cluster::vouch::{self, Vouched};
-use kube::Client;
+use kdev_cluster::vouch::{SessionLeases, Vouched};
 use tokio::sync::watch;
 
 use crate::intercepts::Intercepts;
@@ -59,9 +58,9 @@ pub async fn follow(
 
 /// Removes the Lease of a session that is over, which its user's daemon may not have done; not of one
 /// that has come back meanwhile.
-pub async fn forget(client: &Client, namespace: &str, session: &str, sessions: &Sessions) {
+pub async fn forget(leases: &SessionLeases, session: &str, sessions: &Sessions) {
     while !sessions.has(session) {
-        match vouch::forget(client, namespace, session).await {
+        match leases.forget(session).await {
             Ok(()) => return,
             Err(error) => tracing::info!(session, %error, "the session's Lease isn't removed yet"),
         }

@@ -1,8 +1,10 @@
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::near::Near;
 
 /// Two sides of one flow, and what is under way between them on the current carrier.
 #[derive(Default)]
@@ -11,13 +13,23 @@ struct Pair {
 }
 
 struct Side {
-    ledger: Ledger,
+    near: Near,
     /// Frames on their way to this side.
     coming: VecDeque<FlowFrame>,
-    said: Vec<u8>,
-    ended: bool,
-    heard: Vec<u8>,
-    heard_end: bool,
+}
+
+impl Deref for Side {
+    type Target = Near;
+
+    fn deref(&self) -> &Near {
+        &self.near
+    }
+}
+
+impl DerefMut for Side {
+    fn deref_mut(&mut self) -> &mut Near {
+        &mut self.near
+    }
 }
 
 static PLENTY: Budget = Budget::new(1 << 40);
@@ -25,12 +37,8 @@ static PLENTY: Budget = Budget::new(1 << 40);
 impl Default for Side {
     fn default() -> Self {
         Self {
-            ledger: Ledger::new(&PLENTY, None),
+            near: Near::new(&PLENTY),
             coming: VecDeque::new(),
-            said: Vec::new(),
-            ended: false,
-            heard: Vec::new(),
-            heard_end: false,
         }
     }
 }
@@ -114,40 +122,10 @@ impl Pair {
 }
 
 impl Side {
-    fn say(&mut self, size: usize) {
-        if !self.ended && self.ledger.has_room() {
-            let start = self.said.len();
-            let bytes: Vec<u8> = (start..start + size).map(|at| (at * 7 / 3) as u8).collect();
-            self.said.extend_from_slice(&bytes);
-            self.ledger.handle_said(bytes.into());
-        }
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        self.ledger.handle_ended();
-    }
-
     fn arrive(&mut self) {
         if let Some(frame) = self.coming.pop_front() {
             let heard = self.ledger.handle_frame(frame.kind.unwrap());
             assert_eq!(heard, Ok(Heard::Nothing));
-        }
-    }
-
-    fn deliver(&mut self, size: usize) {
-        match self.ledger.undelivered() {
-            Some(Undelivered::Data(bytes)) => {
-                let size = size.min(bytes.len());
-                self.heard.extend_from_slice(&bytes[..size]);
-                self.ledger.handle_delivered(size);
-            }
-            Some(Undelivered::End) => {
-                assert!(!self.heard_end, "the end comes once");
-                self.heard_end = true;
-                self.ledger.handle_end_delivered();
-            }
-            None => {}
         }
     }
 

@@ -25,6 +25,8 @@ pub mod datagram;
 mod farewell;
 pub mod frame;
 pub mod ledger;
+#[cfg(test)]
+mod near;
 pub mod open;
 mod pieces;
 mod reset;

@@ -2,11 +2,13 @@
 //! once and in order or the flow is reset, and memory stays within its budget.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::attempts::Attempts;
+use crate::near::Near;
 
 const FLOWS: usize = 3;
 const CARRIERS: usize = 3;
@@ -115,13 +117,24 @@ enum Ending {
 }
 
 struct Side {
-    ledger: Ledger,
+    near: Near,
     state: State,
-    said: Vec<u8>,
-    ended: bool,
-    heard: Vec<u8>,
-    heard_end: bool,
+    /// Takes nothing of what has come.
     stalled: bool,
+}
+
+impl Deref for Side {
+    type Target = Near;
+
+    fn deref(&self) -> &Near {
+        &self.near
+    }
+}
+
+impl DerefMut for Side {
+    fn deref_mut(&mut self) -> &mut Near {
+        &mut self.near
+    }
 }
 
 struct Flow {
@@ -411,12 +424,8 @@ impl Flow {
 impl Side {
     fn new(budget: &'static Budget) -> Self {
         Self {
-            ledger: Ledger::new(budget, None),
+            near: Near::new(budget),
             state: State::On(0),
-            said: Vec::new(),
-            ended: false,
-            heard: Vec::new(),
-            heard_end: false,
             stalled: false,
         }
     }
@@ -426,37 +435,20 @@ impl Side {
     }
 
     fn say(&mut self, size: usize) {
-        if !self.is_over() && !self.ended && self.ledger.has_room() {
-            let start = self.said.len();
-            let bytes: Vec<u8> = (start..start + size).map(|at| (at * 7 / 3) as u8).collect();
-            self.said.extend_from_slice(&bytes);
-            self.ledger.handle_said(bytes.into());
+        if !self.is_over() {
+            self.near.say(size);
         }
     }
 
     fn end(&mut self) {
         if !self.is_over() {
-            self.ended = true;
-            self.ledger.handle_ended();
+            self.near.end();
         }
     }
 
     fn deliver(&mut self, size: usize) {
-        if self.stalled || self.is_over() {
-            return;
-        }
-        match self.ledger.undelivered() {
-            Some(Undelivered::Data(bytes)) => {
-                let size = size.min(bytes.len());
-                self.heard.extend_from_slice(&bytes[..size]);
-                self.ledger.handle_delivered(size);
-            }
-            Some(Undelivered::End) => {
-                assert!(!self.heard_end, "the end comes once");
-                self.heard_end = true;
-                self.ledger.handle_end_delivered();
-            }
-            None => {}
+        if !self.stalled && !self.is_over() {
+            self.near.deliver(size);
         }
     }
 

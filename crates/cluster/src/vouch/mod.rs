@@ -17,4 +17,4 @@ pub use self::index::{Session, Vouched};
 pub use self::lease::{session_id, session_lease_name};
 pub use self::manager::{ManagerKey, ManagerKeyError, OwnPod, manager_key, publish};
 pub use self::session::{SessionLease, VouchError};
-pub use self::watch::{forget, watch};
+pub use self::watch::SessionLeases;

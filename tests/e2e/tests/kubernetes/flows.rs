@@ -23,20 +23,32 @@ fn udp(network: &Network, local: &str) -> UdpSocket {
 }
 
 #[test]
-fn datagrams_of_every_size_pass_unchanged_both_ways() {
+fn datagrams_of_every_size_pass_unchanged_both_ways_on_one_flow() {
     let desk = Desk::connected();
     let socket = udp(desk.laptop.network(), "0.0.0.0:0");
     let pod = demo_pod(desk.cluster);
     socket.connect((pod.address, 7007)).unwrap();
     let (text, mut buffer) = (Text::new(1), vec![0; 70_000]);
-    for size in [0, 1, 1472, 1473, 9_000, 32_768, 65_507] {
-        for round in 0..3 {
+    let before = flows(&desk);
+    // Large ones among small ones, again and again.
+    for round in 0..6 {
+        for size in [0, 1, 65_507, 3, 1472, 1473, 9_000, 20_000, 32_768] {
             let datagram = text.piece(round * 1000, PIECE)[..size].to_vec();
             socket.send(&datagram).unwrap();
             let count = socket.recv(&mut buffer).unwrap();
             assert!(buffer[..count] == datagram, "{size} bytes came as {count}");
         }
     }
+    assert_eq!(flows(&desk), before + 1);
+}
+
+/// Flows on all carriers.
+fn flows(desk: &Desk) -> u64 {
+    let status = desk.status();
+    let carriers = status["carriers"].as_array().unwrap().iter();
+    carriers
+        .filter_map(|carrier| carrier["flows"].as_u64())
+        .sum()
 }
 
 #[test]

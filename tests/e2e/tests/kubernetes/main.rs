@@ -11,7 +11,6 @@ mod connect;
 mod connect_refused;
 mod crash;
 mod credentials;
-mod datagrams;
 mod direct;
 mod disturbed;
 mod flood;

@@ -8,7 +8,6 @@ use kdev_e2e::desk::Desk;
 use kdev_e2e::ends::{Way, demo_pod};
 use kdev_e2e::laptop::User;
 use kdev_e2e::text::{Received, Text};
-use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
 
 /// Most time for a transfer, however busy the machine.
@@ -143,29 +142,4 @@ fn an_intercepted_download_outlives_cuts_too() {
     assert_eq!(cut.ok().text(), direct.text());
     desk.kdev(&["quit"]).ok();
     web.assert_untouched();
-}
-
-#[test]
-fn after_the_resume_limit_a_connection_is_reset_so_that_programs_learn_the_truth() {
-    let desk = Desk::connected_by(&["--resume-limit", "3"]);
-    let talk = "exec 3<>/dev/tcp/web.demo/7
-         echo before >&3; read -t 10 line <&3; echo $line
-         touch /tmp/e2e-limit; read -t 100 line <&3";
-    let words = ["timeout", "150", "bash", "-c", talk];
-    let said = std::thread::scope(|scope| {
-        let talking = scope.spawn(|| desk.laptop.run_for(User::Root, &words, TRANSFER));
-        let there = ["test", "-e", "/tmp/e2e-limit"];
-        wait::until_true("they talk", Duration::from_secs(20), || {
-            desk.laptop.run(User::Root, &there).code == 0
-        });
-        let swallow = "nft -f - <<END\ntable inet e2e { chain out { type filter hook output priority 0; \
-                       ip daddr 10.88.0.10 drop; }; }\nEND";
-        desk.laptop.shell(User::Root, swallow).ok();
-        let said = talking.join().unwrap();
-        desk.laptop
-            .shell(User::Root, "nft delete table inet e2e; rm /tmp/e2e-limit")
-            .ok();
-        said
-    });
-    said.exits(1).says("before").says("reset");
 }
