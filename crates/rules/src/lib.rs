@@ -28,11 +28,13 @@
 //! # Ok::<(), kdev_rules::RuleError>(())
 //! ```
 
+mod automata;
 mod baggage;
 mod condition;
 mod error;
 mod flags;
 pub mod head;
+mod overlap;
 mod pattern;
 mod rule;
 #[cfg(test)]
@@ -43,5 +45,6 @@ pub use condition::Condition;
 pub use error::{ConditionError, RuleError};
 pub use flags::{Flag, Item};
 pub use head::{Fields, Head};
+pub use overlap::{Overlap, Undecided, Witness, overlap};
 pub use rule::{Group, MAX_CONDITIONS, MAX_GROUPS, MAX_TEXT, Rule};
 pub use written::WrittenError;
