@@ -37,6 +37,7 @@ pub mod head;
 mod overlap;
 mod pattern;
 mod rule;
+mod table;
 #[cfg(test)]
 mod testing;
 mod written;
@@ -47,4 +48,5 @@ pub use flags::{Flag, Item};
 pub use head::{Fields, Head};
 pub use overlap::{Overlap, Undecided, Witness, overlap};
 pub use rule::{Group, MAX_CONDITIONS, MAX_GROUPS, MAX_TEXT, Rule};
+pub use table::Table;
 pub use written::WrittenError;
