@@ -1,0 +1,13 @@
+//! HTTP/1.0 and HTTP/1.1: the client's bytes, each request where it belongs.
+
+mod answer;
+mod body;
+mod chunked;
+mod exchange;
+mod framing;
+mod head;
+mod kept;
+mod pass;
+mod serve;
+
+pub(crate) use serve::serve;

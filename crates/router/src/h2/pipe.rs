@@ -1,0 +1,111 @@
+//! Passes the data and the trailers of one direction of a stream on.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::{Error, Reason, RecvStream, SendStream};
+
+/// Which side ended a stream before its end, and with which code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// The one that speaks.
+    Source(Reason),
+    /// The one that is spoken to.
+    Target(Reason),
+}
+
+/// Passes on until the end. A side that doesn't take what is said keeps the other from saying more: its
+/// window opens only as far as data has been taken.
+pub(crate) async fn pipe(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> Result<(), Reset> {
+    loop {
+        let data = poll_fn(|cx| {
+            if let Poll::Ready(reset) = to.poll_reset(cx) {
+                return Poll::Ready(Err(Reset::Target(reason_of(reset))));
+            }
+            from.poll_data(cx).map(Ok)
+        });
+        match data.await? {
+            Some(Ok(data)) => {
+                if send(data, from, to).await? {
+                    return Ok(());
+                }
+            }
+            Some(Err(error)) => return Err(Reset::Source(reason(&error))),
+            None => break,
+        }
+    }
+    let trailers = poll_fn(|cx| {
+        if let Poll::Ready(reset) = to.poll_reset(cx) {
+            return Poll::Ready(Err(Reset::Target(reason_of(reset))));
+        }
+        from.poll_trailers(cx).map(Ok)
+    });
+    let sent = match trailers.await? {
+        Ok(Some(trailers)) => to.send_trailers(trailers),
+        Ok(None) => to.send_data(Bytes::new(), true),
+        Err(error) => return Err(Reset::Source(reason(&error))),
+    };
+    sent.map_err(|error| Reset::Target(reason(&error)))
+}
+
+/// Hands data on as the other side's window allows, and says whether the end went with it.
+async fn send(
+    mut data: Bytes,
+    from: &mut RecvStream,
+    to: &mut SendStream<Bytes>,
+) -> Result<bool, Reset> {
+    loop {
+        let room = match data.len() {
+            0 => 0,
+            length => {
+                to.reserve_capacity(length);
+                capacity(to).await.map_err(Reset::Target)?
+            }
+        };
+        let piece = data.split_to(room.min(data.len()));
+        let count = piece.len();
+        let ends = data.is_empty() && from.is_end_stream();
+        if count > 0 || ends {
+            let sent = to.send_data(piece, ends);
+            sent.map_err(|error| Reset::Target(reason(&error)))?;
+        }
+        // Fails only on a stream that is over.
+        let _ = from.flow_control().release_capacity(count);
+        if data.is_empty() {
+            return Ok(ends);
+        }
+    }
+}
+
+/// How much may be sent now, of what was reserved.
+async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Reason> {
+    poll_fn(|cx| {
+        if let Poll::Ready(reset) = to.poll_reset(cx) {
+            return Poll::Ready(Err(reason_of(reset)));
+        }
+        match to.capacity() {
+            0 => to.poll_capacity(cx).map(|capacity| match capacity {
+                Some(Ok(capacity)) => Ok(capacity),
+                Some(Err(error)) => Err(reason(&error)),
+                None => Err(Reason::CANCEL),
+            }),
+            capacity => Poll::Ready(Ok(capacity)),
+        }
+    })
+    .await
+}
+
+fn reason_of(reset: Result<Reason, Error>) -> Reason {
+    reset.unwrap_or_else(|error| reason(&error))
+}
+
+/// The code of what ended a stream. One that its destination hasn't looked at before it said GOAWAY may be
+/// asked for again, RFC 9113 section 6.8.
+pub(crate) fn reason(error: &Error) -> Reason {
+    match error.reason() {
+        Some(_) if error.is_go_away() && error.is_remote() => Reason::REFUSED_STREAM,
+        Some(reason) => reason,
+        None => Reason::INTERNAL_ERROR,
+    }
+}

@@ -1,0 +1,132 @@
+//! A client's HTTP/2 connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at, timeout};
+
+use super::upstream::{Driver, Upstream};
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, STREAMS, head, stream};
+use crate::error::{DialError, RouterError};
+use crate::limits::Limits;
+use crate::ways::Ways;
+
+/// How long upstream connections may take to end in order.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+struct Session<'a, W: Ways> {
+    ways: Arc<W>,
+    limits: &'a Limits,
+    upstreams: HashMap<Option<W::Key>, Arc<Upstream<W>>>,
+    drivers: mpsc::Sender<Driver<W>>,
+    streams: JoinSet<Result<(), DialError>>,
+}
+
+/// Serves an HTTP/2 client from its preface on.
+pub(crate) async fn serve<C, W>(client: C, ways: Arc<W>, limits: &Limits) -> Result<(), RouterError>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    W: Ways,
+{
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .enable_connect_protocol();
+    let shaken = builder.handshake(client).await;
+    let mut client = shaken.map_err(RouterError::Http2)?;
+    let (drivers, mut new_drivers) = mpsc::channel(1);
+    let mut connections = JoinSet::new();
+    let mut session = Session {
+        ways,
+        limits,
+        upstreams: HashMap::new(),
+        drivers,
+        streams: JoinSet::new(),
+    };
+    let mut sweep = interval_at(Instant::now() + limits.idle_upstream, limits.idle_upstream);
+    loop {
+        tokio::select! {
+            stream = client.accept() => match stream {
+                Some(Ok((request, respond))) => session.handle_stream(request, respond),
+                Some(Err(error)) => return Err(RouterError::Http2(error)),
+                None => break,
+            },
+            Some(driver) = new_drivers.recv() => drop(connections.spawn(drive::<W>(driver))),
+            Some(ended) = session.streams.join_next() => match ended {
+                Ok(Err(error)) if session.has_only_pods() => return Err(RouterError::Pods(error)),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "a stream broke off"),
+            },
+            Some(_) = connections.join_next() => {}
+            _ = sweep.tick() => session.end_idle(),
+        }
+    }
+    // The client has ended. What is left of its streams ends as these learn of it, and then the connections
+    // that they were on.
+    drop(new_drivers);
+    let Session {
+        mut streams,
+        upstreams,
+        ..
+    } = session;
+    drop(upstreams);
+    let farewell = async {
+        while streams.join_next().await.is_some() {}
+        while connections.join_next().await.is_some() {}
+    };
+    let _ = timeout(FAREWELL, farewell).await;
+    Ok(())
+}
+
+impl<W: Ways> Session<'_, W> {
+    fn handle_stream(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if request.headers().len() > self.limits.headers {
+            let headers = self.limits.headers;
+            tracing::warn!(
+                headers,
+                "a request had more header lines than allowed, and was answered 431"
+            );
+            return stream::too_many_headers(&request, &mut respond);
+        }
+        let (parts, body) = request.into_parts();
+        let to = head::show(&parts, |head| self.ways.route(head));
+        let new = |to: &Option<W::Key>| {
+            let ways = Arc::clone(&self.ways);
+            Arc::new(Upstream::new(ways, to.clone(), self.drivers.clone()))
+        };
+        let upstream = self.upstreams.entry(to);
+        let upstream = upstream.or_insert_with_key(new);
+        let request = Request::from_parts(parts, body);
+        let serve = stream::serve(request, respond, Arc::clone(upstream));
+        self.streams.spawn(serve);
+    }
+
+    /// Whether nobody but the pods is concerned when the client's connection breaks.
+    fn has_only_pods(&self) -> bool {
+        self.upstreams.keys().all(Option::is_none)
+    }
+
+    /// Ends connections that no stream has used for a while; those used last time are given another turn.
+    fn end_idle(&mut self) {
+        self.upstreams
+            .retain(|_, upstream| Arc::strong_count(upstream) > 1 || upstream.was_used());
+    }
+}
+
+async fn drive<W: Ways>(driver: Driver<W>) {
+    if let Err(error) = driver.await {
+        tracing::debug!(%error, "a connection to a destination broke");
+    }
+}

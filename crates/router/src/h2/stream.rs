@@ -1,0 +1,194 @@
+//! One stream of the client's, and the one that it becomes.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{Error, Reason, RecvStream, SendStream};
+use http::{Request, Response, StatusCode};
+
+use super::answer::Asked;
+use super::head;
+use super::pipe::{Reset, pipe, reason};
+use super::upstream::{OpenError, Opened, Upstream};
+use crate::error::DialError;
+use crate::ways::Ways;
+
+/// How a stream ended.
+enum Ended {
+    /// Both directions, as far as both sides wanted.
+    Done,
+    /// The client reset it; the destination has to be told.
+    ByClient(Reason),
+    /// The destination reset it, before or in its response.
+    ByUpstream(Reason),
+    /// The destination has not looked at it.
+    Unseen,
+}
+
+/// Serves a stream. The error says that its destination, the pods, can't be reached.
+pub(crate) async fn serve<W: Ways>(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    upstream: Arc<Upstream<W>>,
+) -> Result<(), DialError> {
+    let (parts, mut body) = request.into_parts();
+    let asked = Asked::of(&parts.method, &parts.headers);
+    let ends = body.is_end_stream();
+    let request = head::request(parts);
+    // What is gone from the body can't be said again.
+    let mut again = ends;
+    loop {
+        let opened = tokio::select! {
+            opened = upstream.open(&request, ends) => opened,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return Ok(()),
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(OpenError::Dial(error)) if upstream.is_pods() => {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                return Err(error);
+            }
+            Err(OpenError::Dial(error)) => {
+                asked.unreachable(&mut respond, error.body());
+                return Ok(());
+            }
+            Err(OpenError::Http2(error)) => {
+                tracing::debug!(%error, "a destination takes no stream");
+                respond.send_reset(reason(&error));
+                return Ok(());
+            }
+            Err(OpenError::Ending) => return Ok(()),
+        };
+        match exchange(&mut body, &mut respond, opened, ends).await {
+            Ended::Unseen if again => again = false,
+            Ended::Unseen => {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                return Ok(());
+            }
+            Ended::ByUpstream(reason) => {
+                respond.send_reset(reason);
+                return Ok(());
+            }
+            Ended::Done | Ended::ByClient(_) => return Ok(()),
+        }
+    }
+}
+
+/// Refuses a stream whose head has too many lines.
+pub(crate) fn too_many_headers(request: &Request<RecvStream>, respond: &mut SendResponse<Bytes>) {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let asked = Asked::of(request.method(), request.headers());
+    let text = "kdev doesn't take a request with so many header lines.\n";
+    asked.say(respond, status, text);
+}
+
+/// Passes a stream on, both ways at once.
+async fn exchange(
+    body: &mut RecvStream,
+    respond: &mut SendResponse<Bytes>,
+    opened: Opened,
+    ends: bool,
+) -> Ended {
+    let Opened {
+        response,
+        mut send,
+        _stream,
+    } = opened;
+    let ended = {
+        let mut up = pin!(async {
+            match ends {
+                true => Ok(()),
+                false => pipe(body, &mut send).await,
+            }
+        });
+        let mut down = pin!(down(response, respond));
+        let mut sent = false;
+        let mut answered: Option<SendStream<Bytes>> = None;
+        loop {
+            if sent && answered.is_some() {
+                break Ended::Done;
+            }
+            tokio::select! {
+                passed = &mut up, if !sent => match passed {
+                    Err(Reset::Source(reason)) => break Ended::ByClient(reason),
+                    // Where the destination doesn't want the rest, its response says what it made of it.
+                    Ok(()) | Err(Reset::Target(_)) => sent = true,
+                },
+                ended = &mut down, if answered.is_none() => match ended {
+                    Ok(send) => answered = Some(send),
+                    Err(ended) => break ended,
+                },
+                reason = client_reset(&mut answered), if answered.is_some() => {
+                    break Ended::ByClient(reason);
+                }
+            }
+        }
+    };
+    if let Ended::ByClient(reason) = ended {
+        send.send_reset(reason);
+    }
+    ended
+}
+
+/// Waits until the client resets a stream whose response it has.
+async fn client_reset(answered: &mut Option<SendStream<Bytes>>) -> Reason {
+    match answered {
+        Some(send) => poll_fn(|cx| send.poll_reset(cx).map(reason_of)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Passes the response on; what it was sent by can be watched for resets.
+async fn down(
+    mut response: ResponseFuture,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<SendStream<Bytes>, Ended> {
+    while let Some(interim) = unless_reset(respond, |cx| response.poll_informational(cx)).await? {
+        let interim = interim.map_err(|error| by_upstream(&error))?;
+        let sent = respond.send_informational(interim);
+        sent.map_err(|error| Ended::ByClient(reason(&error)))?;
+    }
+    let response = unless_reset(respond, |cx| response.poll_unpin(cx)).await?;
+    let (parts, mut body) = response.map_err(|error| by_upstream(&error))?.into_parts();
+    let ends = body.is_end_stream();
+    let sent = respond.send_response(Response::from_parts(parts, ()), ends);
+    let mut send = sent.map_err(|error| Ended::ByClient(reason(&error)))?;
+    if !ends {
+        pipe(&mut body, &mut send)
+            .await
+            .map_err(|reset| match reset {
+                Reset::Source(reason) => Ended::ByUpstream(reason),
+                Reset::Target(reason) => Ended::ByClient(reason),
+            })?;
+    }
+    Ok(send)
+}
+
+/// Waits for something of the destination's, unless the client resets the stream.
+async fn unless_reset<T>(
+    respond: &mut SendResponse<Bytes>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Ended> {
+    poll_fn(|cx| match respond.poll_reset(cx) {
+        Poll::Ready(reset) => Poll::Ready(Err(Ended::ByClient(reason_of(reset)))),
+        Poll::Pending => poll(cx).map(Ok),
+    })
+    .await
+}
+
+fn reason_of(reset: Result<Reason, Error>) -> Reason {
+    reset.unwrap_or_else(|error| reason(&error))
+}
+
+fn by_upstream(error: &Error) -> Ended {
+    match error.is_go_away() && error.is_remote() {
+        true => Ended::Unseen,
+        false => Ended::ByUpstream(reason(error)),
+    }
+}

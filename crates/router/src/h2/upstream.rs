@@ -1,0 +1,148 @@
+//! The connection of one client to one destination.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{Error, SendStream};
+use http::Request;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use crate::error::DialError;
+use crate::ways::Ways;
+
+/// The head of a response; there is no reason to be strict with the pods.
+const HEAD: u32 = 1 << 20;
+/// Streams given up of which frames may still come.
+const RESET_STREAMS: usize = 1000;
+
+/// What drives a connection.
+pub(crate) type Driver<W> = Connection<<W as Ways>::Stream, Bytes>;
+
+/// A destination, and the connection to it that takes new streams. One that takes no more goes on with those
+/// that it has.
+pub(crate) struct Upstream<W: Ways> {
+    ways: Arc<W>,
+    to: Option<W::Key>,
+    drivers: mpsc::Sender<Driver<W>>,
+    state: Mutex<State>,
+    used: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Current>,
+    /// When it could last not be reached, and why.
+    failed: Option<(Instant, DialError)>,
+}
+
+#[derive(Clone)]
+struct Current {
+    sender: SendRequest<Bytes>,
+    /// Held by each of its streams.
+    stream: Arc<()>,
+}
+
+/// A stream to the destination.
+pub(crate) struct Opened {
+    pub(crate) response: ResponseFuture,
+    pub(crate) send: SendStream<Bytes>,
+    pub(crate) _stream: Arc<()>,
+}
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    Dial(DialError),
+    Http2(Error),
+    /// The client's connection is about to end.
+    Ending,
+}
+
+impl<W: Ways> Upstream<W> {
+    pub(crate) fn new(ways: Arc<W>, to: Option<W::Key>, drivers: mpsc::Sender<Driver<W>>) -> Self {
+        Self {
+            ways,
+            to,
+            drivers,
+            state: Mutex::default(),
+            used: AtomicBool::new(true),
+        }
+    }
+
+    pub(crate) fn is_pods(&self) -> bool {
+        self.to.is_none()
+    }
+
+    /// Whether a stream was opened since this was last asked.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Opens a stream, on a new connection where there is none that takes it. Cancel safe.
+    pub(crate) async fn open(
+        &self,
+        request: &Request<()>,
+        ends: bool,
+    ) -> Result<Opened, OpenError> {
+        self.used.store(true, Ordering::Relaxed);
+        let arrived = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(current) = &state.current {
+            if let Some(opened) = current.try_open(request, ends).await {
+                return Ok(opened);
+            }
+            state.current = None;
+        }
+        // Those who waited for a dial that failed don't have to see another one fail.
+        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= arrived) {
+            return Err(OpenError::Dial(error.clone()));
+        }
+        let stream = match self.ways.dial(self.to.as_ref()).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.clone()));
+                return Err(OpenError::Dial(error));
+            }
+        };
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(HEAD)
+            .max_concurrent_reset_streams(RESET_STREAMS);
+        let shaken = builder.handshake(stream).await;
+        let (sender, driver) = shaken.map_err(OpenError::Http2)?;
+        let driven = self.drivers.send(driver).await;
+        driven.map_err(|_| OpenError::Ending)?;
+        let stream = Arc::new(());
+        let current = state.current.insert(Current { sender, stream });
+        current.open(request, ends).await.map_err(OpenError::Http2)
+    }
+}
+
+impl Current {
+    /// None when it takes no more streams.
+    async fn try_open(&self, request: &Request<()>, ends: bool) -> Option<Opened> {
+        let streams = Arc::strong_count(&self.stream) - 1;
+        if streams >= self.sender.current_max_send_streams() {
+            return None;
+        }
+        self.open(request, ends).await.ok()
+    }
+
+    async fn open(&self, request: &Request<()>, ends: bool) -> Result<Opened, Error> {
+        let mut sender = self.sender.clone().ready().await?;
+        let (response, send) = sender.send_request(request.clone(), ends)?;
+        Ok(Opened {
+            response,
+            send,
+            _stream: Arc::clone(&self.stream),
+        })
+    }
+}

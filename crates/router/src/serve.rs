@@ -1,0 +1,87 @@
+//! A client's connection from its first byte.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::RouterError;
+use crate::limits::Limits;
+use crate::peer::{Peer, Reader};
+use crate::sniff::{Protocol, Sniffer};
+use crate::ways::Ways;
+use crate::{h1, h2};
+
+/// What is held of each direction of a connection that is passed on as it is.
+const RAW: usize = 16 << 10;
+
+/// Serves a client's connection until it ends, each request where [`Ways::route`] says. What isn't HTTP goes
+/// to the pods as it is.
+///
+/// Dropping the future, at any time, drops all connections that it has.
+///
+/// # Errors
+///
+/// When the connection didn't end in order. It should then be reset: an end would look like one of the
+/// destination's. For that, `client` may be a `&mut` to a connection.
+pub async fn serve<C, W>(client: C, ways: Arc<W>, limits: &Limits) -> Result<(), RouterError>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    W: Ways,
+{
+    let mut client = Peer::new(client);
+    let (protocol, since) = listen(&mut client.read, limits).await?;
+    tracing::debug!(?protocol, "connection");
+    match protocol {
+        Protocol::Http1 => h1::serve(client, ways, limits, since).await,
+        Protocol::Http2 => h2::serve(client.into_stream(), ways, limits).await,
+        Protocol::Other => splice(client, to_pods(&*ways).await?).await,
+    }
+}
+
+/// Reads until it is known what a client speaks, and says since when it has spoken.
+async fn listen<C: AsyncRead + Unpin>(
+    client: &mut Reader<C>,
+    limits: &Limits,
+) -> Result<(Protocol, Instant), RouterError> {
+    let mut sniffer = Sniffer::default();
+    let mut since = Instant::now();
+    let mut until = since + limits.first_byte;
+    loop {
+        let first = client.buffer.is_empty();
+        match timeout_at(until, client.fill()).await {
+            Ok(Ok(true)) => {}
+            // Whatever it is, it is the pods' business.
+            Ok(Ok(false)) | Err(_) => return Ok((Protocol::Other, since)),
+            Ok(Err(error)) => return Err(RouterError::Client(error)),
+        }
+        if first {
+            since = Instant::now();
+            until = since + limits.head_time;
+        }
+        if let Some(protocol) = sniffer.look(&client.buffer) {
+            return Ok((protocol, since));
+        }
+        if client.buffer.len() > limits.head_bytes {
+            return Ok((Protocol::Http1, since));
+        }
+    }
+}
+
+/// A connection to the pods.
+pub(crate) async fn to_pods<W: Ways>(ways: &W) -> Result<Peer<W::Stream>, RouterError> {
+    let dialled = ways.dial(None).await;
+    dialled.map(Peer::new).map_err(RouterError::Pods)
+}
+
+/// Passes bytes on until both directions are closed.
+pub(crate) async fn splice<C, S>(client: Peer<C>, upstream: Peer<S>) -> Result<(), RouterError>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut client = client.into_stream();
+    let mut upstream = upstream.into_stream();
+    let copied = copy_bidirectional_with_sizes(&mut client, &mut upstream, RAW, RAW).await;
+    copied.map(|_| ()).map_err(RouterError::Raw)
+}

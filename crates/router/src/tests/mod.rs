@@ -1,0 +1,179 @@
+//! The router between a client and destinations, all on connections of the kernel's.
+
+mod bulk;
+mod h1;
+mod h1_edges;
+mod h2;
+mod h2_ends;
+mod random;
+mod raw;
+mod smuggling;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdev_rules::Head;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::{DialError, Limits, RouterError, Ways, serve};
+
+/// What clients are told when `down` is asked for.
+pub(crate) const DOWN: &str = "kdev: the machine of ann@laptop is away, 100%\n";
+
+/// Requests with `x-to: NAME` go to NAME, the others to `pods`.
+pub(crate) struct Ports(pub(crate) HashMap<&'static str, SocketAddr>);
+
+impl Ways for Ports {
+    type Stream = TcpStream;
+    type Key = String;
+
+    fn route(&self, head: &Head<'_>) -> Option<String> {
+        let mut to = None;
+        head.any_value(&"x-to".parse().unwrap(), |value| {
+            to = Some(String::from_utf8(value.to_vec()).unwrap());
+            true
+        });
+        to
+    }
+
+    async fn dial(&self, to: Option<&String>) -> Result<TcpStream, DialError> {
+        let port = self.0.get(to.map_or("pods", String::as_str));
+        let port = port.ok_or_else(|| DialError::new(DOWN))?;
+        let stream = TcpStream::connect(port).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Ok(stream)
+    }
+}
+
+/// A client, the router, and where requests may go.
+pub(crate) struct Rig {
+    pub(crate) client: TcpStream,
+    pub(crate) router: JoinHandle<Result<(), RouterError>>,
+    listeners: HashMap<&'static str, TcpListener>,
+}
+
+/// Limits that no test waits for.
+pub(crate) fn patient() -> Limits {
+    Limits {
+        first_byte: Duration::from_secs(60),
+        head_time: Duration::from_secs(60),
+        ..Limits::default()
+    }
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        Self::with(patient(), &["pods", "ann", "bob"]).await
+    }
+
+    pub(crate) async fn with(limits: Limits, names: &[&'static str]) -> Self {
+        let mut listeners = HashMap::new();
+        let mut ports = HashMap::new();
+        for name in names {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            ports.insert(*name, listener.local_addr().unwrap());
+            listeners.insert(*name, listener);
+        }
+        let (client, mut near) = connection().await;
+        let router = tokio::spawn(async move {
+            let served = serve(&mut near, Arc::new(Ports(ports)), &limits).await;
+            if served.is_err() {
+                near.set_zero_linger().unwrap();
+            }
+            served
+        });
+        Self {
+            client,
+            router,
+            listeners,
+        }
+    }
+
+    /// The next connection to a destination.
+    pub(crate) async fn accept(&self, name: &str) -> TcpStream {
+        Self::accept_from(&self.listeners, name).await
+    }
+
+    /// The same while the client is borrowed.
+    async fn accept_from(listeners: &HashMap<&str, TcpListener>, name: &str) -> TcpStream {
+        let (stream, _) = soon(listeners[name].accept()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    pub(crate) fn listener(&mut self, name: &str) -> TcpListener {
+        self.listeners.remove(name).unwrap()
+    }
+
+    /// Expects the client to be closed in order, and then the router to be done.
+    pub(crate) async fn ends(mut self) {
+        ends(&mut self.client).await;
+        drop(self.client);
+        soon(self.router).await.unwrap().unwrap();
+    }
+}
+
+/// Waits for what has to happen, however busy the machine.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("in time")
+}
+
+/// Both ends of a connection.
+async fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (here, (there, _)) = (here.unwrap(), there.unwrap());
+    here.set_nodelay(true).unwrap();
+    there.set_nodelay(true).unwrap();
+    (here, there)
+}
+
+pub(crate) async fn says(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
+    soon(stream.write_all(bytes.as_ref())).await.unwrap();
+}
+
+/// Expects exactly these bytes next.
+#[track_caller]
+pub(crate) fn hears(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let bytes = bytes.as_ref();
+        let mut heard = vec![0; bytes.len()];
+        let mut count = 0;
+        while count < heard.len() {
+            let read =
+                tokio::time::timeout(Duration::from_secs(30), stream.read(&mut heard[count..]));
+            match read.await {
+                Ok(Ok(read @ 1..)) => count += read,
+                other => {
+                    let heard = String::from_utf8_lossy(&heard[..count]);
+                    let bytes = String::from_utf8_lossy(bytes);
+                    panic!("{caller}: {other:?} after {heard:?} of {bytes:?}");
+                }
+            }
+        }
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(shown(&heard), shown(bytes), "{caller}");
+    }
+}
+
+/// Expects the end, and nothing before.
+pub(crate) async fn ends(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    soon(stream.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&rest), "");
+}
+
+/// Expects a reset, and nothing before.
+pub(crate) async fn is_reset(stream: &mut TcpStream) {
+    let read = soon(stream.read(&mut [0; 8])).await;
+    let error = read.expect_err("no more data");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
