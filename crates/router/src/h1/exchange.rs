@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::body::Body;
 use super::head::{self, Answered, Asked, End, Kind};
 use super::pass::{Message, PassError, Passed};
 use crate::error::RouterError;
@@ -18,6 +19,9 @@ pub(crate) struct Exchange<'a, C, S> {
     upstream: &'a mut Peer<S>,
     asked: &'a Asked,
     limits: &'a Limits,
+    /// All that the client has said went over this connection, to the pods: where an end isn't certain, they can
+    /// go on as if there were no router.
+    alone: bool,
     up: Up,
     down: Down,
     /// Both connections may be used again, as far as is known.
@@ -39,8 +43,6 @@ pub(crate) enum Ended {
     Close,
     /// All that follows, both ways, is for the other side.
     Switch,
-    /// What the destination says can't be read. Nothing of it has been passed on.
-    Unreadable,
     /// Where the request ends can't be known; whether the client has been told something.
     Unclear { answered: bool },
     /// The destination left without a word.
@@ -97,12 +99,14 @@ where
         upstream: &'a mut Peer<S>,
         (head, asked): (usize, &'a Asked),
         limits: &'a Limits,
+        alone: bool,
     ) -> Self {
         Self {
             client,
             upstream,
             asked,
             limits,
+            alone,
             up: Up::Sending(Message::new(head, asked.body.clone())),
             down: Down::Head(End::default()),
             again: asked.keep_alive,
@@ -162,7 +166,7 @@ where
     }
 
     /// Lets what can't be read pass until the destination ends.
-    pub(crate) fn pass_all(&mut self) {
+    fn pass_all(&mut self) {
         self.down = Down::Final(Message::all());
         (self.again, self.to_be_ended) = (false, true);
     }
@@ -180,6 +184,7 @@ where
                 (self.up, self.again) = (Up::Over, false);
                 let _ = self.upstream.write.shutdown().await;
             }
+            UpEvent::Unclear if self.alone => return Some(Ended::Switch),
             UpEvent::Unclear => {
                 let answered = self.answered;
                 return Some(Ended::Unclear { answered });
@@ -190,18 +195,26 @@ where
 
     fn handle_down(&mut self, event: DownEvent) -> Option<Ended> {
         match event {
-            DownEvent::Answered(_, Answered { kind, .. }) if kind == Kind::Switch => {
+            DownEvent::Answered(
+                _,
+                Answered {
+                    kind: Kind::Switch, ..
+                },
+            ) => {
+                return Some(Ended::Switch);
+            }
+            DownEvent::Answered(_, answered) if self.alone && !answered.certain => {
                 return Some(Ended::Switch);
             }
             DownEvent::Answered(length, answered) => {
                 self.answered = true;
+                self.to_be_ended |= !answered.certain && answered.body == Body::UntilClose;
                 let message = Message::new(length, answered.body);
                 if answered.kind == Kind::Interim {
                     self.down = Down::Interim(message);
                 } else {
                     self.down = Down::Final(message);
                     self.again &= answered.keep_alive;
-                    self.to_be_ended |= !answered.certain;
                 }
             }
             DownEvent::Passed(passed) => match &self.down {
@@ -214,9 +227,11 @@ where
                     }
                 }
             },
-            // The client knows no better than this where it ends.
-            DownEvent::Unclear => self.pass_all(),
-            DownEvent::Unreadable => return Some(Ended::Unreadable),
+            DownEvent::Unclear | DownEvent::Unreadable if self.alone => {
+                return Some(Ended::Switch);
+            }
+            // The client may know where it ends.
+            DownEvent::Unclear | DownEvent::Unreadable => self.pass_all(),
             DownEvent::More => (self.down, self.again) = (Down::Over, false),
             DownEvent::Ended => return Some(Ended::Close),
             DownEvent::NoAnswer(error) => return Some(Ended::NoAnswer(error)),

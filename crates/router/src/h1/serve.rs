@@ -175,29 +175,22 @@ where
                 true => Some(self.client.read.buffer[..length].to_vec()),
                 false => None,
             };
-            let ended = {
-                let request = (length, &asked);
-                let mut exchange =
-                    Exchange::new(&mut self.client, &mut upstream, request, self.limits);
-                let mut ended = exchange.run().await?;
-                if matches!(ended, Ended::Unreadable) && self.story != Story::Pods {
-                    exchange.pass_all();
-                    ended = exchange.run().await?;
-                }
-                if let (Ended::NoAnswer(_), Some(head)) = (&ended, head) {
-                    let sent = length - exchange.unsent();
-                    self.client.read.put_back(&head[..sent]);
-                    continue;
-                }
-                ended
-            };
+            let alone = self.story == Story::Pods;
+            let request = (length, &asked);
+            let (client, limits) = (&mut self.client, self.limits);
+            let mut exchange = Exchange::new(client, &mut upstream, request, limits, alone);
+            let ended = exchange.run().await?;
+            if let (Ended::NoAnswer(_), Some(head)) = (&ended, head) {
+                let sent = length - exchange.unsent();
+                self.client.read.put_back(&head[..sent]);
+                continue;
+            }
             return match ended {
                 Ended::Again => {
                     self.kept.put(to, upstream).await;
                     Ok(Then::Next)
                 }
-                Ended::Switch | Ended::Unreadable => Ok(Then::Raw(upstream)),
-                Ended::Unclear { .. } if self.story == Story::Pods => Ok(Then::Raw(upstream)),
+                Ended::Switch => Ok(Then::Raw(upstream)),
                 Ended::Unclear { answered: false } => {
                     self.refuse(Answer::BadRequest("a chunk's size is unclear"))
                         .await

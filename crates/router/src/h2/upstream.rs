@@ -146,3 +146,7 @@ impl Current {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "upstream_tests.rs"]
+mod tests;

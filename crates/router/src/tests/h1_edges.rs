@@ -61,6 +61,25 @@ async fn a_response_without_a_sure_end_does_not_keep_the_destination_waiting() {
 }
 
 #[tokio::test]
+async fn a_response_of_the_pods_without_a_sure_end_is_the_clients_business() {
+    for response in [
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nX",
+        "ICY 200 OK\r\n\r\n",
+    ] {
+        let mut rig = Rig::new().await;
+        says(&mut rig.client, GET).await;
+        let mut pod = rig.accept("pods").await;
+        hears(&mut pod, GET).await;
+        says(&mut pod, response).await;
+        hears(&mut rig.client, response).await;
+        says(&mut rig.client, "GET / HTTP/1.1\r\nx-to: ann\r\n\r\n").await;
+        hears(&mut pod, "GET / HTTP/1.1\r\nx-to: ann\r\n\r\n").await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_is_told_to_close_is_closed() {
     for request in [
         "GET / HTTP/1.0\r\n\r\n",

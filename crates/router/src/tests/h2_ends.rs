@@ -9,7 +9,7 @@ use h2::{Reason, client, server};
 use http::{Method, Response, StatusCode};
 
 use super::h2::{Server, read, rig, speak, to, write};
-use super::{Rig, patient, soon};
+use super::{Rig, patient, says, soon};
 use crate::{Limits, RouterError};
 
 fn ok() -> Response<()> {
@@ -31,9 +31,14 @@ fn gush(mut to: h2::SendStream<Bytes>) -> Arc<AtomicUsize> {
 
 #[tokio::test]
 async fn a_stalled_stream_stalls_no_other_and_is_not_heaped_up() {
-    let (rig, mut client) = rig().await;
+    // A connection's window is for all its streams: one that nobody reads must not fill it.
+    let mut builder = client::Builder::new();
+    builder.initial_connection_window_size(16 << 20);
+    let (rig, mut client) = speak(Rig::new().await, &builder).await;
     let (stalled, _up) = client.send_request(to("ann", Method::POST), false).unwrap();
-    let mut ann = rig.server("ann").await;
+    let mut builder = server::Builder::new();
+    builder.initial_connection_window_size(16 << 20);
+    let mut ann = Server::with(rig.accept("ann").await, &builder).await;
     let (_unread, mut respond) = ann.asked().await;
     let down = gush(respond.send_response(ok(), false).unwrap());
     // Nobody reads either body of that stream.
@@ -96,6 +101,30 @@ async fn after_goaway_streams_finish_and_new_ones_get_another_connection() {
     }
     // Nothing keeps the old one any more.
     soon(old.ended).await.unwrap().unwrap();
+}
+
+/// RFC 9113 sections 6.5 and 6.8: no settings, and that no stream has been looked at.
+const GONE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[tokio::test]
+async fn a_stream_that_was_not_looked_at_before_goaway_is_asked_for_again() {
+    let (rig, mut client) = rig().await;
+    let (response, _) = client.send_request(to("ann", Method::POST), true).unwrap();
+    let mut gone = rig.accept("ann").await;
+    says(&mut gone, GONE).await;
+    let mut ann = rig.server("ann").await;
+    ann.asked().await.1.send_response(ok(), true).unwrap();
+    soon(response).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_begun_to_be_sent_is_refused_by_goaway_so_that_the_client_asks_again() {
+    let (rig, mut client) = rig().await;
+    let (response, _up) = client.send_request(to("ann", Method::POST), false).unwrap();
+    let mut gone = rig.accept("ann").await;
+    says(&mut gone, GONE).await;
+    let error = soon(response).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
 }
 
 #[tokio::test]
