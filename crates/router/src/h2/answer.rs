@@ -30,6 +30,16 @@ impl Asked {
         if !self.grpc {
             return self.say(respond, StatusCode::BAD_GATEWAY, text);
         }
+        // Fails only where the client has gone.
+        let _ = self.unavailable(respond, text);
+    }
+
+    pub(crate) fn is_grpc(self) -> bool {
+        self.grpc
+    }
+
+    /// Answers UNAVAILABLE in gRPC's words; false when there is an answer already.
+    pub(crate) fn unavailable(self, respond: &mut SendResponse<Bytes>, text: &str) -> bool {
         let mut response = Response::new(());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -38,8 +48,7 @@ impl Asked {
         if let Ok(message) = HeaderValue::from_str(&message) {
             headers.insert("grpc-message", message);
         }
-        // Fails only where the client has gone.
-        let _ = respond.send_response(response, true);
+        respond.send_response(response, true).is_ok()
     }
 
     /// Answers with a text.

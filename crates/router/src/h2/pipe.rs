@@ -6,13 +6,13 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::{Error, Reason, RecvStream, SendStream};
 
-/// Which side ended a stream before its end, and with which code.
+/// Which side ended a stream before its end, and with which code; none when its connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reset {
     /// The one that speaks.
-    Source(Reason),
+    Source(Option<Reason>),
     /// The one that is spoken to.
-    Target(Reason),
+    Target(Option<Reason>),
 }
 
 /// Passes on until the end. A side that doesn't take what is said keeps the other from saying more: its
@@ -79,7 +79,7 @@ async fn send(
 }
 
 /// How much may be sent now, of what was reserved.
-async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Reason> {
+async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Option<Reason>> {
     poll_fn(|cx| {
         if let Poll::Ready(reset) = to.poll_reset(cx) {
             return Poll::Ready(Err(reason_of(reset)));
@@ -88,7 +88,7 @@ async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Reason> {
             0 => to.poll_capacity(cx).map(|capacity| match capacity {
                 Some(Ok(capacity)) => Ok(capacity),
                 Some(Err(error)) => Err(reason(&error)),
-                None => Err(Reason::CANCEL),
+                None => Err(Some(Reason::CANCEL)),
             }),
             capacity => Poll::Ready(Ok(capacity)),
         }
@@ -96,16 +96,19 @@ async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Reason> {
     .await
 }
 
-fn reason_of(reset: Result<Reason, Error>) -> Reason {
-    reset.unwrap_or_else(|error| reason(&error))
+/// The code of what ended a stream, as a side that is watched for resets tells of it.
+pub(crate) fn reason_of(reset: Result<Reason, Error>) -> Option<Reason> {
+    match reset {
+        Ok(reason) => Some(reason),
+        Err(error) => reason(&error),
+    }
 }
 
-/// The code of what ended a stream. One that its destination hasn't looked at before it said GOAWAY may be
-/// asked for again, RFC 9113 section 6.8.
-pub(crate) fn reason(error: &Error) -> Reason {
-    match error.reason() {
-        Some(_) if error.is_go_away() && error.is_remote() => Reason::REFUSED_STREAM,
-        Some(reason) => reason,
-        None => Reason::INTERNAL_ERROR,
+/// The code of what ended a stream; none when the connection broke. A stream that the destination hadn't
+/// looked at when it said GOAWAY may be asked for again, RFC 9113 section 6.8.
+pub(crate) fn reason(error: &Error) -> Option<Reason> {
+    match error.is_go_away() && error.is_remote() {
+        true => Some(Reason::REFUSED_STREAM),
+        false => error.reason(),
     }
 }

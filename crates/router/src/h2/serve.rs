@@ -1,6 +1,7 @@
 //! A client's HTTP/2 connection.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 
+use super::stream::Failed;
 use super::upstream::{Driver, Upstream};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, STREAMS, head, stream};
-use crate::error::{DialError, RouterError};
+use crate::error::RouterError;
 use crate::limits::Limits;
 use crate::ways::Ways;
 
@@ -27,7 +29,7 @@ struct Session<'a, W: Ways> {
     limits: &'a Limits,
     upstreams: HashMap<Option<W::Key>, Arc<Upstream<W>>>,
     drivers: mpsc::Sender<Driver<W>>,
-    streams: JoinSet<Result<(), DialError>>,
+    streams: JoinSet<Result<(), Failed>>,
 }
 
 /// Serves an HTTP/2 client from its preface on.
@@ -65,8 +67,8 @@ where
             },
             Some(driver) = new_drivers.recv() => drop(connections.spawn(drive::<W>(driver))),
             Some(ended) = session.streams.join_next() => match ended {
-                Ok(Err(error)) if session.has_only_pods() => return Err(RouterError::Pods(error)),
-                Ok(_) => {}
+                Ok(Err(failed)) => session.handle_failed(failed)?,
+                Ok(Ok(())) => {}
                 Err(error) => tracing::error!(%error, "a stream broke off"),
             },
             Some(_) = connections.join_next() => {}
@@ -111,6 +113,23 @@ impl<W: Ways> Session<'_, W> {
         let request = Request::from_parts(parts, body);
         let serve = stream::serve(request, respond, Arc::clone(upstream));
         self.streams.spawn(serve);
+    }
+
+    /// A client that has nothing but the pods sees what it would see without a router.
+    fn handle_failed(&self, failed: Failed) -> Result<(), RouterError> {
+        match failed {
+            Failed::Pods(error) if self.has_only_pods() => Err(RouterError::Pods(error)),
+            Failed::Lost(_) if self.has_only_pods() => {
+                let error = io::ErrorKind::ConnectionReset.into();
+                Err(RouterError::Upstream(error))
+            }
+            // The stream has been refused.
+            Failed::Pods(_) => Ok(()),
+            Failed::Lost(lost) => {
+                lost.tell();
+                Ok(())
+            }
+        }
     }
 
     /// Whether nobody but the pods is concerned when the client's connection breaks.

@@ -14,29 +14,53 @@ use http::{Request, Response, StatusCode};
 
 use super::answer::Asked;
 use super::head;
-use super::pipe::{Reset, pipe, reason};
+use super::pipe::{Reset, pipe, reason, reason_of};
 use super::upstream::{OpenError, Opened, Upstream};
 use crate::error::DialError;
 use crate::ways::Ways;
+
+/// Why a stream could not be served.
+pub(crate) enum Failed {
+    /// The pods can't be reached.
+    Pods(DialError),
+    /// The connection to its destination broke.
+    Lost(Lost),
+}
+
+/// A stream whose destination is lost.
+pub(crate) struct Lost {
+    respond: SendResponse<Bytes>,
+    asked: Asked,
+}
+
+impl Lost {
+    /// Tells the client, in gRPC with the status that a client gives to a connection that breaks.
+    pub(crate) fn tell(mut self) {
+        let text = "kdev: the connection to the destination broke";
+        if !self.asked.is_grpc() || !self.asked.unavailable(&mut self.respond, text) {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}
 
 /// How a stream ended.
 enum Ended {
     /// Both directions, as far as both sides wanted.
     Done,
     /// The client reset it; the destination has to be told.
-    ByClient(Reason),
+    ByClient(Option<Reason>),
     /// The destination reset it, before or in its response.
-    ByUpstream(Reason),
+    ByUpstream(Option<Reason>),
     /// The destination has not looked at it.
     Unseen,
 }
 
-/// Serves a stream. The error says that its destination, the pods, can't be reached.
+/// Serves a stream. What failed concerns the whole connection, where it has nothing but the pods.
 pub(crate) async fn serve<W: Ways>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     upstream: Arc<Upstream<W>>,
-) -> Result<(), DialError> {
+) -> Result<(), Failed> {
     let (parts, mut body) = request.into_parts();
     let asked = Asked::of(&parts.method, &parts.headers);
     let ends = body.is_end_stream();
@@ -52,7 +76,7 @@ pub(crate) async fn serve<W: Ways>(
             Ok(opened) => opened,
             Err(OpenError::Dial(error)) if upstream.is_pods() => {
                 respond.send_reset(Reason::REFUSED_STREAM);
-                return Err(error);
+                return Err(Failed::Pods(error));
             }
             Err(OpenError::Dial(error)) => {
                 asked.unreachable(&mut respond, error.body());
@@ -60,8 +84,7 @@ pub(crate) async fn serve<W: Ways>(
             }
             Err(OpenError::Http2(error)) => {
                 tracing::debug!(%error, "a destination takes no stream");
-                respond.send_reset(reason(&error));
-                return Ok(());
+                return end(respond, asked, reason(&error));
             }
             Err(OpenError::Ending) => return Ok(()),
         };
@@ -71,12 +94,24 @@ pub(crate) async fn serve<W: Ways>(
                 respond.send_reset(Reason::REFUSED_STREAM);
                 return Ok(());
             }
-            Ended::ByUpstream(reason) => {
-                respond.send_reset(reason);
-                return Ok(());
-            }
+            Ended::ByUpstream(reason) => return end(respond, asked, reason),
             Ended::Done | Ended::ByClient(_) => return Ok(()),
         }
+    }
+}
+
+/// Ends a stream as its destination did.
+fn end(
+    mut respond: SendResponse<Bytes>,
+    asked: Asked,
+    reason: Option<Reason>,
+) -> Result<(), Failed> {
+    match reason {
+        Some(reason) => {
+            respond.send_reset(reason);
+            Ok(())
+        }
+        None => Err(Failed::Lost(Lost { respond, asked })),
     }
 }
 
@@ -131,13 +166,13 @@ async fn exchange(
         }
     };
     if let Ended::ByClient(reason) = ended {
-        send.send_reset(reason);
+        send.send_reset(reason.unwrap_or(Reason::CANCEL));
     }
     ended
 }
 
 /// Waits until the client resets a stream whose response it has.
-async fn client_reset(answered: &mut Option<SendStream<Bytes>>) -> Reason {
+async fn client_reset(answered: &mut Option<SendStream<Bytes>>) -> Option<Reason> {
     match answered {
         Some(send) => poll_fn(|cx| send.poll_reset(cx).map(reason_of)).await,
         None => std::future::pending().await,
@@ -180,10 +215,6 @@ async fn unless_reset<T>(
         Poll::Pending => poll(cx).map(Ok),
     })
     .await
-}
-
-fn reason_of(reset: Result<Reason, Error>) -> Reason {
-    reset.unwrap_or_else(|error| reason(&error))
 }
 
 fn by_upstream(error: &Error) -> Ended {

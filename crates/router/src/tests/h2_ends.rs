@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::{Reason, client, server};
 use http::{Method, Response, StatusCode};
 
-use super::h2::{Server, read, rig, speak, to, write};
+use super::h2::{Server, read, reset_of, rig, speak, to, write};
 use super::{Rig, patient, says, soon};
 use crate::{Limits, RouterError};
 
@@ -170,6 +170,42 @@ async fn a_destination_that_breaks_breaks_its_streams_only() {
     let mut ann = rig.server("ann").await;
     ann.asked().await.1.send_response(ok(), true).unwrap();
     soon(again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_whose_destination_breaks_is_unavailable() {
+    let (rig, mut client) = rig().await;
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let mut request = to("ann", Method::POST);
+        let grpc = "application/grpc".parse().unwrap();
+        request.headers_mut().insert("content-type", grpc);
+        calls.push(client.send_request(request, true).unwrap().0);
+    }
+    let mut ann = rig.server("ann").await;
+    let (_, mut respond) = ann.asked().await;
+    let _waits = ann.asked().await;
+    let _down = respond.send_response(ok(), false).unwrap();
+    let begun = soon(calls.remove(0)).await.unwrap();
+    ann.ended.abort();
+    let response = soon(calls.remove(0)).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "14");
+    assert!(response.body().is_end_stream());
+    let reset = reset_of(&mut begun.into_body()).await;
+    assert_eq!(reset, Some(Reason::INTERNAL_ERROR));
+}
+
+#[tokio::test]
+async fn pods_that_break_break_a_client_that_has_nothing_else() {
+    let (rig, mut client) = rig().await;
+    let (response, _) = client.send_request(to("pods", Method::GET), true).unwrap();
+    let mut pods = rig.server("pods").await;
+    let _waits = pods.asked().await;
+    pods.ended.abort();
+    let error = soon(response).await.unwrap_err();
+    assert!(error.is_io(), "{error:?}");
+    let ended = soon(rig.router).await.unwrap();
+    assert!(matches!(ended, Err(RouterError::Upstream(_))), "{ended:?}");
 }
 
 #[tokio::test]
