@@ -85,6 +85,23 @@ async fn after_requests_to_others_they_are_refused_and_nobody_hears_of_them() {
 }
 
 #[tokio::test]
+async fn pods_on_a_second_connection_have_not_seen_all_and_are_not_left_to_it() {
+    let mut rig = Rig::new().await;
+    says(&mut rig.client, format!("{GET}{GET}{}", UNCLEAR[0])).await;
+    let mut first = rig.accept("pods").await;
+    hears(&mut first, GET).await;
+    says(&mut first, OK).await;
+    hears(&mut first, GET).await;
+    drop(first);
+    let mut second = rig.accept("pods").await;
+    hears(&mut second, GET).await;
+    says(&mut second, OK).await;
+    hears(&mut rig.client, OK.repeat(2)).await;
+    hears(&mut rig.client, "HTTP/1.1 400 Bad Request\r\n").await;
+    ends(&mut second).await;
+}
+
+#[tokio::test]
 async fn chunks_without_a_sure_end_are_refused_unless_they_are_the_pods() {
     for chunks in [
         "5\nhello",
