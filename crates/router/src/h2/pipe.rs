@@ -31,7 +31,7 @@ pub(crate) async fn pipe(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> R
                     return Ok(());
                 }
             }
-            Some(Err(error)) => return Err(Reset::Source(reason(&error))),
+            Some(Err(error)) => return Err(Reset::Source(error.reason())),
             None => break,
         }
     }
@@ -44,9 +44,9 @@ pub(crate) async fn pipe(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> R
     let sent = match trailers.await? {
         Ok(Some(trailers)) => to.send_trailers(trailers),
         Ok(None) => to.send_data(Bytes::new(), true),
-        Err(error) => return Err(Reset::Source(reason(&error))),
+        Err(error) => return Err(Reset::Source(error.reason())),
     };
-    sent.map_err(|error| Reset::Target(reason(&error)))
+    sent.map_err(|error| Reset::Target(error.reason()))
 }
 
 /// Hands data on as the other side's window allows, and says whether the end went with it.
@@ -68,7 +68,7 @@ async fn send(
         let ends = data.is_empty() && from.is_end_stream();
         if count > 0 || ends {
             let sent = to.send_data(piece, ends);
-            sent.map_err(|error| Reset::Target(reason(&error)))?;
+            sent.map_err(|error| Reset::Target(error.reason()))?;
         }
         // Fails only on a stream that is over.
         let _ = from.flow_control().release_capacity(count);
@@ -87,7 +87,7 @@ async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Option<Reason>> {
         match to.capacity() {
             0 => to.poll_capacity(cx).map(|capacity| match capacity {
                 Some(Ok(capacity)) => Ok(capacity),
-                Some(Err(error)) => Err(reason(&error)),
+                Some(Err(error)) => Err(error.reason()),
                 None => Err(Some(Reason::CANCEL)),
             }),
             capacity => Poll::Ready(Ok(capacity)),
@@ -100,15 +100,6 @@ async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Option<Reason>> {
 pub(crate) fn reason_of(reset: Result<Reason, Error>) -> Option<Reason> {
     match reset {
         Ok(reason) => Some(reason),
-        Err(error) => reason(&error),
-    }
-}
-
-/// The code of what ended a stream; none when the connection broke. A stream that the destination hadn't
-/// looked at when it said GOAWAY may be asked for again, RFC 9113 section 6.8.
-pub(crate) fn reason(error: &Error) -> Option<Reason> {
-    match error.is_go_away() && error.is_remote() {
-        true => Some(Reason::REFUSED_STREAM),
-        false => error.reason(),
+        Err(error) => error.reason(),
     }
 }

@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode};
 
 use super::answer::Asked;
 use super::head;
-use super::pipe::{Reset, pipe, reason, reason_of};
+use super::pipe::{Reset, pipe, reason_of};
 use super::upstream::{OpenError, Opened, Upstream};
 use crate::error::DialError;
 use crate::ways::Ways;
@@ -51,7 +51,8 @@ enum Ended {
     ByClient(Option<Reason>),
     /// The destination reset it, before or in its response.
     ByUpstream(Option<Reason>),
-    /// The destination has not looked at it.
+    /// The destination had not looked at it when it said GOAWAY, so that it may be asked for again, RFC 9113
+    /// section 6.8.
     Unseen,
 }
 
@@ -84,7 +85,7 @@ pub(crate) async fn serve<W: Ways>(
             }
             Err(OpenError::Http2(error)) => {
                 tracing::debug!(%error, "a destination takes no stream");
-                return end(respond, asked, reason(&error));
+                return end(respond, asked, error.reason());
             }
             Err(OpenError::Ending) => return Ok(()),
         };
@@ -187,13 +188,13 @@ async fn down(
     while let Some(interim) = unless_reset(respond, |cx| response.poll_informational(cx)).await? {
         let interim = interim.map_err(|error| by_upstream(&error))?;
         let sent = respond.send_informational(interim);
-        sent.map_err(|error| Ended::ByClient(reason(&error)))?;
+        sent.map_err(|error| Ended::ByClient(error.reason()))?;
     }
     let response = unless_reset(respond, |cx| response.poll_unpin(cx)).await?;
     let (parts, mut body) = response.map_err(|error| by_upstream(&error))?.into_parts();
     let ends = body.is_end_stream();
     let sent = respond.send_response(Response::from_parts(parts, ()), ends);
-    let mut send = sent.map_err(|error| Ended::ByClient(reason(&error)))?;
+    let mut send = sent.map_err(|error| Ended::ByClient(error.reason()))?;
     if !ends {
         pipe(&mut body, &mut send)
             .await
@@ -220,6 +221,6 @@ async fn unless_reset<T>(
 fn by_upstream(error: &Error) -> Ended {
     match error.is_go_away() && error.is_remote() {
         true => Ended::Unseen,
-        false => Ended::ByUpstream(reason(error)),
+        false => Ended::ByUpstream(error.reason()),
     }
 }

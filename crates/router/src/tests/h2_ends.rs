@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::{Reason, client, server};
 use http::{Method, Response, StatusCode};
+use tokio::io::AsyncReadExt as _;
 
 use super::h2::{Server, read, reset_of, rig, speak, to, write};
 use super::{Rig, patient, says, soon};
@@ -103,15 +104,41 @@ async fn after_goaway_streams_finish_and_new_ones_get_another_connection() {
     soon(old.ended).await.unwrap().unwrap();
 }
 
-/// RFC 9113 sections 6.5 and 6.8: no settings, and that no stream has been looked at.
-const GONE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+#[tokio::test]
+async fn a_reset_after_the_answer_reaches_a_destination_that_does_not_read() {
+    let (rig, mut client) = rig().await;
+    let (response, mut up) = client.send_request(to("ann", Method::POST), false).unwrap();
+    let mut ann = rig.server("ann").await;
+    let (request, mut respond) = ann.asked().await;
+    respond.send_response(ok(), true).unwrap();
+    soon(response).await.unwrap();
+    let sending = tokio::spawn(async move {
+        write(&mut up, vec![0; 200_000].into()).await.unwrap();
+        up
+    });
+    let mut body = request.into_body();
+    // All that it lets come.
+    let mut count = 0;
+    while count < 65_535 {
+        count += soon(body.data()).await.unwrap().unwrap().len();
+    }
+    let mut up = soon(sending).await.unwrap();
+    up.send_reset(Reason::ENHANCE_YOUR_CALM);
+    let reset = reset_of(&mut body).await;
+    assert_eq!(reset, Some(Reason::ENHANCE_YOUR_CALM));
+}
+
+/// RFC 9113 section 6.5.
+const NO_SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+/// No stream has been looked at; RFC 9113 section 6.8.
+const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 #[tokio::test]
 async fn a_stream_that_was_not_looked_at_before_goaway_is_asked_for_again() {
     let (rig, mut client) = rig().await;
     let (response, _) = client.send_request(to("ann", Method::POST), true).unwrap();
     let mut gone = rig.accept("ann").await;
-    says(&mut gone, GONE).await;
+    says(&mut gone, [NO_SETTINGS, GOAWAY].concat()).await;
     let mut ann = rig.server("ann").await;
     ann.asked().await.1.send_response(ok(), true).unwrap();
     soon(response).await.unwrap();
@@ -122,7 +149,7 @@ async fn what_has_begun_to_be_sent_is_refused_by_goaway_so_that_the_client_asks_
     let (rig, mut client) = rig().await;
     let (response, _up) = client.send_request(to("ann", Method::POST), false).unwrap();
     let mut gone = rig.accept("ann").await;
-    says(&mut gone, GONE).await;
+    says(&mut gone, [NO_SETTINGS, GOAWAY].concat()).await;
     let error = soon(response).await.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
 }
@@ -130,13 +157,15 @@ async fn what_has_begun_to_be_sent_is_refused_by_goaway_so_that_the_client_asks_
 #[tokio::test]
 async fn a_client_that_ends_ends_its_destinations_in_order() {
     let (rig, mut client) = rig().await;
-    let (response, _) = client.send_request(to("ann", Method::GET), true).unwrap();
-    let mut ann = rig.server("ann").await;
-    let (_, mut respond) = ann.asked().await;
-    respond.send_response(ok(), true).unwrap();
-    soon(response).await.unwrap();
-    drop(client);
-    soon(ann.ended).await.unwrap().unwrap();
+    let asked = client.send_request(to("ann", Method::GET), true).unwrap();
+    let mut ann = rig.accept("ann").await;
+    says(&mut ann, NO_SETTINGS).await;
+    drop((client, asked));
+    let mut heard = Vec::new();
+    soon(ann.read_to_end(&mut heard)).await.unwrap();
+    let last = &heard[heard.len() - GOAWAY.len()..];
+    assert_eq!(last, GOAWAY);
+    drop(ann);
     soon(rig.router).await.unwrap().unwrap();
 }
 
