@@ -97,6 +97,28 @@ async fn a_client_that_is_told_to_close_is_closed() {
 }
 
 #[tokio::test]
+async fn a_client_is_closed_as_its_response_says_though_the_destination_stays() {
+    let mut rig = Rig::new().await;
+    says(&mut rig.client, GET).await;
+    let mut pod = rig.accept("pods").await;
+    hears(&mut pod, GET).await;
+    let response = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    says(&mut pod, response).await;
+    hears(&mut rig.client, response).await;
+    rig.ends().await;
+    ends(&mut pod).await;
+}
+
+#[tokio::test]
+async fn a_client_that_still_sends_is_not_reset_before_it_has_the_answer() {
+    let mut rig = Rig::new().await;
+    let head = "POST / HTTP/1.1\r\nx-to: down\r\nContent-Length: 100000000\r\n\r\n";
+    says(&mut rig.client, format!("{head}{}", "x".repeat(200_000))).await;
+    hears(&mut rig.client, bad_gateway("Connection: close\r\n", DOWN)).await;
+    rig.ends().await;
+}
+
+#[tokio::test]
 async fn a_client_that_ends_after_its_request_has_its_answer() {
     let mut rig = Rig::new().await;
     says(&mut rig.client, GET).await;
