@@ -234,9 +234,10 @@ fn echo_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
 /// What a gRPC method that streams frames answers with.
 pub type Frames = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
 
-/// Makes such an answer of a queue of frames.
-pub fn answer(frames: mpsc::Receiver<FlowFrame>) -> Frames {
-    Box::pin(tokio_stream::wrappers::ReceiverStream::new(frames).map(Ok))
+/// Makes such an answer of a queue of frames, and of one that was taken from it already.
+pub fn answer(first: Option<FlowFrame>, frames: mpsc::Receiver<FlowFrame>) -> Frames {
+    let rest = tokio_stream::wrappers::ReceiverStream::new(frames);
+    Box::pin(futures::stream::iter(first).chain(rest).map(Ok))
 }
 
 #[cfg(test)]

@@ -129,12 +129,15 @@ impl Manager for Server {
         &self,
         request: Request<Streaming<FlowFrame>>,
     ) -> Result<Response<Frames>, Status> {
-        Ok(Response::new(flows::answer(flows::serve(
+        let mut frames = flows::serve(
             &self.tasks,
             self.flows.clone(),
             peer(&request)?,
             request.into_inner(),
-        ))))
+        );
+        // The answer's head and its first frame leave together.
+        let first = frames.recv().await;
+        Ok(Response::new(flows::answer(first, frames)))
     }
 
     async fn accept(
@@ -149,7 +152,7 @@ impl Manager for Server {
             carrier,
             incoming: request.into_inner(),
         });
-        Ok(Response::new(flows::answer(frames)))
+        Ok(Response::new(flows::answer(None, frames)))
     }
 }
 
