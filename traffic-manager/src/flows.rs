@@ -6,14 +6,14 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kdev_flow::carry::{self, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
+use kdev_flow::outgoing::{Frames, Outgoing, outgoing};
 use kdev_flow::socket::carry_socket;
-use kdev_flow::{Carrier, QUEUE, datagram};
+use kdev_flow::{Carrier, datagram};
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
@@ -47,12 +47,12 @@ pub fn serve(
     flows: ResumableFlows,
     peer: Peer,
     mut incoming: Streaming<FlowFrame>,
-) -> mpsc::Receiver<FlowFrame> {
+) -> Frames {
     // No more of it: a flow outlives the connection that it came over, whose place is another's then.
     let Peer {
         session, carrier, ..
     } = peer;
-    let (outgoing, frames) = mpsc::channel(QUEUE);
+    let (outgoing, frames) = outgoing();
     tasks.spawn(async move {
         let Some(_place) = session.flow() else {
             tracing::warn!(session = session.id, "too many flows");
@@ -167,7 +167,7 @@ async fn carry(
     far: Far,
     registered: Option<Registered>,
     incoming: Streaming<FlowFrame>,
-    outgoing: mpsc::Sender<FlowFrame>,
+    outgoing: Outgoing,
     carrier: Carrier,
 ) {
     match far {
@@ -232,12 +232,11 @@ fn echo_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
 }
 
 /// What a gRPC method that streams frames answers with.
-pub type Frames = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
+pub type Answer = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
 
 /// Makes such an answer of a queue of frames, and of one that was taken from it already.
-pub fn answer(first: Option<FlowFrame>, frames: mpsc::Receiver<FlowFrame>) -> Frames {
-    let rest = tokio_stream::wrappers::ReceiverStream::new(frames);
-    Box::pin(futures::stream::iter(first).chain(rest).map(Ok))
+pub fn answer(first: Option<FlowFrame>, frames: Frames) -> Answer {
+    Box::pin(futures::stream::iter(first).chain(frames).map(Ok))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use kdev_flow::Carrier;
+use kdev_flow::outgoing::Outgoing;
 use kdev_proto::v1::FlowFrame;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tonic::Streaming;
 
 /// Most streams that one session may keep waiting.
@@ -16,7 +17,7 @@ const LIMIT: usize = 1024;
 #[derive(Debug)]
 pub struct Waiting {
     /// Frames to the machine.
-    pub outgoing: mpsc::Sender<FlowFrame>,
+    pub outgoing: Outgoing,
     /// Frames from the machine.
     pub incoming: Streaming<FlowFrame>,
     /// The carrier that it runs over.

@@ -11,7 +11,6 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, future};
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
@@ -21,6 +20,7 @@ use crate::farewell::farewell;
 use crate::frame;
 use crate::ledger::{Heard, Ledger, Undelivered, Violation};
 use crate::open::Opened;
+use crate::outgoing::Outgoing;
 
 /// How long what was handed on may stay unacknowledged: the other side keeps it meanwhile.
 const ACK_DELAY: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ pub const RESUME_LIMIT: Duration = Duration::from_secs(60);
 /// One carrier's part of a flow: frames to the other side and from it.
 pub struct Stream {
     /// Frames to the other side.
-    pub outgoing: mpsc::Sender<FlowFrame>,
+    pub outgoing: Outgoing,
     /// Frames from the other side.
     pub incoming: BoxStream<'static, Result<FlowFrame, Status>>,
     /// The carrier itself.
@@ -45,11 +45,7 @@ pub struct Stream {
 
 impl Stream {
     /// Makes one from what a gRPC method gives.
-    pub fn new(
-        outgoing: mpsc::Sender<FlowFrame>,
-        incoming: Streaming<FlowFrame>,
-        carrier: Carrier,
-    ) -> Self {
+    pub fn new(outgoing: Outgoing, incoming: Streaming<FlowFrame>, carrier: Carrier) -> Self {
         Self {
             outgoing,
             incoming: incoming.boxed(),

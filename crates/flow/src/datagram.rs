@@ -12,7 +12,6 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -20,6 +19,7 @@ use crate::Carrier;
 use crate::backlog::Backlog;
 use crate::frame::{self, Failed};
 use crate::ledger::Violation;
+use crate::outgoing::Outgoing;
 
 /// A flow of datagrams that were silent for this long is over; RFC 4787 asks for two minutes at least.
 pub const IDLE: Duration = Duration::from_secs(120);
@@ -36,7 +36,7 @@ const MAX_MESSAGE: usize = 65_535;
 pub async fn relay<S>(
     socket: UdpSocket,
     mut incoming: S,
-    outgoing: mpsc::Sender<FlowFrame>,
+    outgoing: Outgoing,
     carrier: &Carrier,
     idle: Duration,
 ) where
@@ -102,14 +102,16 @@ async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outgoing::{outgoing, with_room};
     use crate::testing::soon;
     use kdev_proto::v1::flow_failed::Reason;
+    use tokio::sync::mpsc;
     use tokio_stream::wrappers::ReceiverStream;
 
     async fn on_its_own(
         socket: UdpSocket,
         incoming: impl Stream<Item = Result<FlowFrame, Status>> + Unpin,
-        outgoing: mpsc::Sender<FlowFrame>,
+        outgoing: Outgoing,
         idle: Duration,
     ) {
         relay(socket, incoming, outgoing, &Carrier::default(), idle).await;
@@ -123,7 +125,7 @@ mod tests {
             near.connect(far.local_addr().unwrap()).await.unwrap();
             let near_address = near.local_addr().unwrap();
             let (to_relay, incoming) = mpsc::channel(4);
-            let (outgoing, mut from_relay) = mpsc::channel(4);
+            let (outgoing, mut from_relay) = outgoing();
             let task = tokio::spawn(on_its_own(
                 near,
                 ReceiverStream::new(incoming),
@@ -136,7 +138,7 @@ mod tests {
                 to_relay.send(Ok(frame::data(sent.clone()))).await.unwrap();
                 assert_eq!(soon(far.recv(&mut buffer)).await.unwrap(), size);
                 far.send_to(&sent, near_address).await.unwrap();
-                assert_eq!(soon(from_relay.recv()).await, Some(frame::data(sent)));
+                assert_eq!(soon(from_relay.next()).await, Some(frame::data(sent)));
             }
             drop(to_relay);
             soon(task).await.unwrap();
@@ -150,7 +152,7 @@ mod tests {
         near.connect(far.local_addr().unwrap()).await.unwrap();
         drop(far);
         let (to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = outgoing();
         let task = tokio::spawn(on_its_own(
             near,
             ReceiverStream::new(incoming),
@@ -163,7 +165,7 @@ mod tests {
             .unwrap();
         let Some(FlowFrame {
             kind: Some(Kind::Failed(failed)),
-        }) = soon(from_relay.recv()).await
+        }) = soon(from_relay.next()).await
         else {
             panic!("a failed frame")
         };
@@ -178,7 +180,7 @@ mod tests {
         near.connect(far.local_addr().unwrap()).await.unwrap();
         let near_address = near.local_addr().unwrap();
         let (to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(1);
+        let (outgoing, mut from_relay) = with_room(1);
         let task = tokio::spawn(on_its_own(
             near,
             ReceiverStream::new(incoming),
@@ -196,7 +198,7 @@ mod tests {
         while numbers.last() != Some(&LAST) {
             let Some(FlowFrame {
                 kind: Some(Kind::Data(datagram)),
-            }) = soon(from_relay.recv()).await
+            }) = soon(from_relay.next()).await
             else {
                 panic!("datagrams until the last")
             };
@@ -215,7 +217,7 @@ mod tests {
     async fn a_silent_flow_ends() {
         let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (_to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = outgoing();
         let idle = Duration::from_millis(50);
         let task = tokio::spawn(on_its_own(
             near,
@@ -223,7 +225,7 @@ mod tests {
             outgoing,
             idle,
         ));
-        assert_eq!(soon(from_relay.recv()).await, Some(frame::end()));
+        assert_eq!(soon(from_relay.next()).await, Some(frame::end()));
         soon(task).await.unwrap();
     }
 }
