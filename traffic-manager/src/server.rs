@@ -147,11 +147,12 @@ impl Manager for Server {
         let session = speaker(&request)?;
         let carrier = peer(&request)?.carrier;
         let (outgoing, frames) = outgoing();
-        session.streams.add(Waiting {
+        let waiting = Waiting {
             outgoing,
             carrier,
-            incoming: request.into_inner(),
-        });
+            incoming: request.into_inner().boxed(),
+        };
+        session.streams.add(waiting, &self.tasks);
         Ok(Response::new(flows::answer(None, frames)))
     }
 }
