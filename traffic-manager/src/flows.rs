@@ -54,13 +54,17 @@ pub fn serve(
     } = peer;
     let (outgoing, frames) = outgoing();
     tasks.spawn(async move {
-        let Some(_place) = session.flow() else {
-            tracing::warn!(session = session.id, "too many flows");
-            let failed = Failed::new(Reason::Prohibited, "the session has too many flows");
-            let _ = outgoing.send(frame::failed(&failed)).await;
+        let too_many = || {
+            tracing::debug!(session = session.id, "too many flows");
+            Failed::new(Reason::Prohibited, "the session has too many flows")
+        };
+        let Some(arrival) = session.arrival() else {
+            let _ = outgoing.send(frame::failed(&too_many())).await;
             return;
         };
-        let opened = match first(&mut incoming, &carrier).await {
+        let first = first(&mut incoming, &carrier).await;
+        let mut place = None;
+        let opened = match first {
             Ok(FlowOpen {
                 flow,
                 resume: Some(resume),
@@ -70,9 +74,16 @@ pub fn serve(
                 let stream = Stream::new(outgoing, incoming, carrier);
                 return go_on(&flows, &session, &flow, stream, resume).await;
             }
-            Ok(open) => dial(&open, &mut incoming, &carrier)
-                .await
-                .map(|far| (open, far)),
+            Ok(open) => {
+                drop(arrival);
+                place = session.flow();
+                match place {
+                    Some(_) => dial(&open, &mut incoming, &carrier)
+                        .await
+                        .map(|far| (open, far)),
+                    None => Err(too_many()),
+                }
+            }
             Err(failed) => Err(failed),
         };
         match opened {
@@ -89,6 +100,7 @@ pub fn serve(
                 let _ = outgoing.send(frame::failed(&failed)).await;
             }
         }
+        drop(place);
     });
     frames
 }

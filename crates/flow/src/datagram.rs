@@ -1,5 +1,6 @@
 //! Joins an opened flow with a connected UDP socket: a frame is a datagram.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -30,6 +31,14 @@ pub const MAX_DATAGRAM: usize = 65_507;
 /// Largest message of any kind: an echo over IPv6, whose own header isn't counted (RFC 8200 3).
 const MAX_MESSAGE: usize = 65_535;
 
+/// How long the last datagrams may take to get onto their carrier.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Where a datagram is until its size is known: one for all flows, as thousands of them are idle.
+    static BUFFER: RefCell<Box<[u8; MAX_MESSAGE]>> = RefCell::new(Box::new([0; MAX_MESSAGE]));
+}
+
 /// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
 /// the near end takes less than the far end sends, the oldest are lost. A port that is closed at
 /// the far end becomes a failed frame and ends the flow, as the near end's program has to hear of it.
@@ -42,13 +51,12 @@ pub async fn relay<S>(
 ) where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
 {
-    let mut buffer = vec![0; MAX_MESSAGE];
     let mut deadline = Instant::now() + idle;
     let mut backlog = Backlog::new(carrier.datagrams());
     let last = loop {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => break frame::end(),
-            received = receive(&socket, &mut buffer) => match received {
+            received = receive(&socket) => match received {
                 Ok(datagram) => {
                     deadline = Instant::now() + idle;
                     backlog.push(datagram);
@@ -80,23 +88,29 @@ pub async fn relay<S>(
             }
         }
     };
-    while let Some(datagram) = backlog.pop() {
-        if outgoing.send(frame::data(datagram)).await.is_err() {
-            return;
+    let rest = async {
+        while let Some(datagram) = backlog.pop() {
+            outgoing.send(frame::data(datagram)).await?;
         }
-    }
-    let _ = outgoing.send(last).await;
+        outgoing.send(last).await
+    };
+    // Who takes nothing for so long has lost interest.
+    let _ = tokio::time::timeout(LAST_WORDS, rest).await;
 }
 
 /// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.
-async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Bytes> {
+async fn receive(socket: &UdpSocket) -> io::Result<Bytes> {
     // An error without data makes the socket ready for ERROR only, which `recv` doesn't wait for.
     let interest = Interest::READABLE | Interest::ERROR;
-    let received = socket.async_io(interest, || {
-        Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
-    });
-    let size = received.await?;
-    Ok(Bytes::copy_from_slice(&buffer[..size]))
+    let receive = |buffer: &mut [u8; MAX_MESSAGE]| -> io::Result<Bytes> {
+        let size = recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+        Ok(Bytes::copy_from_slice(&buffer[..size]))
+    };
+    socket
+        .async_io(interest, || {
+            BUFFER.with_borrow_mut(|buffer| receive(buffer))
+        })
+        .await
 }
 
 #[cfg(test)]

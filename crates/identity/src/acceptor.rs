@@ -53,12 +53,14 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.0.accept(buffered(stream)).await?;
+        let mut stream = self.0.accept(buffered(stream)).await?;
         let keys = stream.get_ref().1.peer_certificates();
         let Some(key) = keys.and_then(<[_]>::first) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let fingerprint = Fingerprint::of_key(key);
+        stream.get_mut().0.get_mut().gather();
+        stream.get_mut().0.get_mut().gather();
         Ok((stream, fingerprint))
     }
 }

@@ -39,9 +39,11 @@ impl Connector {
         let config = self.config(expected).map_err(io::Error::other)?;
         // There is no name: the key is all that counts.
         let name = ServerName::try_from("kdev.invalid").map_err(io::Error::other)?;
-        TlsConnector::from(Arc::new(config))
+        let mut stream = TlsConnector::from(Arc::new(config))
             .connect(name, buffered(stream))
-            .await
+            .await?;
+        stream.get_mut().0.get_mut().gather();
+        Ok(stream)
     }
 
     fn config(&self, expected: Fingerprint) -> Result<ClientConfig, Error> {

@@ -84,9 +84,9 @@ fn a_gigabyte_each_way_at_once_arrives_unchanged_though_carriers_are_cut_twenty_
         });
         let mut dice = Dice::new();
         for cut in 0..CUTS {
-            // Somewhere in its own twentieth of the transfer, however fast the machine.
-            let twentieth = BYTES / CUTS;
-            let due = cut * twentieth + dice.roll(twentieth * 9 / 10);
+            // Each somewhere in its own part of the transfer, however fast the machine.
+            let part = BYTES * 9 / 10 / CUTS;
+            let due = cut * part + dice.roll(part);
             while ahead.load(Ordering::Relaxed) < due && !read.iter().any(|one| one.is_finished()) {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -123,10 +123,16 @@ fn an_intercepted_download_outlives_cuts_too() {
             .on_node(&["bash", "-o", "pipefail", "-c", &line])
     };
     // Each time some carrier has to be there to be cut.
-    let cuts = format!("for n in $(seq 10); do sleep 0.3; {CUT} | grep 10.88.0.10 || exit 1; done");
+    let there = "ss -Htn state established dst 10.88.0.10 | grep -q .";
+    let cuts = format!(
+        "for n in $(seq 10); do
+             sleep 0.3; timeout 10 sh -c 'until {there}; do sleep 0.05; done' || exit 1
+             {CUT} | grep 10.88.0.10 || exit 1
+         done"
+    );
     let cut = std::thread::scope(|scope| {
         let (sum, address) = (&sum, web.address(80));
-        let download = scope.spawn(move || sum(address, "30M"));
+        let download = scope.spawn(move || sum(address, "20M"));
         desk.laptop.shell(User::Root, &cuts).ok();
         assert!(!download.is_finished(), "it was over before the last cut");
         download.join().unwrap()

@@ -16,7 +16,7 @@ use super::create::Descriptor;
 use crate::netlink::{Netlink, io_error};
 
 /// How long the kernel may take until it takes what is sent to an address.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is asked.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -64,9 +64,7 @@ pub(super) async fn configure(
         if let IpNet::V6(own) = address
             && ipv6
         {
-            until_local(handle, own.addr())
-                .map_err(failed(format!("use the address {address}")))
-                .await?;
+            until_local(handle, own.addr()).await;
         }
     }
     Ok(Link {
@@ -106,7 +104,7 @@ async fn add_address(handle: &Handle, index: u32, address: IpNet) -> io::Result<
 
 /// Waits until the kernel takes what is sent to an address of its own. It makes the route for that some
 /// time after the device is up, drops all answers before, and tells nobody.
-async fn until_local(handle: &Handle, address: Ipv6Addr) -> io::Result<()> {
+async fn until_local(handle: &Handle, address: Ipv6Addr) {
     let taken = async {
         loop {
             let query = RouteMessageBuilder::<Ipv6Addr>::new()
@@ -121,9 +119,9 @@ async fn until_local(handle: &Handle, address: Ipv6Addr) -> io::Result<()> {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, taken)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut.into())
+    if tokio::time::timeout(PATIENCE, taken).await.is_err() {
+        tracing::warn!(%address, "the kernel may drop the first answers over IPv6");
+    }
 }
 
 /// Whether the kernel has been built without IPv6, or it is switched off (`disable_ipv6`, which the
