@@ -2,6 +2,9 @@
 //!
 //! Both directions are bounded queues. Neither side ever waits for the other while it holds anything:
 //! the shard only tries, and whoever made room or added something pokes the shard to look again.
+//!
+//! Items are boxed: a queue keeps room for 32 of them from its first one on, and thousands of flows are
+//! idle.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,26 +105,26 @@ impl Poke {
 /// The task's side of the link.
 #[derive(Debug)]
 pub struct TaskEnd {
-    up: mpsc::Receiver<Up>,
-    down: mpsc::Sender<Down>,
+    up: mpsc::Receiver<Box<Up>>,
+    down: mpsc::Sender<Box<Down>>,
     poke: Poke,
 }
 
 /// Receives what the program sends.
 #[derive(Debug)]
 pub struct FromProgram {
-    up: mpsc::Receiver<Up>,
+    up: mpsc::Receiver<Box<Up>>,
     /// What was looked at and not taken yet.
     ahead: VecDeque<Up>,
     /// Closed when the shard has let go of the flow.
-    down: mpsc::Sender<Down>,
+    down: mpsc::Sender<Box<Down>>,
     poke: Poke,
 }
 
 /// Sends to the program.
 #[derive(Debug)]
 pub struct ToProgram {
-    down: mpsc::Sender<Down>,
+    down: mpsc::Sender<Box<Down>>,
     poke: Poke,
 }
 
@@ -147,7 +150,7 @@ impl FromProgram {
         if let Some(item) = self.ahead.pop_front() {
             return item;
         }
-        let item = self.up.recv().await.unwrap_or(Up::Reset);
+        let item = self.up.recv().await.map_or(Up::Reset, |item| *item);
         // The shard may have stopped reading for want of room.
         self.poke.poke();
         item
@@ -159,7 +162,7 @@ impl FromProgram {
         self.down.closed().await;
         // The shard adds nothing any more, so that this is all, and no more than the queue holds.
         while let Ok(item) = self.up.try_recv() {
-            self.ahead.push_back(item);
+            self.ahead.push_back(*item);
         }
         if self.ahead.back() == Some(&Up::End) {
             std::future::pending().await
@@ -170,7 +173,7 @@ impl FromProgram {
 impl ToProgram {
     /// Waits for room and sends; false when the flow is gone. Cancel safe.
     pub async fn send(&self, item: Down) -> bool {
-        let sent = self.down.send(item).await.is_ok();
+        let sent = self.down.send(Box::new(item)).await.is_ok();
         self.poke.poke();
         sent
     }
@@ -180,9 +183,9 @@ impl ToProgram {
 #[derive(Debug)]
 pub struct ShardEnd {
     /// To the task.
-    pub up: mpsc::Sender<Up>,
+    pub up: mpsc::Sender<Box<Up>>,
     /// From the task.
-    pub down: mpsc::Receiver<Down>,
+    pub down: mpsc::Receiver<Box<Down>>,
     /// The flow's poke, to be reset before each look.
     pub poke: Poke,
 }

@@ -29,6 +29,7 @@ use kdev_proto::v1::{
 };
 use kdev_proto::{Failure, PartCell};
 use tokio::sync::mpsc;
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -177,8 +178,9 @@ impl Held {
         };
         let routes =
             Routes::new(device).map_err(|error| network(&error).with_next(error.next_step()))?;
-        let resolver =
-            Resolver::new().map_err(|error| network(&error).with_next(error.next_step()))?;
+        // Files that have to be on the disk, and a process: others go on meanwhile.
+        let resolver = block_in_place(Resolver::new)
+            .map_err(|error| network(&error).with_next(error.next_step()))?;
         let server = DnsServer::bind(address.into(), DNS_PORT, kdev_names::Limits::default())
             .await
             .map_err(|error| network(&error))?;
@@ -388,7 +390,7 @@ impl Held {
     /// meanwhile: whom they named is then asked for everything else.
     fn apply_resolver(&mut self) {
         let address = self.dns.local_addr();
-        match self.resolver.apply(address.ip()) {
+        match block_in_place(|| self.resolver.apply(address.ip())) {
             Ok(applied) => {
                 if let Some(Applied { former, .. }) = applied {
                     self.upstreams = former.servers;
@@ -419,10 +421,12 @@ impl Held {
             cancelled,
             ..
         } = self;
-        if let Err(error) = resolver.file.restore() {
-            tracing::error!(%error, "the resolver's file isn't restored");
-        }
-        drop(resolver);
+        block_in_place(|| {
+            if let Err(error) = resolver.file.restore() {
+                tracing::error!(%error, "the resolver's file isn't restored");
+            }
+            drop(resolver);
+        });
         dns.set_policy(None);
         cancelled.cancel();
         tasks.close();

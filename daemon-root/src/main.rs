@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use args::{Args, Command};
 use clap::Parser as _;
-use kdev_common::{detach, logging, paths};
+use kdev_common::{detach, logging, paths, runtime};
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -50,5 +50,5 @@ fn run(started_by: daemon::StartedBy) -> anyhow::Result<()> {
     detach::settle();
     logging::to_directory(Path::new(paths::ROOT_LOG_DIR), "kdev-rootd")?;
     detach::raise_descriptor_limit();
-    tokio::runtime::Runtime::new()?.block_on(daemon::run(started_by))
+    runtime::start()?.block_on(daemon::run(started_by))
 }

@@ -54,7 +54,7 @@ struct Flow {
     /// What was taken from the task's queue and didn't fit into the stack.
     pending: Option<Bytes>,
     /// What was taken from the stack and didn't fit into the task's queue.
-    stuck: Option<Up>,
+    stuck: Option<Box<Up>>,
     decided: bool,
     /// Nothing more comes from the task.
     down_done: bool,
@@ -337,13 +337,13 @@ impl Shard {
             let item = match flow.stuck.take() {
                 Some(item) => item,
                 None => match self.stack.recv(id, CHUNK) {
-                    Recv::Data(bytes) => Up::Data(bytes),
+                    Recv::Data(bytes) => Box::new(Up::Data(bytes)),
                     Recv::Empty => return,
-                    Recv::End => Up::End,
-                    Recv::Reset => Up::Reset,
+                    Recv::End => Box::new(Up::End),
+                    Recv::Reset => Box::new(Up::Reset),
                 },
             };
-            let last = !matches!(item, Up::Data(_));
+            let last = !matches!(*item, Up::Data(_));
             match flow.link.up.try_send(item) {
                 Ok(()) => flow.up_done = last,
                 Err(TrySendError::Full(item)) => {
@@ -372,7 +372,7 @@ impl Shard {
                     return;
                 }
             }
-            match flow.link.down.try_recv() {
+            match flow.link.down.try_recv().map(|item| *item) {
                 Ok(Down::Data(bytes)) => flow.pending = Some(bytes),
                 Ok(Down::Opened) => self.accept(id),
                 Ok(Down::Failed(reason)) => self.fail(id, reason),
@@ -434,7 +434,7 @@ impl Shard {
             return;
         };
         if reset || !flow.decided {
-            let _ = flow.link.up.try_send(Up::Reset);
+            let _ = flow.link.up.try_send(Box::new(Up::Reset));
             self.stack.abort(id);
             // Dropping the link resets the flow even when its queue is full.
             self.flows.remove(&id);

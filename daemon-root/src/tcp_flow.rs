@@ -14,6 +14,23 @@ use crate::opening::{self, open_flow};
 
 /// Runs the flow until it is over on both sides.
 pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
+    // In a box of its own, as thousands of idle flows would keep room for it.
+    let Some(begun) = Box::pin(begin(key, link, carriers)).await else {
+        return;
+    };
+    let (from_program, to_program, stream, means) = begun;
+    let outcome = carry::carry(from_program, &to_program, stream, means).await;
+    if outcome == Outcome::ResetByFlow {
+        to_program.send(Down::Reset).await;
+    }
+}
+
+/// Opens the flow and lets the program in; `None` when it is over already.
+async fn begin(
+    key: FlowKey,
+    link: TaskEnd,
+    carriers: Arc<Carriers>,
+) -> Option<(FromProgram, ToProgram, Stream, OtherCarriers)> {
     let (mut from_program, to_program) = link.split();
     let mut flow = Bytes::new();
     // Each attempt is a flow of its own: an earlier one may have been dialled as well.
@@ -31,29 +48,27 @@ pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
     let opened = tokio::select! {
         opened = open_flow(request, &carriers, patience) => opened,
         // The program gave up waiting. It can't have sent anything before it was answered.
-        _ = from_program.next() => return,
+        _ = from_program.next() => return None,
     };
     let (place, opened) = match opened {
         Ok(opened) => opened,
         Err(reason) => {
             to_program.send(Down::Failed(reason)).await;
-            return;
+            return None;
         }
     };
     let stream = Stream::over(opened, place.carrier.clone());
     if !to_program.send(Down::Opened).await {
-        return carry::give_up(stream).await;
+        carry::give_up(stream).await;
+        return None;
     }
     let means = OtherCarriers {
         carriers,
         flow,
         attempts: 0,
-        place: Some(place),
+        place: Some(Box::new(place)),
     };
-    let outcome = carry::carry(from_program, &to_program, stream, means).await;
-    if outcome == Outcome::ResetByFlow {
-        to_program.send(Down::Reset).await;
-    }
+    Some((from_program, to_program, stream, means))
 }
 
 impl NearRead for FromProgram {
@@ -95,7 +110,7 @@ struct OtherCarriers {
     flow: Bytes,
     attempts: u64,
     /// On the carrier that carries it now.
-    place: Option<Place>,
+    place: Option<Box<Place>>,
 }
 
 impl carry::Resume for OtherCarriers {
@@ -117,7 +132,7 @@ impl carry::Resume for OtherCarriers {
         let resumed = open_flow(request, &self.carriers, self.carriers.resume_limit()).await;
         let (place, opened) = resumed.ok()?;
         let carrier = place.carrier.clone();
-        self.place = Some(place);
+        self.place = Some(Box::new(place));
         Some(Resumed {
             received: opened.received,
             stream: Stream::over(opened, carrier),

@@ -10,7 +10,7 @@ mod session;
 
 use std::process::ExitCode;
 
-use kdev_common::{detach, logging, paths};
+use kdev_common::{detach, logging, paths, runtime};
 
 fn main() -> ExitCode {
     detach::settle();
@@ -28,7 +28,7 @@ fn run() -> anyhow::Result<()> {
         .ok_or_else(|| anyhow::anyhow!("this user has no home directory; set HOME"))?;
     logging::to_directory(&dirs.state, "kdev-userd")?;
     detach::raise_descriptor_limit();
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = runtime::start()?;
     let done = runtime.block_on(daemon::run(dirs));
     // A credential plugin can't be cancelled; nobody waits for it any more.
     runtime.shutdown_background();

@@ -6,14 +6,14 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kdev_flow::carry::{self, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
+use kdev_flow::outgoing::{Frames, Outgoing, outgoing};
 use kdev_flow::socket::carry_socket;
-use kdev_flow::{Carrier, QUEUE, datagram};
+use kdev_flow::{Carrier, datagram};
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 
@@ -47,20 +47,24 @@ pub fn serve(
     flows: ResumableFlows,
     peer: Peer,
     mut incoming: Streaming<FlowFrame>,
-) -> mpsc::Receiver<FlowFrame> {
+) -> Frames {
     // No more of it: a flow outlives the connection that it came over, whose place is another's then.
     let Peer {
         session, carrier, ..
     } = peer;
-    let (outgoing, frames) = mpsc::channel(QUEUE);
+    let (outgoing, frames) = outgoing();
     tasks.spawn(async move {
-        let Some(_place) = session.flow() else {
-            tracing::warn!(session = session.id, "too many flows");
-            let failed = Failed::new(Reason::Prohibited, "the session has too many flows");
-            let _ = outgoing.send(frame::failed(&failed)).await;
+        let too_many = || {
+            tracing::debug!(session = session.id, "too many flows");
+            Failed::new(Reason::Prohibited, "the session has too many flows")
+        };
+        let Some(arrival) = session.arrival() else {
+            let _ = outgoing.send(frame::failed(&too_many())).await;
             return;
         };
-        let opened = match first(&mut incoming, &carrier).await {
+        let first = first(&mut incoming, &carrier).await;
+        let mut place = None;
+        let opened = match first {
             Ok(FlowOpen {
                 flow,
                 resume: Some(resume),
@@ -70,9 +74,16 @@ pub fn serve(
                 let stream = Stream::new(outgoing, incoming, carrier);
                 return go_on(&flows, &session, &flow, stream, resume).await;
             }
-            Ok(open) => dial(&open, &mut incoming, &carrier)
-                .await
-                .map(|far| (open, far)),
+            Ok(open) => {
+                drop(arrival);
+                place = session.flow();
+                match place {
+                    Some(_) => dial(&open, &mut incoming, &carrier)
+                        .await
+                        .map(|far| (open, far)),
+                    None => Err(too_many()),
+                }
+            }
             Err(failed) => Err(failed),
         };
         match opened {
@@ -89,6 +100,7 @@ pub fn serve(
                 let _ = outgoing.send(frame::failed(&failed)).await;
             }
         }
+        drop(place);
     });
     frames
 }
@@ -167,7 +179,7 @@ async fn carry(
     far: Far,
     registered: Option<Registered>,
     incoming: Streaming<FlowFrame>,
-    outgoing: mpsc::Sender<FlowFrame>,
+    outgoing: Outgoing,
     carrier: Carrier,
 ) {
     match far {
@@ -232,11 +244,11 @@ fn echo_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
 }
 
 /// What a gRPC method that streams frames answers with.
-pub type Frames = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
+pub type Answer = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
 
-/// Makes such an answer of a queue of frames.
-pub fn answer(frames: mpsc::Receiver<FlowFrame>) -> Frames {
-    Box::pin(tokio_stream::wrappers::ReceiverStream::new(frames).map(Ok))
+/// Makes such an answer of a queue of frames, and of one that was taken from it already.
+pub fn answer(first: Option<FlowFrame>, frames: Frames) -> Answer {
+    Box::pin(futures::stream::iter(first).chain(frames).map(Ok))
 }
 
 #[cfg(test)]

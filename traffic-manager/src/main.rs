@@ -21,11 +21,10 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use kdev_common::logging;
+use kdev_common::{logging, runtime};
 use settings::Settings;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     logging::to_stderr();
     let settings = match Settings::from_env(|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
@@ -34,7 +33,8 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match manager::run(settings).await {
+    let run = || runtime::start()?.block_on(manager::run(settings));
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the manager ends");

@@ -162,7 +162,7 @@ mod tests {
     use futures::StreamExt as _;
     use kdev_flow::Carrier;
     use kdev_flow::carry::Stream;
-    use tokio::sync::mpsc;
+    use kdev_flow::outgoing::outgoing;
 
     const ID: FlowId = [7; 16];
 
@@ -172,7 +172,7 @@ mod tests {
 
     fn coming(received: u64) -> Resumed {
         let stream = Stream {
-            outgoing: mpsc::channel(1).0,
+            outgoing: outgoing().0,
             incoming: futures::stream::pending().boxed(),
             carrier: Carrier::default(),
         };

@@ -310,7 +310,11 @@ async fn ask_machine(way: &Way, open: FlowOpen) -> Option<(Stream, Option<Regist
         };
         match tokio::time::timeout(ONE_STREAM, asked).await {
             Ok(Some(Kind::Opened(_))) => {
-                let stream = Stream::new(waiting.outgoing, waiting.incoming, waiting.carrier);
+                let stream = Stream {
+                    outgoing: waiting.outgoing,
+                    incoming: waiting.incoming,
+                    carrier: waiting.carrier,
+                };
                 return Some((stream, registered));
             }
             Ok(Some(Kind::Failed(_))) => return None,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_cluster::discovery::ClusterFacts;
 use kdev_cluster::vouch::SessionLeases;
-use kdev_flow::QUEUE;
+use kdev_flow::outgoing::outgoing;
 use kdev_proto::v1::manager_server::Manager;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::flows::{self, Frames};
+use crate::flows::{self, Answer};
 use crate::intercepts::Intercepts;
 use crate::lookup::Lookup;
 use crate::peer::Peer;
@@ -63,8 +63,8 @@ fn own_version() -> Version {
 #[tonic::async_trait]
 impl Manager for Server {
     type SessionStream = ReceiverStream<Result<SessionEvent, Status>>;
-    type FlowStream = Frames;
-    type AcceptStream = Frames;
+    type FlowStream = Answer;
+    type AcceptStream = Answer;
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
         Ok(Response::new(own_version()))
@@ -128,28 +128,32 @@ impl Manager for Server {
     async fn flow(
         &self,
         request: Request<Streaming<FlowFrame>>,
-    ) -> Result<Response<Frames>, Status> {
-        Ok(Response::new(flows::answer(flows::serve(
+    ) -> Result<Response<Answer>, Status> {
+        let mut frames = flows::serve(
             &self.tasks,
             self.flows.clone(),
             peer(&request)?,
             request.into_inner(),
-        ))))
+        );
+        // The answer's head and its first frame leave together.
+        let first = frames.next().await;
+        Ok(Response::new(flows::answer(first, frames)))
     }
 
     async fn accept(
         &self,
         request: Request<Streaming<FlowFrame>>,
-    ) -> Result<Response<Frames>, Status> {
+    ) -> Result<Response<Answer>, Status> {
         let session = speaker(&request)?;
         let carrier = peer(&request)?.carrier;
-        let (outgoing, frames) = mpsc::channel(QUEUE);
-        session.streams.add(Waiting {
+        let (outgoing, frames) = outgoing();
+        let waiting = Waiting {
             outgoing,
             carrier,
-            incoming: request.into_inner(),
-        });
-        Ok(Response::new(flows::answer(frames)))
+            incoming: request.into_inner().boxed(),
+        };
+        session.streams.add(waiting, &self.tasks);
+        Ok(Response::new(flows::answer(None, frames)))
     }
 }
 

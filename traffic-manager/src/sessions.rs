@@ -46,6 +46,7 @@ pub struct Session {
     revoked: AtomicBool,
     connections: Arc<AtomicUsize>,
     flows: Arc<AtomicUsize>,
+    arrivals: Arc<AtomicUsize>,
     /// What its flows hold.
     pub memory: Arc<Budget>,
     /// What its datagrams hold.
@@ -91,6 +92,12 @@ impl Session {
     /// Takes a place for one more flow; `None` when there are too many.
     pub fn flow(&self) -> Option<Place> {
         Place::take(&self.flows, FLOWS)
+    }
+
+    /// Takes a place for one more stream that hasn't said yet which flow it is: all flows may be resumed
+    /// at once.
+    pub fn arrival(&self) -> Option<Place> {
+        Place::take(&self.arrivals, FLOWS)
     }
 
     /// How long its TCP flows may be without a carrier.
@@ -174,6 +181,7 @@ impl Sessions {
                 revoked: AtomicBool::new(false),
                 connections: Arc::default(),
                 flows: Arc::default(),
+                arrivals: Arc::default(),
                 memory: Arc::new(Budget::new(MEMORY)),
                 datagrams: Arc::new(Budget::new(DATAGRAMS)),
                 state: Mutex::new(Inner {

@@ -13,6 +13,7 @@ pub mod known;
 pub mod logging;
 pub mod loopback;
 pub mod paths;
+pub mod runtime;
 pub mod socket;
 pub mod transport;
 pub mod wake;

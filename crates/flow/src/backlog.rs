@@ -13,6 +13,10 @@ pub const LIMIT: u64 = 512 << 10;
 /// What a datagram costs beside its bytes, so that the number of empty ones is bounded as well.
 const COST: usize = 256;
 
+/// What a flow on which nothing waits may add whatever the others hold: who says little is heard beside
+/// those that say much.
+const SMALL: u64 = 2 << 10;
+
 /// What a datagram counts while it waits, in bytes.
 fn cost(datagram: &Bytes) -> u64 {
     (datagram.len() + COST) as u64
@@ -44,6 +48,10 @@ impl Backlog {
             dropped += 1;
         }
         while !self.all.try_take(cost(&datagram)) {
+            if self.is_empty() && cost(&datagram) <= SMALL {
+                self.all.take(cost(&datagram));
+                break;
+            }
             dropped += 1;
             if self.pop().is_none() {
                 return dropped;
@@ -59,6 +67,10 @@ impl Backlog {
         let datagram = self.datagrams.pop_front()?;
         self.held -= cost(&datagram);
         self.all.give_back(cost(&datagram));
+        if self.is_empty() && self.datagrams.capacity() > 64 {
+            // A burst of small ones takes much room, which nobody counts.
+            self.datagrams = VecDeque::new();
+        }
         Some(datagram)
     }
 
@@ -97,6 +109,26 @@ mod tests {
         }
         assert!(backlog.is_empty());
         assert_eq!((backlog.pop(), backlog.held), (None, 0));
+    }
+
+    #[test]
+    fn who_says_little_is_heard_beside_those_that_hold_all_there_is() {
+        let all = Arc::new(Budget::new(100_000));
+        let mut greedy = Backlog::new(Arc::clone(&all));
+        assert!(
+            (0..1_000)
+                .map(|number| greedy.push(numbered(number, 1_000)))
+                .sum::<usize>()
+                > 0
+        );
+        let mut quiet = Backlog::new(Arc::clone(&all));
+        assert_eq!(quiet.push(numbered(1, 9_000)), 1);
+        for number in 0..100 {
+            assert_eq!(quiet.push(numbered(number, 1_000)), 0);
+            assert_eq!(quiet.pop(), Some(numbered(number, 1_000)));
+        }
+        drop((greedy, quiet));
+        assert_eq!(all.used(), 0);
     }
 
     #[test]

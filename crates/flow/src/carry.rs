@@ -11,7 +11,6 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, future};
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
@@ -21,6 +20,7 @@ use crate::farewell::farewell;
 use crate::frame;
 use crate::ledger::{Heard, Ledger, Undelivered, Violation};
 use crate::open::Opened;
+use crate::outgoing::Outgoing;
 
 /// How long what was handed on may stay unacknowledged: the other side keeps it meanwhile.
 const ACK_DELAY: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ pub const RESUME_LIMIT: Duration = Duration::from_secs(60);
 /// One carrier's part of a flow: frames to the other side and from it.
 pub struct Stream {
     /// Frames to the other side.
-    pub outgoing: mpsc::Sender<FlowFrame>,
+    pub outgoing: Outgoing,
     /// Frames from the other side.
     pub incoming: BoxStream<'static, Result<FlowFrame, Status>>,
     /// The carrier itself.
@@ -45,11 +45,7 @@ pub struct Stream {
 
 impl Stream {
     /// Makes one from what a gRPC method gives.
-    pub fn new(
-        outgoing: mpsc::Sender<FlowFrame>,
-        incoming: Streaming<FlowFrame>,
-        carrier: Carrier,
-    ) -> Self {
+    pub fn new(outgoing: Outgoing, incoming: Streaming<FlowFrame>, carrier: Carrier) -> Self {
         Self {
             outgoing,
             incoming: incoming.boxed(),
@@ -169,42 +165,56 @@ enum Turn {
 
 /// Carries until both directions are closed or one side breaks. Dropping the future, at any time,
 /// resets the flow; the near end is its owner's to reset.
-pub async fn carry<R, W, M>(mut read: R, mut write: W, stream: Stream, mut means: M) -> Outcome
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function keeps its arguments twice, and thousands of flows are idle"
+)]
+pub fn carry<R, W, M>(
+    mut read: R,
+    mut write: W,
+    mut current: Stream,
+    mut means: M,
+) -> impl Future<Output = Outcome>
 where
     R: NearRead,
     W: NearWrite,
     M: Resume,
 {
-    let mut ledger = Ledger::new(&BUDGET, stream.carrier.share());
-    let mut current = stream;
-    loop {
-        let turn = connected(&mut ledger, &mut current, &mut read, &mut write, &mut means).await;
-        let resumed = match turn {
-            Turn::Over(outcome) => {
-                // From now on the flow isn't to be found any more.
-                drop(means);
-                part(current, outcome).await;
-                return outcome;
-            }
-            Turn::Replaced(resumed) => resumed,
-            Turn::Lost => {
-                // Nothing comes over it any more, and nothing of it may be taken for the next one's.
-                drop(current);
-                match apart(&mut ledger, &mut read, &mut write, &mut means).await {
-                    Ok(resumed) => resumed,
-                    Err(outcome) => return last_of(&mut ledger, &mut write, outcome).await,
+    async move {
+        let mut ledger = Ledger::new(&BUDGET, current.carrier.share());
+        loop {
+            let turn =
+                connected(&mut ledger, &mut current, &mut read, &mut write, &mut means).await;
+            let resumed = match turn {
+                Turn::Over(outcome) => {
+                    // From now on the flow isn't to be found any more.
+                    drop(means);
+                    Box::pin(part(current, outcome)).await;
+                    return outcome;
                 }
+                Turn::Replaced(resumed) => resumed,
+                Turn::Lost => {
+                    // Nothing comes over it any more, and nothing of it may be taken for the next one's.
+                    drop(current);
+                    // What is rare has boxes of its own, as thousands of idle flows would keep room for it.
+                    match Box::pin(apart(&mut ledger, &mut read, &mut write, &mut means)).await {
+                        Ok(resumed) => resumed,
+                        Err(outcome) => {
+                            return Box::pin(last_of(&mut ledger, &mut write, outcome)).await;
+                        }
+                    }
+                }
+            };
+            if let Err(violation) = ledger.handle_resumed(resumed.received) {
+                resumed.stream.carrier.close_for(&violation);
+                Box::pin(part(resumed.stream, Outcome::ResetByFlow)).await;
+                return Outcome::ResetByFlow;
             }
-        };
-        if let Err(violation) = ledger.handle_resumed(resumed.received) {
-            resumed.stream.carrier.close_for(&violation);
-            part(resumed.stream, Outcome::ResetByFlow).await;
-            return Outcome::ResetByFlow;
-        }
-        current = resumed.stream;
-        if resumed.answer {
-            // There is room: the stream is new.
-            let _ = current.outgoing.try_send(frame::resumed(ledger.received()));
+            current = resumed.stream;
+            if resumed.answer {
+                // There is room: the stream is new.
+                let _ = current.outgoing.try_send(frame::resumed(ledger.received()));
+            }
         }
     }
 }

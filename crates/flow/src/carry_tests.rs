@@ -4,23 +4,23 @@ use kdev_proto::v1::FlowOpen;
 use kdev_proto::v1::flow_failed::Reason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::CHUNK;
 use crate::frame::Failed;
+use crate::outgoing::{Frames, outgoing};
 use crate::socket::carry_socket;
 use crate::testing::{connection, is_reset, soon};
 
 /// Both sides of a carrier that breaks when `broken` is cancelled: what is under way is lost.
 fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
-    let (to_other, from_one) = mpsc::channel(crate::QUEUE);
-    let (to_one, from_other) = mpsc::channel(crate::QUEUE);
-    let side = |outgoing: mpsc::Sender<FlowFrame>, frames: mpsc::Receiver<FlowFrame>| {
-        let incoming = ReceiverStream::new(frames).map(Ok).boxed();
+    let (to_other, from_one) = outgoing();
+    let (to_one, from_other) = outgoing();
+    let side = |outgoing: Outgoing, frames: Frames| {
+        let incoming = frames.map(Ok).boxed();
         Stream {
             outgoing,
             incoming,

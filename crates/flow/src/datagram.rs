@@ -1,5 +1,6 @@
 //! Joins an opened flow with a connected UDP socket: a frame is a datagram.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -20,6 +20,7 @@ use crate::Carrier;
 use crate::backlog::Backlog;
 use crate::frame::{self, Failed};
 use crate::ledger::Violation;
+use crate::outgoing::Outgoing;
 
 /// A flow of datagrams that were silent for this long is over; RFC 4787 asks for two minutes at least.
 pub const IDLE: Duration = Duration::from_secs(120);
@@ -30,25 +31,32 @@ pub const MAX_DATAGRAM: usize = 65_507;
 /// Largest message of any kind: an echo over IPv6, whose own header isn't counted (RFC 8200 3).
 const MAX_MESSAGE: usize = 65_535;
 
+/// How long the last datagrams may take to get onto their carrier.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Where a datagram is until its size is known: one for all flows, as thousands of them are idle.
+    static BUFFER: RefCell<Box<[u8; MAX_MESSAGE]>> = RefCell::new(Box::new([0; MAX_MESSAGE]));
+}
+
 /// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
 /// the near end takes less than the far end sends, the oldest are lost. A port that is closed at
 /// the far end becomes a failed frame and ends the flow, as the near end's program has to hear of it.
 pub async fn relay<S>(
     socket: UdpSocket,
     mut incoming: S,
-    outgoing: mpsc::Sender<FlowFrame>,
+    outgoing: Outgoing,
     carrier: &Carrier,
     idle: Duration,
 ) where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
 {
-    let mut buffer = vec![0; MAX_MESSAGE];
     let mut deadline = Instant::now() + idle;
     let mut backlog = Backlog::new(carrier.datagrams());
     let last = loop {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => break frame::end(),
-            received = receive(&socket, &mut buffer) => match received {
+            received = receive(&socket) => match received {
                 Ok(datagram) => {
                     deadline = Instant::now() + idle;
                     backlog.push(datagram);
@@ -80,36 +88,44 @@ pub async fn relay<S>(
             }
         }
     };
-    while let Some(datagram) = backlog.pop() {
-        if outgoing.send(frame::data(datagram)).await.is_err() {
-            return;
+    let rest = async {
+        while let Some(datagram) = backlog.pop() {
+            outgoing.send(frame::data(datagram)).await?;
         }
-    }
-    let _ = outgoing.send(last).await;
+        outgoing.send(last).await
+    };
+    // Who takes nothing for so long has lost interest.
+    let _ = tokio::time::timeout(LAST_WORDS, rest).await;
 }
 
 /// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.
-async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Bytes> {
+async fn receive(socket: &UdpSocket) -> io::Result<Bytes> {
     // An error without data makes the socket ready for ERROR only, which `recv` doesn't wait for.
     let interest = Interest::READABLE | Interest::ERROR;
-    let received = socket.async_io(interest, || {
-        Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
-    });
-    let size = received.await?;
-    Ok(Bytes::copy_from_slice(&buffer[..size]))
+    let receive = |buffer: &mut [u8; MAX_MESSAGE]| -> io::Result<Bytes> {
+        let size = recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+        Ok(Bytes::copy_from_slice(&buffer[..size]))
+    };
+    socket
+        .async_io(interest, || {
+            BUFFER.with_borrow_mut(|buffer| receive(buffer))
+        })
+        .await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outgoing::{outgoing, with_room};
     use crate::testing::soon;
     use kdev_proto::v1::flow_failed::Reason;
+    use tokio::sync::mpsc;
     use tokio_stream::wrappers::ReceiverStream;
 
     async fn on_its_own(
         socket: UdpSocket,
         incoming: impl Stream<Item = Result<FlowFrame, Status>> + Unpin,
-        outgoing: mpsc::Sender<FlowFrame>,
+        outgoing: Outgoing,
         idle: Duration,
     ) {
         relay(socket, incoming, outgoing, &Carrier::default(), idle).await;
@@ -123,7 +139,7 @@ mod tests {
             near.connect(far.local_addr().unwrap()).await.unwrap();
             let near_address = near.local_addr().unwrap();
             let (to_relay, incoming) = mpsc::channel(4);
-            let (outgoing, mut from_relay) = mpsc::channel(4);
+            let (outgoing, mut from_relay) = outgoing();
             let task = tokio::spawn(on_its_own(
                 near,
                 ReceiverStream::new(incoming),
@@ -136,7 +152,7 @@ mod tests {
                 to_relay.send(Ok(frame::data(sent.clone()))).await.unwrap();
                 assert_eq!(soon(far.recv(&mut buffer)).await.unwrap(), size);
                 far.send_to(&sent, near_address).await.unwrap();
-                assert_eq!(soon(from_relay.recv()).await, Some(frame::data(sent)));
+                assert_eq!(soon(from_relay.next()).await, Some(frame::data(sent)));
             }
             drop(to_relay);
             soon(task).await.unwrap();
@@ -150,7 +166,7 @@ mod tests {
         near.connect(far.local_addr().unwrap()).await.unwrap();
         drop(far);
         let (to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = outgoing();
         let task = tokio::spawn(on_its_own(
             near,
             ReceiverStream::new(incoming),
@@ -163,7 +179,7 @@ mod tests {
             .unwrap();
         let Some(FlowFrame {
             kind: Some(Kind::Failed(failed)),
-        }) = soon(from_relay.recv()).await
+        }) = soon(from_relay.next()).await
         else {
             panic!("a failed frame")
         };
@@ -178,7 +194,7 @@ mod tests {
         near.connect(far.local_addr().unwrap()).await.unwrap();
         let near_address = near.local_addr().unwrap();
         let (to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(1);
+        let (outgoing, mut from_relay) = with_room(1);
         let task = tokio::spawn(on_its_own(
             near,
             ReceiverStream::new(incoming),
@@ -196,7 +212,7 @@ mod tests {
         while numbers.last() != Some(&LAST) {
             let Some(FlowFrame {
                 kind: Some(Kind::Data(datagram)),
-            }) = soon(from_relay.recv()).await
+            }) = soon(from_relay.next()).await
             else {
                 panic!("datagrams until the last")
             };
@@ -215,7 +231,7 @@ mod tests {
     async fn a_silent_flow_ends() {
         let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (_to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = mpsc::channel(4);
+        let (outgoing, mut from_relay) = outgoing();
         let idle = Duration::from_millis(50);
         let task = tokio::spawn(on_its_own(
             near,
@@ -223,7 +239,7 @@ mod tests {
             outgoing,
             idle,
         ));
-        assert_eq!(soon(from_relay.recv()).await, Some(frame::end()));
+        assert_eq!(soon(from_relay.next()).await, Some(frame::end()));
         soon(task).await.unwrap();
     }
 }

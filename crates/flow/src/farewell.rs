@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kdev_proto::v1::FlowFrame;
-use tokio::sync::mpsc;
 use tonic::Status;
+
+use crate::outgoing::Outgoing;
 
 /// How long the other side may take to end a stream on which all was said.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends this side of a stream and waits until the other one has ended its own. Dropping a stream
 /// before cancels it (RFC 9113 section 8.1), and what was sent last is then thrown away unsent.
-pub async fn farewell<S>(mut incoming: S, outgoing: mpsc::Sender<FlowFrame>)
+pub async fn farewell<S>(mut incoming: S, outgoing: Outgoing)
 where
     S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
 {

@@ -221,9 +221,11 @@ impl Ledger {
         self.ended && self.sent == self.said
     }
 
+    /// A near end that has heard the end mostly ends as well, and both leave together: it isn't told
+    /// before.
     fn owes_ack(&self) -> bool {
         let owed = self.delivered - self.told;
-        owed >= ACK_EVERY || (owed > 0 && (self.tell || self.delivered_end()))
+        owed >= ACK_EVERY || (owed > 0 && (self.tell || self.is_settled()))
     }
 
     fn delivered_end(&self) -> bool {

@@ -14,7 +14,8 @@
 //! and go on from there over another one ([`carry`]).
 //!
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
-//! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's.
+//! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's. [`outgoing`]
+//! is the way of all frames to their stream.
 
 pub mod attempts;
 pub mod backlog;
@@ -28,6 +29,7 @@ pub mod ledger;
 #[cfg(test)]
 mod near;
 pub mod open;
+pub mod outgoing;
 mod pieces;
 mod reset;
 pub mod socket;
@@ -37,10 +39,6 @@ mod testing;
 
 pub use carrier::Carrier;
 pub use farewell::farewell;
-
-/// Frames that wait between a flow's task and its gRPC stream; with the stream's window this bounds
-/// what one flow holds in memory.
-pub const QUEUE: usize = 4;
 
 /// Most bytes in one data frame: one HTTP/2 frame.
 pub const CHUNK: usize = 60 << 10;

@@ -2,18 +2,16 @@
 
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::QUEUE;
 use crate::frame::{self, Failed};
+use crate::outgoing::{Frames, Outgoing, outgoing};
 
 /// A flow whose far end accepted: frames out, frames in. Dropping both resets it.
 #[derive(Debug)]
 pub struct Opened {
     /// Frames to the far end.
-    pub outgoing: mpsc::Sender<FlowFrame>,
+    pub outgoing: Outgoing,
     /// Frames from the far end.
     pub incoming: Streaming<FlowFrame>,
     /// For a flow that is resumed: what the other side has received.
@@ -43,10 +41,10 @@ pub enum OpenError {
 /// See [`OpenError`].
 pub async fn open<C, F>(request: FlowOpen, call: C) -> Result<Opened, OpenError>
 where
-    C: FnOnce(ReceiverStream<FlowFrame>) -> F,
+    C: FnOnce(Frames) -> F,
     F: Future<Output = Result<tonic::Response<Streaming<FlowFrame>>, Status>>,
 {
-    let (outgoing, frames) = mpsc::channel(QUEUE);
+    let (outgoing, frames) = outgoing();
     // There is room: the channel is new.
     let _ = outgoing.try_send(frame::open(request));
     let carrier = |status| {
@@ -56,10 +54,7 @@ where
             OpenError::Carrier(Box::new(status))
         }
     };
-    let mut incoming = call(ReceiverStream::new(frames))
-        .await
-        .map_err(carrier)?
-        .into_inner();
+    let mut incoming = call(frames).await.map_err(carrier)?.into_inner();
     match incoming
         .message()
         .await

@@ -8,11 +8,11 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, ServerConfig};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use crate::settings::{ALPN, Proof, provider};
-use crate::{Fingerprint, Identity, IdentityError, READ, ServerStream};
+use crate::{Fingerprint, Identity, IdentityError, ServerStream, buffered};
 
 /// Takes connections as one identity.
 #[derive(Clone)]
@@ -53,15 +53,14 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self
-            .0
-            .accept(BufReader::with_capacity(READ, stream))
-            .await?;
+        let mut stream = self.0.accept(buffered(stream)).await?;
         let keys = stream.get_ref().1.peer_certificates();
         let Some(key) = keys.and_then(<[_]>::first) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let fingerprint = Fingerprint::of_key(key);
+        stream.get_mut().0.get_mut().gather();
+        stream.get_mut().0.get_mut().gather();
         Ok((stream, fingerprint))
     }
 }

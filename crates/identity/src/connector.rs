@@ -7,11 +7,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, ClientConfig, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::settings::{ALPN, Proof, provider};
-use crate::{ClientStream, Fingerprint, Identity, READ};
+use crate::{ClientStream, Fingerprint, Identity, buffered};
 
 /// Makes connections as one identity.
 #[derive(Debug, Clone)]
@@ -39,9 +39,11 @@ impl Connector {
         let config = self.config(expected).map_err(io::Error::other)?;
         // There is no name: the key is all that counts.
         let name = ServerName::try_from("kdev.invalid").map_err(io::Error::other)?;
-        TlsConnector::from(Arc::new(config))
-            .connect(name, BufReader::with_capacity(READ, stream))
-            .await
+        let mut stream = TlsConnector::from(Arc::new(config))
+            .connect(name, buffered(stream))
+            .await?;
+        stream.get_mut().0.get_mut().gather();
+        Ok(stream)
     }
 
     fn config(&self, expected: Fingerprint) -> Result<ClientConfig, Error> {

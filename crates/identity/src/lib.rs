@@ -8,6 +8,7 @@
 mod acceptor;
 mod connector;
 mod fingerprint;
+mod gather;
 mod keys;
 mod settings;
 #[cfg(test)]
@@ -18,12 +19,19 @@ pub use connector::Connector;
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use keys::{Identity, IdentityError};
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, BufReader};
+
+use gather::Gather;
 
 /// The machine's end of a connection.
-pub type ClientStream<S> = tokio_rustls::client::TlsStream<BufReader<S>>;
+pub type ClientStream<S> = tokio_rustls::client::TlsStream<BufReader<Gather<S>>>;
 /// The manager's end of a connection.
-pub type ServerStream<S> = tokio_rustls::server::TlsStream<BufReader<S>>;
+pub type ServerStream<S> = tokio_rustls::server::TlsStream<BufReader<Gather<S>>>;
+
+/// What TLS is spoken over. Small writes leave together, and much is read at once.
+fn buffered<S: AsyncRead + Unpin>(stream: S) -> BufReader<Gather<S>> {
+    BufReader::with_capacity(READ, Gather::new(stream))
+}
 
 /// Bytes that are read at once: the TLS library itself reads four KiB at a time.
 const READ: usize = 128 << 10;

@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use kdev_common::transport;
 use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
+use kdev_flow::outgoing::{Outgoing, outgoing};
 use kdev_flow::socket::carry_socket;
-use kdev_flow::{Carrier, QUEUE, datagram};
+use kdev_flow::{Carrier, datagram};
 use kdev_identity::{Acceptor, Fingerprint, Identity};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_server::{Manager, ManagerServer};
@@ -22,9 +23,8 @@ use kdev_proto::v1::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::machine::{ip, runtime};
@@ -184,11 +184,7 @@ impl Resume for Never {
     }
 }
 
-async fn serve(
-    mut incoming: Streaming<FlowFrame>,
-    outgoing: mpsc::Sender<FlowFrame>,
-    dialled: Arc<AtomicUsize>,
-) {
+async fn serve(mut incoming: Streaming<FlowFrame>, outgoing: Outgoing, dialled: Arc<AtomicUsize>) {
     let Ok(Some(FlowFrame {
         kind: Some(Kind::Open(open)),
     })) = incoming.message().await
@@ -205,7 +201,7 @@ async fn carry(
     open: &FlowOpen,
     target: SocketAddr,
     incoming: Streaming<FlowFrame>,
-    outgoing: &mpsc::Sender<FlowFrame>,
+    outgoing: &Outgoing,
     dialled: &AtomicUsize,
 ) -> std::io::Result<()> {
     if open.protocol() == FlowProtocol::Tcp {
@@ -250,10 +246,10 @@ impl Manager for Far {
         &self,
         request: Request<Streaming<FlowFrame>>,
     ) -> Result<Response<Self::FlowStream>, Status> {
-        let (outgoing, frames) = mpsc::channel(QUEUE);
+        let (outgoing, frames) = outgoing();
         let dialled = Arc::clone(&self.dialled);
         tokio::spawn(serve(request.into_inner(), outgoing, dialled));
-        Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
+        Ok(Response::new(Box::pin(frames.map(Ok))))
     }
 
     async fn session(

@@ -52,8 +52,8 @@ where
         runtime().block_on(async {
             let ended = CancellationToken::new();
             let tasks = TaskTracker::new();
-            let machine = start(queues, far, &ended, &tasks).await;
-            tokio::time::timeout(DEADLINE, test(machine))
+            let all = async { test(start(queues, far, &ended, &tasks).await).await };
+            tokio::time::timeout(DEADLINE, all)
                 .await
                 .expect("done until the deadline");
             ended.cancel();

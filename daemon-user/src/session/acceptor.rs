@@ -8,14 +8,14 @@ use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::ledger::Violation;
 use kdev_flow::open::{OpenError, open};
+use kdev_flow::outgoing::{Outgoing, outgoing};
 use kdev_flow::socket::carry_socket;
-use kdev_flow::{Carrier, QUEUE, farewell};
+use kdev_flow::{Carrier, farewell};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
@@ -117,15 +117,15 @@ impl Connection {
 
 struct Accepted {
     open: FlowOpen,
-    outgoing: mpsc::Sender<FlowFrame>,
+    outgoing: Outgoing,
     incoming: Streaming<FlowFrame>,
 }
 
 /// Waits for a connection; `None` when the connection to the manager broke before one came.
 async fn accept(channel: Channel, carrier: &Carrier) -> Option<Accepted> {
-    let (outgoing, frames) = mpsc::channel(QUEUE);
+    let (outgoing, frames) = outgoing();
     let mut incoming = ManagerClient::new(channel)
-        .accept(ReceiverStream::new(frames))
+        .accept(frames)
         .await
         .ok()?
         .into_inner();
@@ -193,7 +193,7 @@ async fn answer(
 }
 
 /// Says one last thing.
-async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: mpsc::Sender<FlowFrame>) {
+async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: Outgoing) {
     if outgoing.send(last).await.is_ok() {
         farewell(incoming, outgoing).await;
     }

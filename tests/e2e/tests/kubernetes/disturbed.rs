@@ -314,7 +314,7 @@ fn a_machine_that_slept_goes_on_at_once_over_the_carriers_that_it_had() {
     std::thread::sleep(Duration::from_secs(15));
     desk.laptop.wake();
     for talk in &talks.all {
-        talk.more(Duration::from_secs(5));
+        talk.more(Duration::from_secs(20));
     }
     wait_until_whole(&desk);
     assert_eq!(carriers_since(&desk), before, "one was made again");

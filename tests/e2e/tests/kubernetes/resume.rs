@@ -1,35 +1,18 @@
 //! Connections outlive the ways that they are carried over.
 
-use std::net::{Shutdown, SocketAddr};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kdev_e2e::command::Outcome;
 use kdev_e2e::desk::Desk;
 use kdev_e2e::ends::{Way, demo_pod};
 use kdev_e2e::laptop::User;
-use kdev_e2e::text::{Received, Text};
+use kdev_e2e::text::{Reader, Received, Text};
 use kdev_e2e::workload::Workload;
 
-/// Most time for a transfer, however busy the machine.
-const TRANSFER: Duration = Duration::from_secs(180);
 /// Ends every connection to the node, and with them all carriers and the control stream, of whatever kind.
 const CUT: &str = "ss -K state established dst 10.88.0.10";
-
-/// Runs a line of the shell's on the laptop while all carriers are cut again and again; fails when
-/// not a single one was there to be cut each time.
-fn while_cutting(desk: &Desk, times: u32, line: &str) -> Outcome {
-    let script = format!(
-        "(for n in $(seq {times}); do sleep 0.4; {CUT} | grep -c 10.88.0.10 || exit 1; done > /tmp/e2e-cuts) &
-         cutting=$!
-         {line}
-         code=$?
-         kill $cutting 2> /dev/null && echo 'it was over before the last cut' >&2 && exit 1
-         wait $cutting || exit 2
-         exit $code"
-    );
-    let words = ["bash", "-o", "pipefail", "-c", &script];
-    desk.laptop.run_for(User::Root, &words, TRANSFER)
-}
 
 /// Chances that nobody can foresee.
 struct Dice(u64);
@@ -64,11 +47,20 @@ fn cut_at_random(desk: &Desk, dice: &mut Dice) {
     desk.laptop.shell(User::Root, &line).ok();
 }
 
+/// Reads to the end, and says how far whoever is ahead has come.
+fn read(text: &Text, from: &mut TcpStream, ahead: &AtomicU64) -> io::Result<Received> {
+    let mut reader = Reader::new(text.clone());
+    while reader.read_some(from, u64::MAX)? > 0 {
+        ahead.fetch_max(reader.received.bytes, Ordering::Relaxed);
+    }
+    Ok(reader.received)
+}
+
 #[test]
 fn a_gigabyte_each_way_at_once_arrives_unchanged_though_carriers_are_cut_twenty_times() {
     const BYTES: u64 = 1 << 30;
     const RATE: u64 = 90_000_000;
-    const CUTS: u32 = 20;
+    const CUTS: u64 = 20;
     /// A person takes a longer pause for an outage.
     const PAUSE: Duration = Duration::from_secs(2);
     // The slower of the ways to have a carrier back.
@@ -78,10 +70,11 @@ fn a_gigabyte_each_way_at_once_arrives_unchanged_though_carriers_are_cut_twenty_
     let (up, down) = (Text::new(1), Text::new(2));
     let (mut client_reads, mut server_reads) =
         (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let (received, cuts): (Vec<Received>, u32) = std::thread::scope(|scope| {
+    let ahead = AtomicU64::new(0);
+    let received: Vec<Received> = std::thread::scope(|scope| {
         let read = [
-            scope.spawn(|| up.read(&mut server_reads, u64::MAX)),
-            scope.spawn(|| down.read(&mut client_reads, u64::MAX)),
+            scope.spawn(|| read(&up, &mut server_reads, &ahead)),
+            scope.spawn(|| read(&down, &mut client_reads, &ahead)),
         ];
         let written = [(&up, &mut client), (&down, &mut server)].map(|(text, end)| {
             scope.spawn(move || {
@@ -89,20 +82,24 @@ fn a_gigabyte_each_way_at_once_arrives_unchanged_though_carriers_are_cut_twenty_
                 end.shutdown(Shutdown::Write)
             })
         });
-        let (mut dice, mut cuts) = (Dice::new(), 0);
-        while cuts < CUTS && !read.iter().any(|one| one.is_finished()) {
-            std::thread::sleep(Duration::from_millis(100 + dice.roll(800)));
+        let mut dice = Dice::new();
+        for cut in 0..CUTS {
+            // Each somewhere in its own part of the transfer, however fast the machine.
+            let part = BYTES * 9 / 10 / CUTS;
+            let due = cut * part + dice.roll(part);
+            while ahead.load(Ordering::Relaxed) < due && !read.iter().any(|one| one.is_finished()) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let over = read.iter().any(|one| one.is_finished());
+            assert!(!over, "it was over before the last cut");
             cut_at_random(&desk, &mut dice);
-            cuts += 1;
         }
         for one in written {
             one.join().unwrap().unwrap();
         }
-        let received = read.map(|one| one.join().unwrap().unwrap());
-        (received.to_vec(), cuts)
+        read.map(|one| one.join().unwrap().unwrap()).to_vec()
     });
     eprintln!("{received:?}");
-    assert_eq!(cuts, CUTS, "it was over before the last cut");
     for one in received {
         assert_eq!(one.bytes, BYTES);
         assert!(one.longest_pause <= PAUSE, "{one:?}");
@@ -125,13 +122,21 @@ fn an_intercepted_download_outlives_cuts_too() {
         desk.cluster
             .on_node(&["bash", "-o", "pipefail", "-c", &line])
     };
-    let (cut, whole) = std::thread::scope(|scope| {
+    // Each time some carrier has to be there to be cut.
+    let there = "ss -Htn state established dst 10.88.0.10 | grep -q .";
+    let cuts = format!(
+        "for n in $(seq 10); do
+             sleep 0.3; timeout 10 sh -c 'until {there}; do sleep 0.05; done' || exit 1
+             {CUT} | grep 10.88.0.10 || exit 1
+         done"
+    );
+    let cut = std::thread::scope(|scope| {
         let (sum, address) = (&sum, web.address(80));
-        let download = scope.spawn(move || sum(address, "40M"));
-        let cutting = while_cutting(&desk, 10, "sleep 5");
-        (download.join().unwrap(), cutting)
+        let download = scope.spawn(move || sum(address, "20M"));
+        desk.laptop.shell(User::Root, &cuts).ok();
+        assert!(!download.is_finished(), "it was over before the last cut");
+        download.join().unwrap()
     });
-    whole.ok();
     let direct = desk
         .laptop
         .shell(

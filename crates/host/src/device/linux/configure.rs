@@ -1,16 +1,24 @@
 //! Making a device that is down into one that works: size, addresses, up.
 
 use std::io;
+use std::net::Ipv6Addr;
+use std::time::Duration;
 
-use futures::TryFutureExt as _;
+use futures::{TryFutureExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
-use rtnetlink::{Handle, LinkUnspec};
+use netlink_packet_route::route::{RouteMessage, RouteType};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::super::{DeviceConfig, DeviceError, Link};
 use super::create::Descriptor;
 use crate::netlink::{Netlink, io_error};
+
+/// How long the kernel may take until it takes what is sent to an address.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is asked.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Configures the device and brings it up.
 pub(super) async fn configure(
@@ -52,6 +60,13 @@ pub(super) async fn configure(
     set(handle, LinkUnspec::new_with_index(index).up().build())
         .map_err(failed("change the state".to_owned()))
         .await?;
+    for address in &config.addresses {
+        if let IpNet::V6(own) = address
+            && ipv6
+        {
+            until_local(handle, own.addr()).await;
+        }
+    }
     Ok(Link {
         name: name.clone(),
         index,
@@ -85,6 +100,28 @@ async fn add_address(handle: &Handle, index: u32, address: IpNet) -> io::Result<
     // be bound to.
     request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
     request.execute().await.map_err(io_error)
+}
+
+/// Waits until the kernel takes what is sent to an address of its own. It makes the route for that some
+/// time after the device is up, drops all answers before, and tells nobody.
+async fn until_local(handle: &Handle, address: Ipv6Addr) {
+    let taken = async {
+        loop {
+            let query = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(address, 128)
+                .build();
+            let answer = handle.route().get(query).execute();
+            let is_local = |route: &RouteMessage| route.header.kind == RouteType::Local;
+            match answer.try_collect::<Vec<_>>().await {
+                Ok(routes) if routes.iter().any(is_local) => return,
+                // There is no other way to it, or another one.
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+    };
+    if tokio::time::timeout(PATIENCE, taken).await.is_err() {
+        tracing::warn!(%address, "the kernel may drop the first answers over IPv6");
+    }
 }
 
 /// Whether the kernel has been built without IPv6, or it is switched off (`disable_ipv6`, which the
