@@ -52,7 +52,8 @@ fn reads_as_written<M: Message + Default + PartialEq + Debug>(data: &[u8]) {
     }
 }
 
-static BUDGET: Budget = Budget::new(1 << 20);
+/// Enough for a flow to be granted some times its share.
+static BUDGET: Budget = Budget::new(WINDOW);
 
 /// The bytes of both directions: each tells its offset by its value, modulo a prime.
 static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
@@ -74,6 +75,7 @@ enum Step<'a> {
     End,
     Ack(Offset, Window),
     Resumed(Offset),
+    Blocked,
     Misplaced,
     Say(u16),
     EndOwn,
@@ -118,6 +120,8 @@ struct Side {
     acked: u64,
     /// Up to which offset the other side takes bytes.
     allowed: u64,
+    /// Which of these the other side was told to be too little.
+    blocked_at: u64,
     received: u64,
     other_ended: bool,
     delivered: u64,
@@ -134,6 +138,7 @@ impl Default for Side {
             sent: 0,
             acked: 0,
             allowed: Budget::SHARE,
+            blocked_at: 0,
             received: 0,
             other_ended: false,
             delivered: 0,
@@ -158,6 +163,7 @@ impl Side {
             Step::Ack(offset, window) => {
                 self.hear_frame(frame::ack(self.offset(offset), window.into()))
             }
+            Step::Blocked => self.hear_frame(frame::blocked()),
             Step::Misplaced => self.hear_frame(frame::opened()),
             Step::Resumed(offset) => self.resume(self.offset(offset)),
             Step::Say(length) => {
@@ -230,7 +236,7 @@ impl Side {
             }
             Kind::Open(_) | Kind::Opened(_) | Kind::Failed(_) => Err(Violation::Misplaced),
             Kind::Reset(_) => Ok(Heard::Reset),
-            Kind::Data(_) | Kind::End(_) | Kind::Ack(_) => Ok(Heard::Nothing),
+            Kind::Data(_) | Kind::End(_) | Kind::Ack(_) | Kind::Blocked(_) => Ok(Heard::Nothing),
         };
         assert_eq!(self.ledger.handle_frame(kind.clone()), expected);
         if expected != Ok(Heard::Nothing) {
@@ -255,7 +261,7 @@ impl Side {
             self.ledger.handle_resumed(other_received).is_ok(),
             makes_sense
         );
-        self.sent = other_received;
+        (self.sent, self.blocked_at) = (other_received, 0);
         makes_sense
     }
 
@@ -310,6 +316,11 @@ impl Side {
                 assert!(granted >= self.granted, "a grant is never taken back");
                 assert!(granted <= self.granted.max(self.delivered + WINDOW));
                 self.granted = granted;
+            }
+            Some(Kind::Blocked(_)) => {
+                assert!(self.sent == self.allowed && self.sent < self.said);
+                assert!(self.blocked_at < self.allowed, "once is enough");
+                self.blocked_at = self.allowed;
             }
             Some(other) => panic!("not a frame of an open flow: {other:?}"),
             None => {}

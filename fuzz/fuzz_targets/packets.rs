@@ -236,6 +236,10 @@ impl Owner {
                     assert!(!told.closed, "an end is told once");
                     told.closed = true;
                 }
+                Event::Reassembled { packet } => {
+                    assert!(packet.len() <= 40 + 65_535);
+                    self.take(&packet, Checksum::Unverified);
+                }
                 Event::Datagram { payload, .. } => assert!(payload.len() <= 65_527),
                 Event::Echo { message, .. } => assert!((8..=65_535).contains(&message.len())),
             }

@@ -89,7 +89,7 @@ impl Talk {
         let seq = next.0.wrapping_add_signed(segment.seq.into());
         let ack = next.1.wrapping_add_signed(segment.ack.into());
         let length = usize::from(segment.length) % 3_000;
-        let flags = segment.flags & 0x3f;
+        let flags = segment.flags & 0x1f | u8::from(segment.urgent) << 5;
         if segment.seq == 0 {
             let control = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
             next.0 = next.0.wrapping_add(length as u32 + control);

@@ -55,7 +55,7 @@ pub enum SpdyError {
     /// A stream that nobody opened.
     #[error("a frame for the unknown stream {0}")]
     Stream(u32),
-    /// More than such a frame can have.
+    /// More than such a frame can have, or less.
     #[error("a frame of {0} bytes")]
     Length(usize),
 }
@@ -92,6 +92,8 @@ impl Head {
             return Err(SpdyError::Length(length));
         }
         let kind = match first & 0xffff {
+            // The four bytes of its id go back.
+            PING if length != 4 => return Err(SpdyError::Length(length)),
             RST_STREAM => Control::Reset,
             GOAWAY => Control::GoAway,
             PING => Control::Ping,
@@ -205,10 +207,12 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         assert_eq!(head(5, 0), Err(SpdyError::Stream(5)));
         assert_eq!(head(0x8002_0006, 4), Err(SpdyError::Version(2)));
-        assert_eq!(
-            head(0x8003_0006, LENGTH),
-            Err(SpdyError::Length(LENGTH as usize))
-        );
+        let too_long = LENGTH as usize;
+        assert_eq!(head(0x8003_0002, LENGTH), Err(SpdyError::Length(too_long)));
+        for length in [0, 3, 5] {
+            let refused = Err(SpdyError::Length(length as usize));
+            assert_eq!(head(0x8003_0006, length), refused, "of a ping");
+        }
     }
 
     #[test]

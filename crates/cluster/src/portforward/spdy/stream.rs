@@ -1,6 +1,7 @@
 //! A forward over SPDY as one byte stream.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -33,6 +34,8 @@ pub struct SpdyStream<S> {
     /// What is to be written before anything else: at most a frame, and a pong.
     outgoing: BytesMut,
     pong: Option<[u8; HEAD + 4]>,
+    /// Whoever writes is woken when the connection takes more, and no reader may be in its place.
+    writer_waits: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +67,7 @@ impl<S> SpdyStream<S> {
             ended: false,
             outgoing: opening(port),
             pong: None,
+            writer_waits: false,
         }
     }
 
@@ -89,7 +93,10 @@ impl<S> SpdyStream<S> {
                         self.pong = Some(pong(*id));
                     }
                     self.received.advance(HEAD);
-                    self.begin(head)?;
+                    self.begin(head);
+                    if self.ended {
+                        return Ok(None);
+                    }
                 }
                 Frame::Data { left: 0, last } => {
                     self.frame = Frame::None;
@@ -110,8 +117,8 @@ impl<S> SpdyStream<S> {
                 Frame::Words { left: 0, last } => {
                     self.frame = Frame::None;
                     if last && !self.words.is_empty() {
-                        let words = String::from_utf8_lossy(&self.words).trim().to_owned();
-                        return Err(PodError::parse(words).into());
+                        self.ended = true;
+                        return Ok(None);
                     }
                 }
                 Frame::Words { left, last } => {
@@ -138,7 +145,7 @@ impl<S> SpdyStream<S> {
         }
     }
 
-    fn begin(&mut self, head: Head) -> Result<(), ForwardError> {
+    fn begin(&mut self, head: Head) {
         self.frame = match head {
             Head::Data {
                 stream: DATA_STREAM,
@@ -149,13 +156,22 @@ impl<S> SpdyStream<S> {
             Head::Control {
                 kind: Control::Reset | Control::GoAway,
                 ..
-            } if self.words.is_empty() => {
+            } => {
                 self.ended = true;
-                return Ok(());
+                return;
             }
             Head::Control { length, .. } => Frame::Skipped { left: length },
         };
-        Ok(())
+    }
+
+    /// What the node said of an error, when the forward has ended.
+    fn failure(&mut self) -> Option<ForwardError> {
+        if !self.ended || self.words.is_empty() {
+            return None;
+        }
+        let words = mem::take(&mut self.words);
+        let words = String::from_utf8_lossy(&words).trim().to_owned();
+        Some(PodError::parse(words).into())
     }
 }
 
@@ -176,6 +192,13 @@ impl<S: AsyncWrite + Unpin> SpdyStream<S> {
             self.outgoing.advance(written);
         }
     }
+
+    /// The same for whoever writes.
+    fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = self.poll_outgoing(cx);
+        self.writer_waits = written.is_pending();
+        written
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SpdyStream<S> {
@@ -187,7 +210,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SpdyStream<S> {
         let this = &mut *self;
         while !this.ended && buffer.remaining() > 0 {
             let Some(bytes) = this.next(buffer.remaining())? else {
-                if this.pong.is_some()
+                // Whoever only reads has nobody else to write these.
+                if !this.writer_waits
+                    && (this.pong.is_some() || !this.outgoing.is_empty())
                     && let Poll::Ready(written) = this.poll_outgoing(cx)
                 {
                     written?;
@@ -210,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SpdyStream<S> {
             buffer.put_slice(&bytes);
             break;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.failure().map_or(Ok(()), |error| Err(error.into())))
     }
 }
 
@@ -220,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SpdyStream<S> {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_outgoing(cx))?;
+        ready!(self.poll_writer(cx))?;
         let data = &data[..data.len().min(MOST)];
         if !data.is_empty() {
             self.outgoing
@@ -235,14 +260,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SpdyStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_outgoing(cx))?;
+        ready!(self.poll_writer(cx))?;
         Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_outgoing(cx))?;
-        // The node lets go of the pod's port when the connection ends.
+        ready!(self.poll_writer(cx))?;
+        // The node lets go of the pod's port when the connection ends, and has no say any more.
         self.ended = true;
+        self.words.clear();
         Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
@@ -252,7 +278,12 @@ mod tests {
     use super::super::super::channel::PodErrorKind;
     use super::super::frame::ERROR_STREAM;
     use super::*;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    const RESET: [u8; 16] = [0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, 5];
+    /// It has taken no stream.
+    const GO_AWAY: [u8; 16] = [0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
 
     fn data(stream: u32, bytes: &[u8], last: bool) -> Vec<u8> {
         [&data_head(stream, bytes.len(), last)[..], bytes].concat()
@@ -331,31 +362,96 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_of_the_nodes_is_typed() {
-        let (mut stream, mut far) = forward().await;
-        let words = b"dial tcp4 127.0.0.1:8080: connect: connection refused";
-        far.write_all(&data(ERROR_STREAM, words, true))
-            .await
-            .unwrap();
-        let error = stream.read_u8().await.unwrap_err();
-        let error = error.get_ref().and_then(|error| error.downcast_ref());
-        let Some(ForwardError::Pod(PodError {
-            kind: PodErrorKind::Refused,
-            ..
-        })) = error
-        else {
-            panic!("{error:?}")
+    async fn whoever_only_reads_opens_the_forward_and_answers_all_of_a_ping() {
+        // Less than a pong.
+        let (near, mut far) = duplex(9);
+        let mut stream = SpdyStream::new(near, 8080);
+        let reads = async { stream.read_u8().await.unwrap() };
+        let node = async {
+            let mut begun = vec![0; opening(8080).len()];
+            far.read_exact(&mut begun).await.unwrap();
+            assert_eq!(begun, opening(8080));
+            far.write_all(&pong([0, 0, 0, 2])).await.unwrap();
+            let mut answer = [0; HEAD + 4];
+            far.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, pong([0, 0, 0, 2]));
+            far.write_all(&data(DATA_STREAM, b"x", false))
+                .await
+                .unwrap();
         };
+        let both = async { tokio::join!(reads, node).0 };
+        let read = tokio::time::timeout(Duration::from_secs(10), both).await;
+        assert_eq!(read, Ok(b'x'));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_waits_is_woken_whatever_a_reader_does() {
+        let (near, mut far) = duplex(9);
+        let stream = SpdyStream::new(near, 8080);
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let writes = tokio::spawn(async move {
+            writer.write_all(&[7; 3 * MOST]).await.unwrap();
+            writer.shutdown().await.unwrap();
+        });
+        let reads = tokio::spawn(async move { reader.read_u8().await });
+        far.write_all(&pong([0, 0, 0, 2])).await.unwrap();
+        let mut all = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), far.read_to_end(&mut all));
+        read.await.expect("it goes on").unwrap();
+        let length = opening(8080).len() + 3 * (HEAD + MOST) + HEAD + 4;
+        assert_eq!(all.len(), length);
+        writes.await.unwrap();
+        drop(far);
+        let ended = reads.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_nodes_is_typed_however_the_forward_ends() {
+        let words = b"dial tcp4 127.0.0.1:8080: connect: connection refused";
+        for (last, behind) in [
+            (true, Vec::new()),
+            (false, Vec::new()),
+            // What a kubelet of 1.34 says.
+            (false, RESET.to_vec()),
+            (false, GO_AWAY.to_vec()),
+            (false, data(DATA_STREAM, b"", true)),
+        ] {
+            let (mut stream, mut far) = forward().await;
+            let said = [data(ERROR_STREAM, words, last), behind].concat();
+            far.write_all(&said).await.unwrap();
+            drop(far);
+            let error = stream.read_u8().await.unwrap_err();
+            let error = error.get_ref().and_then(|error| error.downcast_ref());
+            let Some(ForwardError::Pod(PodError {
+                kind: PodErrorKind::Refused,
+                ..
+            })) = error
+            else {
+                panic!("{error:?}")
+            };
+            let nothing = stream.read(&mut [0; 9]).await.unwrap();
+            assert_eq!(nothing, 0, "it is told once");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_the_end_is_nobodys() {
+        // What is in a reset looks like the head of five bytes.
+        for end in [&RESET[..], &GO_AWAY, &data(DATA_STREAM, b"", true)] {
+            let (mut stream, mut far) = forward().await;
+            let said = [end, &data(DATA_STREAM, b"hello", false)].concat();
+            far.write_all(&said).await.unwrap();
+            let read = stream.read(&mut [0; 9]).await.unwrap();
+            assert_eq!(read, 0, "{end:?}");
+        }
     }
 
     #[tokio::test]
     async fn a_stream_that_is_broken_off_or_makes_no_sense_ends() {
         for (said, is_error) in [
-            (
-                &[0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, 5][..],
-                false,
-            ),
-            (&[0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, 0], false),
+            (&RESET[..], false),
+            (&GO_AWAY, false),
             (b"HTTP/1.1 400 ", true),
         ] {
             let (mut stream, mut far) = forward().await;
