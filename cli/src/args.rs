@@ -107,7 +107,8 @@ pub struct ConnectArgs {
     /// "never" uses port-forwards only, HOST:PORT is where its own port is reached.
     #[arg(long, value_name = "WAY", value_parser = parse_direct, default_value = "auto")]
     pub direct: String,
-    /// Seconds that a TCP connection may be without a way to the cluster before it is reset [default: 60].
+    /// Seconds that a TCP connection may be without a way to the cluster before it is reset, from when the
+    /// way is known to be lost [default: 60].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub resume_limit: Option<u32>,
 }

@@ -134,7 +134,7 @@ impl Shard {
             let timeout = self.stack.poll_timeout();
             let device = Arc::clone(&self.device);
             tokio::select! {
-                () = self.shared.cancelled.cancelled() => return Ok(()),
+                () = self.shared.cancelled.cancelled() => return self.reset_all(),
                 readable = device.readable() => {
                     readable?;
                     self.read(&mut buffer)?;
@@ -419,6 +419,24 @@ impl Shard {
         if let Some(flow) = self.flows.remove(&id) {
             tracing::debug!(target = %flow.key.target, ?reason, "flow refused");
         }
+    }
+
+    /// Tells every program that its connection is over: the device goes, and with it whoever could say so
+    /// later.
+    fn reset_all(&mut self) -> io::Result<()> {
+        let all: Vec<_> = self
+            .flows
+            .iter()
+            .map(|(id, flow)| (*id, flow.decided))
+            .collect();
+        for (id, decided) in all {
+            match decided {
+                true => self.abort(id),
+                false => self.fail(id, Reason::NetworkUnreachable),
+            }
+            self.write()?;
+        }
+        Ok(())
     }
 
     fn abort(&mut self, id: FlowId) {

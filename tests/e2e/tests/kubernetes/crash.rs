@@ -1,9 +1,11 @@
 //! kill -9 of a daemon, or both: nothing of theirs stays, `status` tells the truth, and `connect` ends
 //! in one working tunnel.
 
+use std::io::{ErrorKind, Read as _};
 use std::time::Duration;
 
 use kdev_e2e::desk::{DEMO, Desk};
+use kdev_e2e::ends::{Way, demo_pod};
 use kdev_e2e::laptop::{Daemon, User};
 use kdev_e2e::snapshot::Machine;
 use kdev_e2e::wait;
@@ -53,7 +55,12 @@ fn a_killed_root_daemon_leaves_no_device_no_route_and_the_old_resolver() {
 #[test]
 fn a_killed_user_daemon_leaves_no_device_no_route_and_the_old_resolver() {
     let desk = Desk::connected();
+    let (mut client, _server) = Way::outward(&desk.laptop, &demo_pod(desk.cluster)).connect();
     desk.laptop.kill(Daemon::User);
+    // The root daemon, which lives on, has told it.
+    client.set_read_timeout(Some(AT_ONCE)).unwrap();
+    let error = client.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     wait_until_restored(&desk);
     let status = desk.kdev(&["status", "-o", "json"]).exits(14).json();
     assert_eq!(

@@ -18,6 +18,23 @@ const MESSAGES: usize = 3;
 const A_WHILE: Duration = Duration::from_secs(4);
 
 #[test]
+fn both_ends_hear_at_once_that_a_session_is_over() {
+    let desk = Desk::connected();
+    let pod = demo_pod(desk.cluster);
+    let ends: Vec<_> = (0..20)
+        .map(|_| Way::outward(&desk.laptop, &pod).connect())
+        .collect();
+    desk.kdev(&["quit"]).ok();
+    for (client, server) in ends {
+        for mut end in [client, server] {
+            end.set_read_timeout(Some(PATIENCE)).unwrap();
+            let error = end.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+        }
+    }
+}
+
+#[test]
 fn an_answer_comes_back_after_the_client_has_closed_its_half() {
     both_ways("client-half", |_, way| {
         for _ in 0..ROUNDS {

@@ -1,12 +1,13 @@
 //! Who reaches the manager's port gets nothing, unless the API server vouches for his key.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kdev_cluster::vouch::{session_id, session_lease_name};
 use kdev_e2e::desk::{DEMO, Desk};
+use kdev_e2e::ends::{Way, demo_pod};
 use kdev_e2e::laptop::{Daemon, User};
 use kdev_e2e::namespace::Network;
 use kdev_e2e::snapshot::Machine;
@@ -215,14 +216,24 @@ fn a_session_is_a_lease_that_goes_with_it() {
 #[test]
 fn a_session_whose_lease_is_deleted_is_over_within_seconds() {
     let desk = Desk::connected();
+    // One whose daemon was killed may still be there.
+    wait::until_true("there is one session", 2 * SECONDS, || {
+        session_leases(&desk).len() == 1
+    });
     let name = session_leases(&desk)[0]["metadata"]["name"]
         .as_str()
         .unwrap()
         .to_owned();
+    let (client, server) = Way::outward(&desk.laptop, &demo_pod(desk.cluster)).connect();
     let began = Instant::now();
     desk.cluster
         .kubectl(&["-n", "kdev", "delete", "lease", &name])
         .ok();
+    for mut end in [client, server] {
+        end.set_read_timeout(Some(SECONDS)).unwrap();
+        let error = end.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    }
     wait::until_true("the machine's network is given back", SECONDS, || {
         Machine::of(&desk.laptop).devices == desk.before.devices
     });
