@@ -19,7 +19,7 @@ pub use connector::Connector;
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use keys::{Identity, IdentityError};
 
-use tokio::io::{AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 
 use gather::Gather;
 
@@ -29,7 +29,7 @@ pub type ClientStream<S> = tokio_rustls::client::TlsStream<BufReader<Gather<S>>>
 pub type ServerStream<S> = tokio_rustls::server::TlsStream<BufReader<Gather<S>>>;
 
 /// What TLS is spoken over. Small writes leave together, and much is read at once.
-fn buffered<S: AsyncRead + Unpin>(stream: S) -> BufReader<Gather<S>> {
+fn buffered<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> BufReader<Gather<S>> {
     BufReader::with_capacity(READ, Gather::new(stream))
 }
 
