@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::rule_args::RuleArgs;
+
 /// Makes this machine part of a Kubernetes cluster's network, both ways.
 #[derive(Debug, Parser)]
 #[command(name = "kdev", version, arg_required_else_help = true, after_help = EXIT_CODES)]
@@ -33,8 +35,14 @@ pub enum Command {
     List(ListArgs),
     /// Let a service's connections come to a program on this machine.
     Intercept(InterceptArgs),
+    /// Intercept a service, and scale what is behind it to zero meanwhile.
+    Replace(ReplaceArgs),
+    /// Make a new service that leads to this machine only, until it is left.
+    Preview(PreviewArgs),
     /// Give an intercepted service back.
     Leave(LeaveArgs),
+    /// Put back what sessions have changed in the cluster, when no manager is there to do it.
+    Recover(RecoverArgs),
     /// End the session; nothing of it is left, here or in the cluster.
     Quit,
     /// Show the versions of this command, the daemons and the manager.
@@ -147,9 +155,9 @@ pub struct ListArgs {
     pub output: Format,
 }
 
-/// Arguments of `kdev intercept`.
+/// What comes to this machine, and for whom.
 #[derive(Debug, ClapArgs)]
-pub struct InterceptArgs {
+pub struct TakeArgs {
     /// The service.
     #[arg(value_name = "SERVICE")]
     pub service: String,
@@ -164,6 +172,56 @@ pub struct InterceptArgs {
     /// is then kdev's.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `kdev intercept`.
+#[derive(Debug, ClapArgs)]
+pub struct InterceptArgs {
+    /// What comes here.
+    #[command(flatten)]
+    pub take: TakeArgs,
+    /// Which of it.
+    #[command(flatten)]
+    pub rule: RuleArgs,
+    /// Only requests that carry your own mark; how to send it is printed.
+    #[arg(long, conflicts_with_all = RuleArgs::NAMES)]
+    pub mine: bool,
+    /// End an earlier intercept of yours that is in the way.
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// Arguments of `kdev replace`.
+#[derive(Debug, ClapArgs)]
+pub struct ReplaceArgs {
+    /// What comes here.
+    #[command(flatten)]
+    pub take: TakeArgs,
+    /// End an earlier intercept of yours that is in the way.
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// Arguments of `kdev preview`.
+#[derive(Debug, ClapArgs)]
+pub struct PreviewArgs {
+    /// What comes here, of a service that is made for it.
+    #[command(flatten)]
+    pub take: TakeArgs,
+}
+
+/// Arguments of `kdev recover`.
+#[derive(Debug, ClapArgs)]
+pub struct RecoverArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespace of the manager that was there.
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
+    pub namespace: String,
+    /// Only say what would be put back.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `LOCAL[:PORT]`.

@@ -3,7 +3,9 @@
 mod args;
 mod commands;
 mod daemons;
+mod mark;
 mod output;
+mod rule_args;
 
 use std::process::ExitCode;
 

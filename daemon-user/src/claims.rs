@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use kdev_cluster::redirect::{self, Claim, ClaimError, PortQuery, Protocol, ServiceName};
+use kdev_cluster::redirect::{
+    self, Claim, ClaimError, Intercept, Mode, PortQuery, Protocol, ServiceName,
+};
+use kdev_cluster::replace::{self, Workload};
 use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
-use kdev_proto::v1::{ErrorKind, InterceptRequest, InterceptStart, InterceptStop, LeaveRequest};
+use kdev_proto::v1::{
+    ErrorKind, InterceptMode, InterceptRequest, InterceptStart, InterceptStop, LeaveRequest,
+};
+use kdev_rules::Rule;
+use kube::Client;
 
 use crate::failures;
 use crate::progress::Sink;
@@ -20,6 +27,8 @@ const ACTIVE: Duration = Duration::from_secs(45);
 const RESTORED: Duration = Duration::from_secs(30);
 /// The same for a manager that is out of reach: it restores when it is back, as the claim is gone.
 const UNATTENDED: Duration = Duration::from_secs(8);
+/// How long a workload may take to have a pod that is ready again.
+const READY: Duration = Duration::from_secs(60);
 /// How long the manager may take to say that it has.
 const REPORTED: Duration = Duration::from_secs(5);
 
@@ -33,6 +42,11 @@ pub async fn intercept(
     request: InterceptRequest,
     sink: &Sink,
 ) -> Result<String, Failure> {
+    let mode = match request.mode() {
+        InterceptMode::Unspecified => Mode::Intercept,
+        InterceptMode::Replace => Mode::Replace,
+        InterceptMode::Preview => Mode::Preview,
+    };
     let service = request.service;
     let namespace = or(request.namespace, &session.namespace);
     let local_port = u16::try_from(request.local_port)
@@ -57,6 +71,18 @@ pub async fn intercept(
             "start your program first, then intercept",
         ));
     };
+    let rule = match request.rule.as_str() {
+        "" => Ok(Rule::default()),
+        text => Rule::from_json(text),
+    };
+    let rule = rule.map_err(|error| {
+        Failure::new(
+            ErrorKind::Usage,
+            format!("can't intercept {namespace}/{service}"),
+            error.to_string(),
+            "`kdev intercept --help` shows how conditions are written",
+        )
+    })?;
     let Ok(port) = request.port.parse::<PortQuery>();
     let wanted = Claim {
         id: format!("{:032x}", rand::random::<u128>()),
@@ -64,19 +90,23 @@ pub async fn intercept(
         owner: session.owner.clone(),
         manager: session.manager_namespace.clone(),
         port,
+        rule,
+        mode,
     };
     let name = ServiceName::new(&namespace, &service);
     let client = session.cluster.kube();
-    let claimed = redirect::claim(client, &name, &wanted)
-        .await
-        .map_err(|error| match &error {
-            ClaimError::Taken { by, .. } if *by == session.owner => failures::claim(&name, &error)
-                .with_next(
-                    "it may be your own earlier session's: then the manager restores the Service \
-                     seconds after that session's end; try again in a moment",
-                ),
-            _ => failures::claim(&name, &error),
-        })?;
+    let workloads = match mode {
+        Mode::Replace => replace::find(client, &name)
+            .await
+            .map_err(|error| failures::replace(&name, &error))?,
+        Mode::Intercept | Mode::Preview => Vec::new(),
+    };
+    let claimed = match mode {
+        Mode::Preview => preview(client, &name, local_port, &request.port, &wanted).await?,
+        Mode::Intercept | Mode::Replace => {
+            claim(session, &name, &wanted, request.take_over, sink).await?
+        }
+    };
     let id = claimed.id.clone();
     let port = claimed.port.number;
     if claimed.port.protocol != Protocol::Tcp {
@@ -97,37 +127,149 @@ pub async fn intercept(
     // The claim was free: whatever this session believes to hold there, it doesn't.
     session
         .intercepts
-        .forget_dead(&namespace, &service, &claimed.port);
+        .forget_dead(&namespace, &service, &claimed);
     session.intercepts.add(&namespace, &service, claimed, local);
     session.request(Request::Intercept(InterceptStart {
         id: id.clone(),
         namespace: namespace.clone(),
         service: service.clone(),
     }));
+    let held = Taken {
+        session,
+        id: &id,
+        name: &name,
+        mode,
+    };
+    let active = async {
+        let probe_us = wait_active(session, &id, sink).await?;
+        scale_down(&held, &workloads, sink).await?;
+        Ok(probe_us)
+    };
     let active = tokio::select! {
-        active = wait_active(session, &id, sink) => active,
+        active = active => active,
         () = sink.closed() => Err("the command was interrupted".to_owned()),
     };
     match active {
         Ok(probe_us) => Ok(format!(
-            "active: {namespace}/{service} port {port} comes to {local} (a probe through the \
-             Service's address took {:.1} ms)",
+            "active: {name} port {port} comes to {local} (a probe through the Service's address took \
+             {:.1} ms)",
             Duration::from_micros(probe_us).as_secs_f64() * 1000.0
         )),
         Err(why) => {
-            let undone = undo(session, &id, &namespace, &service).await;
-            let next = match undone {
+            let next = match undo(&held, sink).await {
                 Ok(()) => "the Service is as it was; mend the reason and try again".to_owned(),
                 Err(failure) => format!("restoring it failed as well: {failure}"),
             };
             Err(Failure::new(
                 ErrorKind::Probe,
-                format!("intercepting {namespace}/{service} didn't work"),
+                format!("intercepting {name} didn't work"),
                 why,
                 next,
             ))
         }
     }
+}
+
+/// An intercept that this session has claimed.
+struct Taken<'a> {
+    session: &'a Session,
+    id: &'a str,
+    name: &'a ServiceName,
+    mode: Mode,
+}
+
+/// Writes the claim. One that is in the way ends if it is the same owner's and that is wanted.
+async fn claim(
+    session: &Session,
+    name: &ServiceName,
+    wanted: &Claim,
+    take_over: bool,
+    sink: &Sink,
+) -> Result<Intercept, Failure> {
+    let client = session.cluster.kube();
+    // Each round ends one that is in the way.
+    loop {
+        let error = match redirect::claim(client, name, wanted).await {
+            Ok(claimed) => return Ok(claimed),
+            Err(error) => error,
+        };
+        let own = match &error {
+            ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => theirs.id.clone(),
+            _ => return Err(failures::claim(name, &error)),
+        };
+        if !take_over {
+            return Err(failures::claim(name, &error)
+                .with_next("it is your own: `kdev leave` it, or add --take-over, which ends it"));
+        }
+        redirect::release(client, name, &own)
+            .await
+            .map_err(|error| failures::release(name, &error))?;
+        replace::restore(client, &name.namespace, &own)
+            .await
+            .map_err(|error| failures::replace(name, &error))?;
+        session.intercepts.remove(&own);
+        sink.line(format!("ended your earlier intercept of {name}"))
+            .await;
+    }
+}
+
+/// Makes a Service that leads here and nowhere else.
+async fn preview(
+    client: &Client,
+    name: &ServiceName,
+    local: u16,
+    port: &str,
+    wanted: &Claim,
+) -> Result<Intercept, Failure> {
+    let number = match port {
+        "" => Ok(local),
+        number => number.parse::<u16>(),
+    };
+    let Some(number) = number.ok().filter(|number| *number != 0) else {
+        return Err(Failure::new(
+            ErrorKind::Usage,
+            format!("can't make service {name}"),
+            format!("{port} isn't a port"),
+            "give --port LOCAL or LOCAL:PORT, where PORT is 1 to 65535",
+        ));
+    };
+    redirect::create_preview(client, name, number, wanted)
+        .await
+        .map_err(|error| failures::claim(name, &error))
+}
+
+/// Scales what is behind the Service to zero; why not, in words.
+async fn scale_down(held: &Taken<'_>, workloads: &[Workload], sink: &Sink) -> Result<(), String> {
+    let client = held.session.cluster.kube();
+    for workload in workloads {
+        replace::scale_down(client, workload, held.id, &held.session.manager_namespace)
+            .await
+            .map_err(|error| error.to_string())?;
+        let replicas = workload.replicas();
+        sink.line(format!("scaled {workload} from {replicas} to 0"))
+            .await;
+    }
+    Ok(())
+}
+
+/// Gives what was scaled to zero its replicas back, and waits until it serves.
+async fn scale_back(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
+    let client = held.session.cluster.kube();
+    let restored = replace::restore(client, &held.name.namespace, held.id)
+        .await
+        .map_err(|error| failures::replace(held.name, &error))?;
+    for workload in &restored {
+        sink.line(format!("scaled {workload} back")).await;
+    }
+    if !replace::wait_ready(client, &restored, READY).await {
+        sink.line(format!(
+            "no pod of {} is ready after {} s",
+            held.name,
+            READY.as_secs()
+        ))
+        .await;
+    }
+    Ok(())
 }
 
 /// Waits until the intercept is active; the time that its probe took, in microseconds.
@@ -206,31 +348,43 @@ pub async fn leave_all(session: &Session, sink: &Sink) -> Result<(), Failure> {
 }
 
 async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Failure> {
-    undo(session, &held.intercept.id, &held.namespace, &held.service).await?;
+    let name = ServiceName::new(&held.namespace, &held.service);
+    let taken = Taken {
+        session,
+        id: &held.intercept.id,
+        name: &name,
+        mode: held.intercept.mode,
+    };
+    undo(&taken, sink).await?;
     let port = held.intercept.port.number;
-    sink.line(format!(
-        "{}/{} port {port} restored",
-        held.namespace, held.service
-    ))
-    .await;
+    let fate = match held.intercept.mode {
+        Mode::Preview => "removed",
+        Mode::Intercept | Mode::Replace => "restored",
+    };
+    sink.line(format!("{name} port {port} {fate}")).await;
     Ok(())
 }
 
 /// Takes the claim back, waits until the manager has restored the Service, and looks.
-async fn undo(session: &Session, id: &str, namespace: &str, service: &str) -> Result<(), Failure> {
+async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
+    let (session, id, name) = (held.session, held.id, held.name);
     let client = session.cluster.kube();
-    let name = ServiceName::new(namespace, service);
-    redirect::release(client, &name, id)
+    let scaled = match held.mode {
+        // While the machine still answers.
+        Mode::Replace => scale_back(held, sink).await,
+        Mode::Intercept | Mode::Preview => Ok(()),
+    };
+    redirect::release(client, name, id)
         .await
-        .map_err(|error| failures::release(&name, &error))?;
+        .map_err(|error| failures::release(name, &error))?;
     session.request(Request::Leave(InterceptStop {
         id: id.to_owned(),
-        namespace: namespace.to_owned(),
-        service: service.to_owned(),
+        namespace: name.namespace.clone(),
+        service: name.name.clone(),
     }));
     let linked = || session.manager.link.borrow().channel.is_some();
     let patience = if linked() { RESTORED } else { UNATTENDED };
-    let restored = redirect::wait_restored(client, &name, id, patience).await;
+    let restored = redirect::wait_restored(client, name, id, patience).await;
     // Connections may still come here until the manager says that it passes them to the pods.
     let reported = session.intercepts.wait_for(id, |state| {
         matches!(state.phase(), Phase::Restored | Phase::Failed)
@@ -239,7 +393,13 @@ async fn undo(session: &Session, id: &str, namespace: &str, service: &str) -> Re
         let _ = tokio::time::timeout(REPORTED, reported).await;
     }
     session.intercepts.remove(id);
-    restored.map_err(|error| failures::restore(&name, &error))
+    if held.mode == Mode::Preview {
+        redirect::delete_preview(client, name, id)
+            .await
+            .map_err(|error| failures::api(&format!("can't remove service {name}"), &error))?;
+    }
+    restored.map_err(|error| failures::restore(name, &error))?;
+    scaled
 }
 
 fn or(given: String, default: &str) -> String {

@@ -9,7 +9,9 @@ use kdev_cluster::access::{Missing, summarize};
 use kdev_cluster::client::{ApiError, ApiFailure, ConnectError};
 use kdev_cluster::install::{InstallError, ManagerError, UninstallError};
 use kdev_cluster::portforward;
+use kdev_cluster::recover::RecoverError;
 use kdev_cluster::redirect::{ClaimError, RestoreError, ServiceName};
+use kdev_cluster::replace::ReplaceError;
 use kdev_cluster::vouch::{ManagerKeyError, VouchError};
 use kdev_common::socket::CallError;
 use kdev_proto::Failure;
@@ -145,6 +147,7 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
     let kind = match error {
         ClaimError::ServiceNotFound { .. } | ClaimError::PortNotFound { .. } => ErrorKind::NotFound,
         ClaimError::Taken { .. }
+        | ClaimError::Exists { .. }
         | ClaimError::OtherManager { .. }
         | ClaimError::Conflict { .. } => ErrorKind::Conflict,
         ClaimError::NotInterceptable { .. } | ClaimError::Unreadable { .. } => ErrorKind::Usage,
@@ -152,6 +155,29 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
         ClaimError::Api(error) => kind_of(&error.failure),
     };
     told(kind, format!("can't intercept {service}"), error)
+}
+
+/// Workloads that can't be scaled.
+pub fn replace(service: &ServiceName, error: &ReplaceError) -> Failure {
+    let kind = match error {
+        ReplaceError::ServiceNotFound { .. } => ErrorKind::NotFound,
+        ReplaceError::NoWorkload { .. } | ReplaceError::NotScalable { .. } => ErrorKind::Usage,
+        ReplaceError::Autoscaled { .. } | ReplaceError::Taken { .. } => ErrorKind::Conflict,
+        ReplaceError::Forbidden { .. } => ErrorKind::Forbidden,
+        ReplaceError::Api(error) => kind_of(&error.failure),
+    };
+    told(kind, format!("can't replace {service}"), error)
+}
+
+/// What can't be put back.
+pub fn recover(error: &RecoverError) -> Failure {
+    let kind = match error {
+        RecoverError::Service(RestoreError::Api(error))
+        | RecoverError::Workload(ReplaceError::Api(error)) => kind_of(&error.failure),
+        RecoverError::Workload(ReplaceError::Forbidden { .. }) => ErrorKind::Forbidden,
+        _ => ErrorKind::Timeout,
+    };
+    told(kind, "not everything is as it was", error)
 }
 
 /// A Service that isn't restored.

@@ -1,6 +1,5 @@
 //! What commands do in a cluster without a session: install, uninstall, list.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +7,12 @@ use kdev_cluster::client::{self, ClusterClient, KubeTarget};
 use kdev_cluster::install::{
     self, Answer, Change, Direct, InstallOptions, NamespaceFate, PullPolicy,
 };
-use kdev_cluster::redirect::{self, PortRef};
+use kdev_cluster::recover;
+use kdev_cluster::redirect::{Intercept, PortRef};
 use kdev_cluster::services::{self, ServiceSummary};
 use kdev_cluster::vouch::manager_key;
 use kdev_proto::v1::{
-    self, ErrorKind, InstallRequest, ListRequest, ListResponse, UninstallRequest,
+    self, ErrorKind, InstallRequest, ListRequest, ListResponse, RecoverRequest, UninstallRequest,
 };
 use kdev_proto::{Failure, RELEASE};
 use tokio::sync::mpsc;
@@ -139,7 +139,7 @@ pub async fn uninstall(
         // Moved in, so that the steps end with the work.
         let mut tell = move |step| tell(step);
         let restore = async {
-            redirect::restore_all(client, &namespace, RESTORE)
+            recover::recover(client, &namespace, RESTORE)
                 .await
                 .map(drop)
         };
@@ -168,6 +168,46 @@ pub async fn uninstall(
         "traffic manager removed: {} objects; {fate}",
         removed.objects.len()
     ))
+}
+
+/// Puts back what sessions have changed, where no manager does.
+///
+/// # Errors
+///
+/// When a manager runs, or something can't be put back.
+pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
+    let wanted = request.cluster.unwrap_or_default();
+    let cluster = reach(target(&wanted)).await?;
+    let namespace = manager_namespace(&wanted);
+    let client = cluster.kube();
+    if request.dry_run {
+        let changed = recover::changed(client, &namespace)
+            .await
+            .map_err(|error| failures::recover(&error))?;
+        return Ok(match changed.is_nothing() {
+            true => "there is nothing to put back".to_owned(),
+            false => format!("would put back: {changed}"),
+        });
+    }
+    if let Ok(pod) = install::find_manager(client, &namespace).await {
+        return Err(Failure::new(
+            ErrorKind::Conflict,
+            "nothing is put back",
+            format!(
+                "a traffic manager runs (pod {} in namespace {namespace}), and puts back by itself what \
+                 sessions leave",
+                pod.name
+            ),
+            "`kdev leave` ends an intercept of yours, `kdev uninstall` all of everybody's",
+        ));
+    }
+    let recovered = recover::recover(client, &namespace, RESTORE)
+        .await
+        .map_err(|error| failures::recover(&error))?;
+    Ok(match recovered.is_nothing() {
+        true => "there was nothing to put back".to_owned(),
+        false => format!("put back: {recovered}"),
+    })
 }
 
 /// Whether a session is with this manager.
@@ -225,12 +265,15 @@ pub async fn list(
     })
 }
 
+fn holder(intercept: &Intercept) -> v1::Holder {
+    v1::Holder {
+        by: intercept.owner.clone(),
+        since: intercept.since.to_string(),
+        rule: intercept.rule.to_string(),
+    }
+}
+
 fn summary(service: ServiceSummary) -> v1::ServiceSummary {
-    let held: BTreeMap<(u16, String), _> = service
-        .intercepts
-        .iter()
-        .map(|one| ((one.port.number, one.port.protocol.to_string()), one))
-        .collect();
     let ports = service
         .ports
         .iter()
@@ -240,15 +283,15 @@ fn summary(service: ServiceSummary) -> v1::ServiceSummary {
                 number,
                 protocol,
             } = &port.port;
-            let protocol = protocol.to_string();
-            let held = held.get(&(*number, protocol.clone()));
+            let on_it =
+                |one: &&Intercept| (one.port.number, one.port.protocol) == (*number, *protocol);
+            let holders = service.intercepts.iter().filter(on_it).map(holder);
             v1::ServicePort {
                 name: name.clone(),
                 number: (*number).into(),
-                protocol,
+                protocol: protocol.to_string(),
                 target: port.target.clone(),
-                held_by: held.map(|one| one.owner.clone()).unwrap_or_default(),
-                held_since: held.map(|one| one.since.to_string()).unwrap_or_default(),
+                holders: holders.collect(),
             }
         })
         .collect();

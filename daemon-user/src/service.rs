@@ -12,8 +12,8 @@ use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::user_daemon_server::UserDaemon;
 use kdev_proto::v1::{
     Cluster, ConnectRequest, ErrorKind, InstallRequest, InterceptRequest, LeaveRequest,
-    ListRequest, ListResponse, Part, QuitRequest, RootStatus, RootStatusRequest, State, Status,
-    StatusRequest, UninstallRequest, Version, VersionRequest, Versions,
+    ListRequest, ListResponse, Part, QuitRequest, RecoverRequest, RootStatus, RootStatusRequest,
+    State, Status, StatusRequest, UninstallRequest, Version, VersionRequest, Versions,
 };
 use kdev_proto::{Failure, version_of};
 use tonic::{Request, Response};
@@ -98,6 +98,7 @@ impl UserDaemon for Service {
     type InterceptStream = Lines;
     type LeaveStream = Lines;
     type QuitStream = Lines;
+    type RecoverStream = Lines;
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Answer<Versions> {
         self.daemon.touch();
@@ -190,6 +191,14 @@ impl UserDaemon for Service {
         let (session, request) = (self.session()?, request.into_inner());
         Ok(Response::new(lines(|sink| async move {
             claims::leave(&session, request, &sink).await
+        })))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Answer<Lines> {
+        self.daemon.touch();
+        let request = request.into_inner();
+        Ok(Response::new(lines(|_| async move {
+            manage::recover(request).await
         })))
     }
 

@@ -1,20 +1,22 @@
 //! One intercept's life: claimed, redirected, proven, restored.
 
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kdev_cluster::redirect::{self, Intercept, RestoreError, Route, ServiceName};
+use kdev_cluster::redirect::{self, Intercept, Mode, RestoreError, Route, ServiceName};
+use kdev_cluster::replace;
 use kdev_proto::v1::InterceptState;
 use kdev_proto::v1::intercept_state::Phase;
-use kube::Api;
+use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::intercepts::Tools;
 use crate::probe::{self, Expected, ProbeError};
-use crate::router::{Machine, RouterPort};
+use crate::router::{Joined, Machine};
 use crate::sessions::Session;
 
 /// How long the API server may take to show a claim that was just written.
@@ -42,8 +44,8 @@ const LINGER: Duration = Duration::from_secs(30);
 /// What a session hears that asks for what is over.
 const GIVEN_BACK: &str =
     "the manager gave the Service back, as the session was away for too long; intercept it again";
-/// How often the router's pods are looked up meanwhile.
-const LOOK: Duration = Duration::from_secs(3);
+/// Before an API server that doesn't answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// What an intercept hears.
 #[derive(Debug, Clone)]
@@ -116,18 +118,18 @@ pub async fn run(
         streams: Arc::clone(&session.streams),
         flows: tools.flows.clone(),
     };
-    let opened = RouterPort::open(&tools.pod_ips, id.to_owned(), machine, &tools.tasks).await;
-    let router = match opened {
-        Ok(router) => router,
+    let port = match tools.ports.get(service, &claim.port).await {
+        Ok(port) => port,
         Err(error) => {
             let reason = format!("the manager's router can't open a port: {error}");
             return reporter.report(Phase::Failed, reason, Duration::ZERO);
         }
     };
     let route = Route {
-        addresses: tools.pod_ips.clone(),
-        port: router.port(),
+        addresses: tools.ports.addresses().to_vec(),
+        port: port.port(),
     };
+    let joined = port.join(claim.clone(), machine);
     if tools.redirector.route(id, route).await.is_err() {
         return reporter.report(Phase::Failed, "the manager is ending", Duration::ZERO);
     }
@@ -135,7 +137,7 @@ pub async fn run(
         tools,
         service,
         claim: &claim,
-        router: &router,
+        joined: &joined,
     };
     let end = match one.redirected(&mut reporter, &mut news).await {
         Ok(()) => one.hold(&mut reporter, &mut news).await,
@@ -145,6 +147,23 @@ pub async fn run(
         reporter.report(Phase::Failed, reason, Duration::ZERO);
     }
     one.restore(&reporter.session, news, end).await;
+}
+
+/// Undoes what comes with an intercept, where its session hasn't.
+pub async fn put_back(client: &Client, service: &ServiceName, claim: &Intercept) {
+    let undone: Result<(), Box<dyn Error + Send + Sync>> = match claim.mode {
+        Mode::Intercept => Ok(()),
+        Mode::Replace => replace::restore(client, &service.namespace, &claim.id)
+            .await
+            .map(drop)
+            .map_err(Into::into),
+        Mode::Preview => redirect::delete_preview(client, service, &claim.id)
+            .await
+            .map_err(Into::into),
+    };
+    if let Err(error) = undone {
+        tracing::warn!(%service, %error, mode = ?claim.mode, "what came with an intercept isn't undone; `kdev recover` does that");
+    }
 }
 
 /// Waits until the intercept is over before it has begun. Cancel safe.
@@ -201,7 +220,7 @@ struct Claimed<'a> {
     tools: &'a Tools,
     service: &'a ServiceName,
     claim: &'a Intercept,
-    router: &'a RouterPort,
+    joined: &'a Joined,
 }
 
 impl Claimed<'_> {
@@ -284,13 +303,13 @@ impl Claimed<'_> {
             End::Left => GIVEN_BACK.to_owned(),
         };
         let restore = async {
-            self.pass_to_pods().await;
+            self.joined.leave();
+            put_back(&self.tools.client, self.service, self.claim).await;
             if self.tools.redirector.forget(&self.claim.id).await.is_err() {
                 return;
             }
             while let Err(error) = self.wait_restored().await {
                 tracing::warn!(service = %self.service, %error, "a Service isn't restored yet");
-                self.pass_to_pods().await;
             }
             if matches!(end, End::Left) {
                 session.report(InterceptState {
@@ -298,11 +317,7 @@ impl Claimed<'_> {
                     ..self.state("")
                 });
             }
-            let end = Instant::now() + LINGER;
-            while Instant::now() < end {
-                self.pass_to_pods().await;
-                tokio::time::sleep(LOOK).await;
-            }
+            tokio::time::sleep(LINGER).await;
         };
         // Nothing changes what comes now, but whoever asks must be told that it is over: a session that
         // was away for too long believes that it still holds it.
@@ -331,23 +346,13 @@ impl Claimed<'_> {
         }
     }
 
-    /// Lets the router serve what still comes with the Service's pods.
-    async fn pass_to_pods(&self) {
-        let client = &self.tools.client;
-        match redirect::backends(client, self.service, &self.claim.port).await {
-            Ok(pods) => self.router.lead_to_pods(pods),
-            // Those that it knows may do.
-            Err(error) => tracing::debug!(service = %self.service, %error, "can't look for pods"),
-        }
-    }
-
     async fn wait_restored(&self) -> Result<(), RestoreError> {
         let restored =
             redirect::wait_restored(&self.tools.client, self.service, &self.claim.id, RESTORE)
                 .await;
         if let Err(RestoreError::Api(_)) = &restored {
             // The API server can't be asked, for now.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(ASK_AGAIN).await;
         }
         restored
     }
@@ -356,7 +361,7 @@ impl Claimed<'_> {
     /// first answer took.
     async fn prove(&self) -> Result<Duration, String> {
         let addresses = self.addresses().await?;
-        let expected = self.router.probe();
+        let expected = self.joined.probe();
         let _announced = expected.announce();
         let end = Instant::now() + PROBE;
         loop {
@@ -384,7 +389,7 @@ impl Claimed<'_> {
             return Err("the Service has no address of its own to probe".to_owned());
         }
         let routed = |ip: &IpAddr| {
-            let pods = &self.tools.pod_ips;
+            let pods = self.tools.ports.addresses();
             pods.iter().any(|own| own.is_ipv4() == ip.is_ipv4())
         };
         let addresses: Vec<_> = own
@@ -393,7 +398,7 @@ impl Claimed<'_> {
             .map(|ip| SocketAddr::new(*ip, self.claim.port.number))
             .collect();
         if addresses.is_empty() {
-            let (own, pod) = (own[0], self.tools.pod_ips[0]);
+            let (own, pod) = (own[0], self.tools.ports.addresses()[0]);
             return Err(format!(
                 "the Service has the address {own} only, and the manager's pod {pod}, of another \
                  family: its connections go on to the pods"

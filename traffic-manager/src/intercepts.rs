@@ -2,7 +2,6 @@
 //! the Service that is as it was.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kdev_cluster::redirect::ServiceName;
@@ -16,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::intercept::{self, News};
 use crate::manager::DRAIN;
 use crate::resumable::ResumableFlows;
+use crate::router::RouterPorts;
 use crate::sessions::{Session, Sessions};
 
 /// News that wait for one intercept.
@@ -29,8 +29,8 @@ pub struct Tools {
     pub redirector: Redirector,
     /// The flows that outlive their carriers.
     pub flows: ResumableFlows,
-    /// Where the router listens.
-    pub pod_ips: Vec<IpAddr>,
+    /// Where connections to intercepted Services arrive.
+    pub ports: RouterPorts,
     /// Where everything runs.
     pub tasks: TaskTracker,
     /// Ends everything; Services stay as they are, for the next manager.
@@ -145,6 +145,7 @@ impl Intercepts {
             .filter(|claim| claim.intercept.session == session)
         {
             let _ = self.tools.redirector.forget(&claim.intercept.id).await;
+            intercept::put_back(&self.tools.client, &claim.service, &claim.intercept).await;
         }
     }
 

@@ -28,6 +28,7 @@ use crate::intercepts::{Intercepts, Tools};
 use crate::lookup::Lookup;
 use crate::pending::{self, Pending};
 use crate::resumable::ResumableFlows;
+use crate::router::RouterPorts;
 use crate::server::Server;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
@@ -91,7 +92,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client: client.clone(),
         redirector: running.redirector,
         flows: flows.clone(),
-        pod_ips: settings.pod_ips,
+        ports: RouterPorts::new(client.clone(), settings.pod_ips, tasks.clone()),
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     });

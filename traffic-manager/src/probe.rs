@@ -16,7 +16,7 @@ pub const TOKEN_LENGTH: usize = 32;
 const FIXED: [u8; 16] = *b"\0kdev-probe-v1\r\n";
 
 /// A token; as good as a secret, as only the prober and the router of one manager know it.
-type Token = [u8; TOKEN_LENGTH];
+pub type Token = [u8; TOKEN_LENGTH];
 
 /// Makes a token that nobody can guess.
 fn token() -> Token {
@@ -122,21 +122,27 @@ impl Expected {
         Announced(self)
     }
 
-    /// Whether `connection` is the probe. Looks at its first bytes only while one is announced, and
-    /// takes none of them from what isn't the probe.
-    pub async fn is_probe(&self, connection: &TcpStream) -> bool {
-        /// A client that speaks first does so at once; one that waits for the server must not wait long.
-        const PATIENCE: Duration = Duration::from_millis(500);
-        if self.outstanding.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let mut first = [0; TOKEN_LENGTH];
-        let peeked = tokio::time::timeout(PATIENCE, async {
-            // The token is one segment; a first segment that is shorter isn't it.
-            connection.peek(&mut first).await
-        });
-        matches!(peeked.await, Ok(Ok(TOKEN_LENGTH))) && first == self.token
+    /// Whether a probe may arrive.
+    pub fn is_announced(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) > 0
     }
+
+    /// Whether this is its token.
+    pub fn is(&self, token: &Token) -> bool {
+        *token == self.token
+    }
+}
+
+/// The first bytes of a connection, if they may be a token; none of them is taken.
+pub async fn peek(connection: &TcpStream) -> Option<Token> {
+    /// A client that speaks first does so at once; one that waits for the server must not wait long.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let mut first = [0; TOKEN_LENGTH];
+    let peeked = tokio::time::timeout(PATIENCE, async {
+        // The token is one segment; a first segment that is shorter isn't it.
+        connection.peek(&mut first).await
+    });
+    matches!(peeked.await, Ok(Ok(TOKEN_LENGTH))).then_some(first)
 }
 
 /// See [`Expected::announce`].
@@ -167,7 +173,8 @@ mod tests {
             async move {
                 let _announced = expected.announce();
                 let (mut connection, _) = listener.accept().await.unwrap();
-                assert!(expected.is_probe(&connection).await);
+                assert!(expected.is_announced());
+                assert!(expected.is(&peek(&connection).await.unwrap()));
                 connection.write_all(expected.answer()).await.unwrap();
             }
         });
@@ -197,10 +204,8 @@ mod tests {
             .await
             .unwrap();
         let (mut connection, _) = listener.accept().await.unwrap();
-        let expected = Expected::new();
-        let _announced = expected.announce();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        assert!(!expected.is_probe(&connection).await);
+        assert_eq!(peek(&connection).await, None);
         let mut first = [0; 3];
         connection.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"GET");

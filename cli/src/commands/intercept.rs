@@ -1,4 +1,4 @@
-//! `kdev intercept` and `kdev leave`.
+//! `kdev intercept`, its sisters, and `kdev leave`.
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use kdev_common::loopback;
 use kdev_proto::Failure;
-use kdev_proto::v1::{ErrorKind, InterceptRequest, LeaveRequest};
+use kdev_proto::v1::{ErrorKind, InterceptMode, InterceptRequest, LeaveRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::follow;
-use crate::args::{InterceptArgs, LeaveArgs, Ports};
+use crate::args::{InterceptArgs, LeaveArgs, Ports, PreviewArgs, ReplaceArgs, TakeArgs};
 use crate::daemons::{self, User};
+use crate::mark::Mark;
 use crate::output;
 
 /// How long a program that kdev started may take until it listens.
@@ -24,12 +25,91 @@ const LISTENS: Duration = Duration::from_secs(60);
 /// Between two looks at whether it does: another process's socket can't be waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Intercepts one port or several, for the life of a program if there is one; its exit code.
+/// What is to come here, and how.
+struct Wanted {
+    take: TakeArgs,
+    /// The JSON of the rule; empty for every connection.
+    rule: String,
+    mode: InterceptMode,
+    take_over: bool,
+}
+
+/// Intercepts a service; the exit code is that of the program, if there is one.
 ///
 /// # Errors
 ///
 /// What is in the way; nothing that this call has intercepted is then left so.
 pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
+    let mark = args.mine.then(Mark::of_user);
+    let rule = match &mark {
+        Some(mark) => mark
+            .rule()
+            .map_err(|error| Failure::internal("there is no mark", error))?,
+        None => args.rule.rule()?,
+    };
+    let rule = match rule.is_everything() {
+        true => String::new(),
+        false => rule
+            .to_json()
+            .map_err(|error| Failure::internal("the rule can't be sent", error))?,
+    };
+    if let Some(mark) = mark {
+        let host = match &args.take.namespace {
+            Some(namespace) => format!("{}.{namespace}", args.take.service),
+            None => args.take.service.clone(),
+        };
+        output::progress(&mark.how_to(&host));
+    }
+    run(Wanted {
+        take: args.take,
+        rule,
+        mode: InterceptMode::Unspecified,
+        take_over: args.take_over,
+    })
+    .await
+}
+
+/// Intercepts a service, and scales what is behind it to zero.
+///
+/// # Errors
+///
+/// See [`intercept`].
+pub async fn replace(args: ReplaceArgs) -> Result<u8, Failure> {
+    run(Wanted {
+        take: args.take,
+        rule: String::new(),
+        mode: InterceptMode::Replace,
+        take_over: args.take_over,
+    })
+    .await
+}
+
+/// Makes a service that leads here.
+///
+/// # Errors
+///
+/// See [`intercept`].
+pub async fn preview(args: PreviewArgs) -> Result<u8, Failure> {
+    if args.take.port.len() > 1 {
+        return Err(Failure::new(
+            ErrorKind::Usage,
+            format!("can't make service {}", args.take.service),
+            "a preview has one port",
+            "give --port once, and one preview another name for each port",
+        ));
+    }
+    run(Wanted {
+        take: args.take,
+        rule: String::new(),
+        mode: InterceptMode::Preview,
+        take_over: false,
+    })
+    .await
+}
+
+/// Takes one port or several, for the life of a program if there is one; its exit code.
+async fn run(wanted: Wanted) -> Result<u8, Failure> {
+    let args = &wanted.take;
     let mut user = daemons::connected_user().await?;
     let mut signals = Signals::listen().map_err(|error| {
         Failure::internal("the signals that end a command can't be heard", error)
@@ -45,7 +125,7 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
                 listens(child, &args.command[0], ports.local).await?;
             }
         }
-        all(&mut user, &args, &mut made).await
+        all(&mut user, &wanted, &mut made).await
     };
     let set_up = tokio::select! {
         set_up = set_up => set_up.map(|()| None),
@@ -56,7 +136,7 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
         (Ok(None), None) => Ok(0),
         (Ok(None), Some(mut child)) => {
             let ended = attend(&mut child, &mut signals).await;
-            leave_all(&mut user, &args, made).await?;
+            leave_all(&mut user, args, made).await?;
             ended
                 .map(exit_code)
                 .map_err(|error| Failure::internal("the program was lost sight of", error))
@@ -65,7 +145,7 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
             if let Some(mut child) = child {
                 end(&mut child).await;
             }
-            if let Err(left) = leave_all(&mut user, &args, made).await {
+            if let Err(left) = leave_all(&mut user, args, made).await {
                 output::failure(&left);
             }
             broken_off.map(|sent| sent.map_or(0, |sent| signalled(sent as i32)))
@@ -87,14 +167,18 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
     follow(daemons::connected_user().await?.leave(request).await).await
 }
 
-/// Intercepts all ports, and counts those that are.
-async fn all(user: &mut User, args: &InterceptArgs, made: &mut usize) -> Result<(), Failure> {
+/// Takes all ports, and counts those that are.
+async fn all(user: &mut User, wanted: &Wanted, made: &mut usize) -> Result<(), Failure> {
+    let args = &wanted.take;
     for ports in &args.port {
         let request = InterceptRequest {
             service: args.service.clone(),
             namespace: args.namespace.clone().unwrap_or_default(),
             local_port: ports.local.into(),
             port: ports.service.clone().unwrap_or_default(),
+            rule: wanted.rule.clone(),
+            mode: wanted.mode.into(),
+            take_over: wanted.take_over,
         };
         follow(user.intercept(request).await).await?;
         *made += 1;
@@ -103,7 +187,7 @@ async fn all(user: &mut User, args: &InterceptArgs, made: &mut usize) -> Result<
 }
 
 /// Leaves the first `made` ports; the first failure, after all were tried.
-async fn leave_all(user: &mut User, args: &InterceptArgs, made: usize) -> Result<(), Failure> {
+async fn leave_all(user: &mut User, args: &TakeArgs, made: usize) -> Result<(), Failure> {
     let mut left = Ok(());
     for ports in &args.port[..made] {
         left = left.and(leave_one(user, args, ports).await);
@@ -111,7 +195,7 @@ async fn leave_all(user: &mut User, args: &InterceptArgs, made: usize) -> Result
     left
 }
 
-async fn leave_one(user: &mut User, args: &InterceptArgs, ports: &Ports) -> Result<(), Failure> {
+async fn leave_one(user: &mut User, args: &TakeArgs, ports: &Ports) -> Result<(), Failure> {
     let request = LeaveRequest {
         service: args.service.clone(),
         namespace: args.namespace.clone().unwrap_or_default(),

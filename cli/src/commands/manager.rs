@@ -1,10 +1,10 @@
-//! `kdev install` and `kdev uninstall`.
+//! `kdev install`, `kdev uninstall` and `kdev recover`.
 
 use kdev_proto::Failure;
-use kdev_proto::v1::{InstallRequest, UninstallRequest};
+use kdev_proto::v1::{InstallRequest, RecoverRequest, UninstallRequest};
 
 use super::{cluster, follow};
-use crate::args::{InstallArgs, UninstallArgs};
+use crate::args::{InstallArgs, RecoverArgs, UninstallArgs};
 use crate::daemons;
 
 /// `kdev install`.
@@ -33,4 +33,17 @@ pub async fn uninstall(args: UninstallArgs) -> Result<(), Failure> {
         cluster: Some(cluster(&args.cluster, &args.namespace)?),
     };
     follow(daemons::user().await?.uninstall(request).await).await
+}
+
+/// `kdev recover`.
+///
+/// # Errors
+///
+/// What couldn't be put back.
+pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
+    let request = RecoverRequest {
+        cluster: Some(cluster(&args.cluster, &args.namespace)?),
+        dry_run: args.dry_run,
+    };
+    follow(daemons::user().await?.recover(request).await).await
 }

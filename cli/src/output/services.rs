@@ -1,7 +1,7 @@
 //! `kdev list`.
 
 use kdev_proto::Failure;
-use kdev_proto::v1::{ServicePort, ServiceSummary};
+use kdev_proto::v1::{Holder, ServicePort, ServiceSummary};
 use serde::Serialize;
 
 use super::{json, result, table};
@@ -23,14 +23,16 @@ struct PortView<'a> {
     port: u32,
     protocol: &'a str,
     target: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<HeldView<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held: Vec<HeldView<'a>>,
 }
 
 #[derive(Serialize)]
 struct HeldView<'a> {
     by: &'a str,
     since: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    rule: &'a str,
 }
 
 /// Shows the services.
@@ -73,16 +75,17 @@ fn view(service: &ServiceSummary) -> View<'_> {
 }
 
 fn port_view(port: &ServicePort) -> PortView<'_> {
-    let held = HeldView {
-        by: &port.held_by,
-        since: &port.held_since,
-    };
+    let held = port.holders.iter().map(|one| HeldView {
+        by: &one.by,
+        since: &one.since,
+        rule: &one.rule,
+    });
     PortView {
         name: &port.name,
         port: port.number,
         protocol: &port.protocol,
         target: &port.target,
-        held: (!port.held_by.is_empty()).then_some(held),
+        held: held.collect(),
     }
 }
 
@@ -96,19 +99,18 @@ fn port(port: &ServicePort) -> String {
 }
 
 fn state(service: &ServiceSummary) -> String {
-    let held: Vec<String> = service
-        .ports
-        .iter()
-        .filter(|port| !port.held_by.is_empty())
-        .map(|one| {
-            format!(
-                "{} held by {} since {}",
-                port(one),
-                one.held_by,
-                one.held_since
-            )
-        })
-        .collect();
+    let holders = |held: &ServicePort| {
+        let port = port(held);
+        let say = |one: &Holder| {
+            let rule = match one.rule.as_str() {
+                "" => String::new(),
+                rule => format!(" for {rule}"),
+            };
+            format!("{port} held by {}{rule} since {}", one.by, one.since)
+        };
+        held.holders.iter().map(say).collect::<Vec<_>>()
+    };
+    let held: Vec<String> = service.ports.iter().flat_map(holders).collect();
     match (service.why_not.is_empty(), held.is_empty()) {
         (false, _) => service.why_not.clone(),
         (true, true) => "free".to_owned(),

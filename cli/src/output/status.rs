@@ -2,7 +2,9 @@
 
 use kdev_common::clock;
 use kdev_proto::Failure;
-use kdev_proto::v1::{CarrierStatus, InterceptStatus, Part, RouteStatus, Session, State, Status};
+use kdev_proto::v1::{
+    CarrierStatus, InterceptMode, InterceptStatus, Part, RouteStatus, Session, State, Status,
+};
 use serde::Serialize;
 
 use super::{json, result, table, time};
@@ -86,6 +88,9 @@ struct InterceptView {
     protocol: String,
     local_port: u32,
     connections: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    rule: String,
+    mode: &'static str,
     #[serde(flatten)]
     part: PartView,
 }
@@ -189,6 +194,12 @@ fn intercept(intercept: &InterceptStatus) -> InterceptView {
         protocol: intercept.protocol.clone(),
         local_port: intercept.local_port,
         connections: intercept.connections,
+        rule: intercept.rule.clone(),
+        mode: match intercept.mode() {
+            InterceptMode::Unspecified => "intercept",
+            InterceptMode::Replace => "replace",
+            InterceptMode::Preview => "preview",
+        },
         part: part(intercept.part.as_ref()),
     }
 }
@@ -262,10 +273,12 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
             "intercept",
             &one.part,
             format!(
-                "{}/{} port {} to local port {}, {} connections; {}",
+                "{}/{} port {}{}{} to local port {}, {} connections; {}",
                 one.namespace,
                 one.service,
                 one.port,
+                rule(&one.rule),
+                more(one.mode),
                 one.local_port,
                 one.connections,
                 one.part.detail
@@ -282,6 +295,21 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
         row("route", &whole, detail.trim_end().to_owned());
     }
     rows
+}
+
+fn more(mode: &str) -> &'static str {
+    match mode {
+        "replace" => ", scaled to zero,",
+        "preview" => ", made for it,",
+        _ => "",
+    }
+}
+
+fn rule(flags: &str) -> String {
+    match flags {
+        "" => String::new(),
+        flags => format!(" for {flags}"),
+    }
 }
 
 #[cfg(test)]

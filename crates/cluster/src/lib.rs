@@ -7,6 +7,8 @@ pub mod client;
 pub mod discovery;
 pub mod install;
 pub mod portforward;
+pub mod recover;
 pub mod redirect;
+pub mod replace;
 pub mod services;
 pub mod vouch;

@@ -14,8 +14,8 @@
 //! and go on from there over another one ([`carry`]).
 //!
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
-//! connection of the kernel's, [`datagram`] does so for UDP. [`splice`] joins two of the kernel's. [`outgoing`]
-//! is the way of all frames to their stream.
+//! connection of the kernel's, [`pipe`] with a byte stream in this process, [`datagram`] does so for UDP.
+//! [`splice`] joins two of the kernel's. [`outgoing`] is the way of all frames to their stream.
 
 pub mod attempts;
 pub mod backlog;
@@ -31,6 +31,7 @@ mod near;
 pub mod open;
 pub mod outgoing;
 mod pieces;
+pub mod pipe;
 mod reset;
 pub mod socket;
 pub mod splice;

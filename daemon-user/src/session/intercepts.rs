@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::{Intercept, PortRef};
+use kdev_cluster::redirect::{Intercept, Mode};
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
-use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
+use kdev_proto::v1::{InterceptMode, InterceptStart, InterceptState, InterceptStatus, Part, State};
+use kdev_rules::overlap;
 use tokio::sync::watch;
 
 use super::manager_link::InterceptEvents;
@@ -77,13 +78,14 @@ impl Intercepts {
         self.edit(|held| held.insert(intercept.id, one));
     }
 
-    /// Forgets those of a Service's port that are over.
-    pub fn forget_dead(&self, namespace: &str, service: &str, port: &PortRef) {
+    /// Forgets those of a Service's port that are over, and whose requests another one has now.
+    pub fn forget_dead(&self, namespace: &str, service: &str, by: &Intercept) {
         self.edit(|held| {
             held.retain(|_, one| {
                 let is_it = one.namespace == namespace
                     && one.service == service
-                    && one.intercept.port == *port;
+                    && one.intercept.port == by.port
+                    && overlap(&one.intercept.rule, &by.rule).is_some();
                 !is_it || one.part.state() != State::Down
             });
         });
@@ -173,6 +175,13 @@ impl Intercepts {
                 local_port: one.local.port().into(),
                 part: Some(part(one)),
                 connections: one.connections,
+                rule: one.intercept.rule.to_string(),
+                mode: match one.intercept.mode {
+                    Mode::Intercept => InterceptMode::Unspecified,
+                    Mode::Replace => InterceptMode::Replace,
+                    Mode::Preview => InterceptMode::Preview,
+                }
+                .into(),
             })
             .collect()
     }

@@ -18,6 +18,8 @@ func routes() http.Handler {
 	mux.HandleFunc("/big", big)
 	mux.HandleFunc("POST /sum", sum)
 	mux.HandleFunc("/slow", slow)
+	mux.HandleFunc("POST /bidi", bidi)
+	mux.HandleFunc("/upgrade", upgrade)
 	mux.HandleFunc("/", describe)
 	return mux
 }
@@ -68,6 +70,42 @@ func sum(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintf(w, "%s %d\n", hex.EncodeToString(digest.Sum(nil)), length)
+}
+
+// bidi sends back each piece of the request's body as it comes, and a trailer at the end, as
+// a gRPC method with streams both ways does. The first line says which pod it is.
+func bidi(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Trailer", "Grpc-Status")
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex()
+	fmt.Fprintln(w, os.Getenv("POD_NAME"))
+	_ = control.Flush()
+	piece := make([]byte, 32<<10)
+	for {
+		n, err := r.Body.Read(piece)
+		if n > 0 {
+			_, _ = w.Write(piece[:n])
+			_ = control.Flush()
+		}
+		if err != nil {
+			break
+		}
+	}
+	w.Header().Set("Grpc-Status", "0")
+}
+
+// upgrade changes to whatever protocol is asked for, and echoes what comes in it. The answer's
+// header says which pod it is.
+func upgrade(w http.ResponseWriter, r *http.Request) {
+	stream, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	defer stream.Close()
+	fmt.Fprintf(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nPod: %s\r\n\r\n",
+		r.Header.Get("Upgrade"), os.Getenv("POD_NAME"))
+	_, _ = io.Copy(stream, buffered)
 }
 
 // slow answers ?ms=N late (5 s unless told), or not at all when the client leaves.

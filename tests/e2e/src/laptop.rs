@@ -104,15 +104,14 @@ impl<'a> Laptop<'a> {
     /// `the-laptop`.
     #[track_caller]
     pub fn serve(&self, port: u16) -> Program {
-        let http = port.to_string();
-        let words = [
-            "env",
-            "POD_NAME=the-laptop",
-            "workload",
-            "serve",
-            "--http",
-            &http,
-        ];
+        self.serve_as("the-laptop", port)
+    }
+
+    /// The same under another name.
+    #[track_caller]
+    pub fn serve_as(&self, name: &str, port: u16) -> Program {
+        let (name, http) = (format!("POD_NAME={name}"), port.to_string());
+        let words = ["env", &name, "workload", "serve", "--http", &http];
         let others = ["--echo", "0", "--udp-echo", "0", "--sink", "0"];
         let mut command = self.command(User::Dev, &[&words[..], &others].concat());
         let child = command::start(command.stdout(Stdio::null()).stderr(Stdio::null()));

@@ -17,6 +17,7 @@ pub mod ends;
 pub mod firewall;
 pub mod footprint;
 pub mod http;
+pub mod kept;
 pub mod laptop;
 pub mod namespace;
 pub mod pod;

@@ -12,7 +12,18 @@ use super::{Direct, InstallOptions};
 
 /// What the manager may do: (API group, resources, verbs). No Secrets, no roles, no `escalate`.
 const RULES: &[(&str, &[&str], &[&str])] = &[
-    ("", &["services"], &["get", "list", "watch", "patch"]),
+    // What it deletes are the Services that sessions made for previews, and left.
+    (
+        "",
+        &["services"],
+        &["get", "list", "watch", "patch", "delete"],
+    ),
+    // What it patches are the workloads that sessions scaled to zero, and left so.
+    (
+        "apps",
+        &["deployments", "statefulsets", "replicasets"],
+        &["get", "list", "patch"],
+    ),
     (
         "discovery.k8s.io",
         &["endpointslices"],

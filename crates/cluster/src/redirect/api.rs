@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use super::intercept::as_label_selector;
+use super::intercept::label_selector;
 use super::objects::{FIELD_MANAGER, SKIP_MIRROR_LABEL, slices_of};
 use super::observed::{EndpointsObject, Observed};
 use super::patch;
@@ -114,7 +114,7 @@ impl ServiceApi {
             pods: Vec::new(),
         };
         if let Some(selector) = observed.selector() {
-            let params = ListParams::default().labels(&as_label_selector(&selector));
+            let params = ListParams::default().labels(&label_selector(&selector));
             let doing = format!("list the pods of service {}", self.name);
             observed.pods = call(doing, self.pods.list(&params)).await?.items;
         }

@@ -1,12 +1,12 @@
 //! Claiming a port of a Service, and giving it up, with the user's own credentials.
 
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::jiff::Timestamp;
+use kdev_rules::{Overlap, Rule, overlap};
 use kube::{Api, Client};
 use thiserror::Error;
 
 use super::api::{ServiceName, patch_service};
-use super::intercept::{Intercept, Unreadable, intercepts};
+use super::intercept::{Intercept, Mode, Unreadable, intercepts, now};
 use super::patch;
 use super::port::{PortQuery, PortRef, Protocol, ports_of};
 use super::reconcile::is_outdated;
@@ -29,6 +29,10 @@ pub struct Claim {
     pub manager: String,
     /// The port.
     pub port: PortQuery,
+    /// Which of its requests; every connection without conditions.
+    pub rule: Rule,
+    /// What comes with it.
+    pub mode: Mode,
 }
 
 /// Why a claim can't be written or taken back.
@@ -63,19 +67,20 @@ pub enum ClaimError {
         /// Why not, and what to do instead.
         why: NotInterceptable,
     },
-    /// Somebody has that port.
+    /// Somebody has that port, or requests on it that this claim would have as well.
     #[error(
-        "port {port} of service {service} is intercepted by {by} since {since}. Ask them to leave it; if they are gone, the traffic manager restores it by itself"
+        "port {port} of service {service} is intercepted by {} since {}{}",
+        theirs.owner, theirs.since, beside(&theirs.rule, conflict)
     )]
     Taken {
         /// The Service.
         service: ServiceName,
-        /// The owner, `user@machine`.
-        by: String,
-        /// Since when.
-        since: Timestamp,
         /// The port.
         port: PortRef,
+        /// Their claim.
+        theirs: Box<Intercept>,
+        /// Which requests both would have.
+        conflict: Box<Overlap>,
     },
     /// The Service is served by another traffic manager.
     #[error(
@@ -88,6 +93,14 @@ pub enum ClaimError {
         by: String,
         /// The other manager's namespace.
         manager: String,
+    },
+    /// There is such a Service, and one was to be made.
+    #[error(
+        "there is a service {service} already. Choose another name, or take its connections with `kdev intercept`"
+    )]
+    Exists {
+        /// The Service.
+        service: ServiceName,
     },
     /// The user may not read or change the Service.
     #[error("can't {doing}: {forbidden}. Ask the cluster's administrator for that right")]
@@ -243,12 +256,15 @@ fn check(
                 manager: other.manager.clone(),
             });
         }
-        if (other.port.number, other.port.protocol) == (port.number, port.protocol) {
+        if (other.port.number, other.port.protocol) != (port.number, port.protocol) {
+            continue;
+        }
+        if let Some(conflict) = overlap(&other.rule, &wanted.rule) {
             return Err(ClaimError::Taken {
                 service: name.clone(),
-                by: other.owner.clone(),
-                since: other.since,
                 port,
+                theirs: Box::new(other.clone()),
+                conflict: Box::new(conflict),
             });
         }
     }
@@ -258,11 +274,14 @@ fn check(
         owner: wanted.owner.clone(),
         manager: wanted.manager.clone(),
         port,
-        since: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
+        since: now(),
+        rule: wanted.rule.clone(),
+        mode: wanted.mode,
     })
 }
 
-fn refused(error: ApiError) -> ClaimError {
+/// Says of a refused call who may not do what.
+pub(super) fn refused(error: ApiError) -> ClaimError {
     match &error.failure {
         ApiFailure::Forbidden(forbidden) => ClaimError::Forbidden {
             doing: error.doing.clone(),
@@ -271,6 +290,18 @@ fn refused(error: ApiError) -> ClaimError {
         },
         _ => ClaimError::Api(error),
     }
+}
+
+/// What can be done about a claim of somebody else's.
+fn beside(theirs: &Rule, conflict: &Overlap) -> String {
+    if theirs.is_everything() {
+        return ". Ask them to leave it; if they are gone, the traffic manager restores it by itself"
+            .to_owned();
+    }
+    format!(
+        " for {theirs}, and {conflict}. Use conditions that no request of theirs meets, or ask them to \
+         leave it"
+    )
 }
 
 fn list(ports: &[PortRef]) -> String {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::redirect::testing::{clear, intercept, service};
+use kdev_rules::{Flag, Item};
 
 fn name() -> ServiceName {
     ServiceName::new("shop", "web")
@@ -23,6 +24,8 @@ fn wanted(id: &str, port: &str) -> Claim {
         owner: "bob@desk".into(),
         manager: "kdev".into(),
         port: port.parse().unwrap(),
+        rule: Rule::default(),
+        mode: Mode::default(),
     }
 }
 
@@ -50,6 +53,33 @@ fn a_port_that_is_taken_is_refused_with_its_owner() {
          2023-11-14T22:13:20Z. Ask them to leave it; if they are gone, the traffic manager \
          restores it by itself"
     );
+}
+
+#[test]
+fn rules_that_no_request_meets_together_share_a_port() {
+    let rule = |value: &str| {
+        let header = format!("x-user={value}");
+        Rule::from_flags([Item::Condition(Flag::Header, &header)]).unwrap()
+    };
+    let ann = Intercept {
+        rule: rule("ann"),
+        ..intercept("i1", ("http", 80))
+    };
+    let ask = |rule| {
+        let wanted = Claim {
+            rule,
+            ..wanted("i2", "http")
+        };
+        check(&name(), &web(), std::slice::from_ref(&ann), &wanted)
+    };
+    assert_eq!(ask(rule("bob")).unwrap().rule, rule("bob"));
+    assert_eq!(
+        ask(rule("ann")).unwrap_err().to_string(),
+        "port http (80/TCP) of service shop/web is intercepted by ann@laptop since \
+         2023-11-14T22:13:20Z for --header x-user=ann, and both match GET / with x-user: ann. Use \
+         conditions that no request of theirs meets, or ask them to leave it"
+    );
+    assert!(ask(Rule::default()).is_err());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
+use kdev_rules::Rule;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -26,6 +27,40 @@ pub struct Intercept {
     pub port: PortRef,
     /// When it was claimed, by the clock of the user's machine.
     pub since: Timestamp,
+    /// Which requests; every connection where it isn't written.
+    #[serde(default, skip_serializing_if = "Rule::is_everything")]
+    pub rule: Rule,
+    /// What else comes with it.
+    #[serde(default, skip_serializing_if = "Mode::is_intercept")]
+    pub mode: Mode,
+}
+
+/// What comes with an intercept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Nothing.
+    #[default]
+    Intercept,
+    /// The workloads behind the Service have no replicas meanwhile.
+    Replace,
+    /// The Service was made for it, and goes with it.
+    Preview,
+}
+
+impl Mode {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for a reference"
+    )]
+    fn is_intercept(&self) -> bool {
+        *self == Self::Intercept
+    }
+}
+
+/// The time, in whole seconds.
+pub(super) fn now() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
 }
 
 /// How a Service was before its selector was cleared.
@@ -84,8 +119,15 @@ pub(super) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
         .filter(|selector| !selector.is_empty())
 }
 
+/// Returns the selector that a Service has when nobody intercepts it.
+pub fn original_selector(service: &Service) -> Option<BTreeMap<String, String>> {
+    selector(service)
+        .cloned()
+        .or_else(|| Some(original(&service.metadata).ok()??.selector))
+}
+
 /// Writes a selector as a label selector of the API.
-pub(super) fn as_label_selector(selector: &BTreeMap<String, String>) -> String {
+pub fn label_selector(selector: &BTreeMap<String, String>) -> String {
     let terms: Vec<_> = selector
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
@@ -111,6 +153,16 @@ mod tests {
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].owner, "ann@laptop");
         assert_eq!(read[0].port.to_string(), "http (80/TCP)");
+        assert!(read[0].rule.is_everything());
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
+
+    #[test]
+    fn an_intercept_of_some_requests_says_which() {
+        let text = r#"[{"id":"i1","session":"s1","owner":"ann@laptop","manager":"kdev","port":{"name":"http","number":80,"protocol":"TCP"},"since":"2026-01-02T03:04:05Z","rule":{"any":[{"all":[{"header":"x-user=ann"}]}]},"mode":"replace"}]"#;
+        let read = intercepts(&annotated(INTERCEPTS, text)).unwrap();
+        assert_eq!(read[0].rule.to_string(), "--header x-user=ann");
+        assert_eq!(read[0].mode, Mode::Replace);
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
     }
 
@@ -118,7 +170,7 @@ mod tests {
     fn what_a_newer_version_adds_is_passed_over() {
         let text = r#"{"selector":{"app":"web"},"manager":"kdev","more":[1,2]}"#;
         let read = original(&annotated(ORIGINAL, text)).unwrap().unwrap();
-        assert_eq!(as_label_selector(&read.selector), "app=web");
+        assert_eq!(label_selector(&read.selector), "app=web");
     }
 
     #[test]

@@ -12,12 +12,14 @@ mod backends;
 mod changes;
 mod claim;
 mod intercept;
+mod notices;
 pub mod objects;
 mod observed;
 mod patch;
 pub mod plan;
 mod pods;
 mod port;
+mod preview;
 mod reconcile;
 pub mod redirector;
 mod restored;
@@ -25,14 +27,17 @@ mod slices;
 mod suitable;
 
 pub use self::api::ServiceName;
-pub use self::backends::backends;
+pub use self::backends::follow_backends;
 pub use self::claim::{Claim, ClaimError, claim, release};
-pub use self::intercept::{Intercept, Original, Unreadable, intercepts, original};
+pub use self::intercept::{
+    Intercept, Mode, Original, Unreadable, intercepts, label_selector, original, original_selector,
+};
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
 pub use self::port::{PortQuery, PortRef, Protocol, ports_of};
+pub use self::preview::{create_preview, delete_preview};
 pub use self::reconcile::{Limits, Outcome, ReconcileError, reconcile};
-pub use self::restored::{RestoreError, restore_all, wait_restored};
+pub use self::restored::{RestoreError, changed, restore_all, wait_restored};
 pub use self::suitable::{NotInterceptable, interceptable};
 
 #[cfg(test)]

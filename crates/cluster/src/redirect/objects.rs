@@ -12,6 +12,9 @@ pub const INTERCEPTS: &str = "kdev.dev/intercepts";
 /// slices carry a copy, so that a selector outlives the loss of the Service's annotations.
 pub const ORIGINAL: &str = "kdev.dev/original";
 
+/// The label of a Service that was made for an intercept, with its id.
+pub const PREVIEW: &str = "kdev.dev/preview";
+
 /// The slices' label with the controller that a slice belongs to.
 pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 
@@ -21,7 +24,7 @@ pub const MANAGED_BY: &str = "kdev.dev";
 /// The slices' label with their Service's name.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Own slices' label with the namespace of the traffic manager that wrote them.
+/// The label with the namespace of the traffic manager that wrote a slice, or serves what is marked with it.
 pub const MANAGER_LABEL: &str = "kdev.dev/manager";
 
 /// The label that keeps the mirroring controller from turning an Endpoints object into slices.

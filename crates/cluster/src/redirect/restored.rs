@@ -14,6 +14,7 @@ use super::api::ServiceName;
 use super::intercept::{intercepts, original};
 use super::objects::{SERVICE_NAME_LABEL, slices_by};
 use super::observed::Desired;
+use super::preview::delete_preview;
 use super::reconcile::{Limits, ReconcileError, reconcile};
 use crate::client::{ApiError, call};
 
@@ -98,13 +99,26 @@ pub async fn restore_all(
             deadline,
             ..Limits::default()
         };
-        match reconcile(client, &name, &Desired::restored(claims), limits).await {
-            Ok(_) => restored.push(name),
-            Err(error) => first = first.and(Err(error)),
+        match reconcile(client, &name, &Desired::restored(claims.clone()), limits).await {
+            Ok(_) => restored.push(name.clone()),
+            Err(error) => first = first.and(Err(error.into())),
+        }
+        for id in claims {
+            let deleted = delete_preview(client, &name, &id).await;
+            first = first.and(deleted.map_err(RestoreError::from));
         }
     }
     first?;
     Ok(restored)
+}
+
+/// Finds the Services that the traffic manager in `manager` has redirected or is asked to.
+///
+/// # Errors
+///
+/// When the API server doesn't say.
+pub async fn changed(client: &Client, manager: &str) -> Result<Vec<ServiceName>, RestoreError> {
+    Ok(ours(client, manager).await?.into_keys().collect())
 }
 
 /// Finds the Services with a trace of the manager in `manager`, with the ids of the claims on them:

@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::changes::changes;
-use super::intercept::{Original, as_label_selector};
+use super::intercept::{Original, label_selector};
 use super::objects::{
     INTERCEPTS, MANAGED_BY_LABEL, MIRRORING_CONTROLLER, ORIGINAL, SERVICE_NAME_LABEL,
     SLICE_CONTROLLER,
@@ -382,7 +382,7 @@ impl std::fmt::Display for Cluster {
                 .spec
                 .as_ref()
                 .and_then(|spec| spec.selector.as_ref());
-            writeln!(f, "selector: {:?}", selector.map(as_label_selector))?;
+            writeln!(f, "selector: {:?}", selector.map(label_selector))?;
             writeln!(f, "annotations: {:?}", service.metadata.annotations)?;
         }
         let skip = self

@@ -10,9 +10,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
+use kdev_rules::Rule;
 
 use super::changes::changes;
-use super::intercept::{Intercept, Original};
+use super::intercept::{Intercept, Mode, Original};
 use super::objects::ORIGINAL;
 use super::observed::{Observed, Route};
 use super::port::{PortRef, Protocol};
@@ -87,6 +88,8 @@ pub(crate) fn intercept(id: &str, (name, number): (&str, u16)) -> Intercept {
         manager: "kdev".to_owned(),
         port: port(name, number),
         since: Timestamp::from_second(1_700_000_000).unwrap(),
+        rule: Rule::default(),
+        mode: Mode::default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! `kdev intercept` and `kdev leave`: what the cluster sends to a Service comes to this machine, and
 //! afterwards nobody can tell.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use kdev_e2e::desk::Desk;
@@ -288,11 +288,23 @@ fn a_local_program_may_end_and_come_back() {
     program.end();
     let address = web.address(80);
     for _ in 0..20 {
-        let error = desk.cluster.node().inside(|| who_answers(address));
         // Told at once, by each of as many connections as there are streams that wait, and more.
-        let kind = error.map_err(|error| error.kind());
-        assert_eq!(kind, Err(ErrorKind::ConnectionReset));
+        let answer = desk.cluster.node().inside(|| who_answers(address));
+        let answer = answer.unwrap_err().to_string();
+        for part in ["502", "kdev", "dev@", "nothing listens on its local port"] {
+            assert!(answer.contains(part), "{answer}");
+        }
     }
+    // Who doesn't speak HTTP learns as much as from a pod whose program has ended.
+    let reset = desk.cluster.node().inside(|| {
+        let mut connection = TcpStream::connect(address)?;
+        connection.write_all(b"\0 a protocol of its own")?;
+        connection.read(&mut [0])
+    });
+    assert_eq!(
+        reset.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
     let _program = desk.laptop.serve(9000);
     assert_eq!(answers(&desk, address), "the-laptop");
     desk.kdev(&["quit"]).ok();

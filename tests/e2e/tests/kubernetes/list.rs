@@ -63,7 +63,7 @@ fn who_holds_a_port_is_shown() {
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     let services = desk.kdev(&["list", "-o", "json"]).ok().json();
-    let held = &port(find(&services, "web"), "http")["held"];
+    let held = &port(find(&services, "web"), "http")["held"][0];
     assert!(held["by"].as_str().unwrap().starts_with("dev@"), "{held}");
     assert_ne!(held["since"], "");
     assert_eq!(port(find(&services, "web"), "echo").get("held"), None);

@@ -191,7 +191,7 @@ impl Index {
     }
 
     /// Returns what a Service is to be, and the claims that can't be routed because another one
-    /// has the port.
+    /// leads the port elsewhere.
     pub(super) fn assignment(&self, service: &ServiceName) -> (Assignment, Vec<Lost>) {
         let claims = self
             .services
@@ -199,15 +199,20 @@ impl Index {
             .map_or(&[][..], |marks| &marks.intercepts);
         let mut routes = BTreeMap::new();
         let mut routed = BTreeMap::new();
-        let mut taken = BTreeSet::new();
+        let mut taken: BTreeMap<_, &Route> = BTreeMap::new();
         let mut forget = BTreeSet::new();
         let mut is_held = false;
         let mut lost = Vec::new();
         for claim in claims {
             match self.wishes.get(&claim.id) {
                 Some(Wish::Route(route)) => {
-                    if taken.insert((claim.port.number, claim.port.protocol)) {
+                    let port = (claim.port.number, claim.port.protocol);
+                    // Several claims may share a port of the router, which tells their requests apart.
+                    let first = taken.entry(port).or_insert_with(|| {
                         routes.insert(claim.port.clone(), route.clone());
+                        route
+                    });
+                    if *first == route {
                         routed.insert(claim.id.clone(), claim.port.clone());
                     } else {
                         lost.push(Lost {

@@ -100,12 +100,16 @@ fn a_service_missing_from_a_new_list_is_gone() {
 }
 
 #[test]
-fn of_two_claims_on_one_port_the_first_is_routed() {
-    let mut index = index(&[intercept("i1", ("http", 80)), intercept("i2", ("web", 80))]);
+fn claims_on_one_port_share_a_route_and_of_two_routes_the_first_is_taken() {
+    let claims = ["i1", "i2", "i3"].map(|id| intercept(id, ("http", 80)));
+    let mut index = index(&claims);
     index.handle_wish("i1".into(), routed());
     index.handle_wish("i2".into(), routed());
+    let elsewhere = Wish::Route(route(&["10.9.0.1"], 30_001));
+    index.handle_wish("i3".into(), elsewhere);
     let (assignment, lost) = index.assignment(&web());
-    assert_eq!(assignment.routed.keys().collect::<Vec<_>>(), ["i1"]);
+    assert_eq!(assignment.routed.keys().collect::<Vec<_>>(), ["i1", "i2"]);
+    assert_eq!(lost.len(), 1);
     assert_eq!(lost[0].reason, LostReason::PortTaken);
 }
 

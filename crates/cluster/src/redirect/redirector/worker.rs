@@ -1,25 +1,18 @@
 //! The task that looks after one Service.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream, StreamExt};
-use futures::{FutureExt, future};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::core::PartialObjectMeta;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use futures::future;
+use kube::Client;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Assignment;
 use super::contest::Contest;
-use crate::backoff::{ApiBackoff, WATCH_SECONDS};
+use crate::backoff::ApiBackoff;
 use crate::redirect::ServiceName;
-use crate::redirect::intercept::as_label_selector;
-use crate::redirect::objects::slices_of;
+use crate::redirect::notices::Notices;
 use crate::redirect::reconcile::{Limits, Outcome, ReconcileError, reconcile};
 
 /// The shortest time between two looks at a Service whose pods change all the time.
@@ -60,7 +53,7 @@ impl Worker {
         let mut told = None;
         let mut was_redirected = false;
         let mut delays = ApiBackoff::new();
-        let mut changes: Option<Changes> = None;
+        let mut changes: Option<Notices> = None;
         loop {
             let assignment = self.assignment.borrow_and_update().clone();
             let may_clear = !was_redirected || contest.is_due(Instant::now());
@@ -120,12 +113,12 @@ impl Worker {
     }
 
     /// Waits for a reason to look again; false when the assignments have ended.
-    async fn wait(&mut self, look_at: Option<Instant>, changes: &mut Option<Changes>) -> bool {
+    async fn wait(&mut self, look_at: Option<Instant>, changes: &mut Option<Notices>) -> bool {
         let pause = sleep_until(Instant::now() + SHORTEST_PAUSE);
         tokio::select! {
             changed = self.assignment.changed() => return changed.is_ok(),
             () = self.poke.notified() => {}
-            () = Changes::next(changes) => {}
+            () = Notices::next(changes) => {}
             () = at(look_at) => {}
         }
         // What changes once often changes again at once: one look is enough for all of it.
@@ -134,66 +127,23 @@ impl Worker {
             () = pause => {}
         }
         if let Some(changes) = changes {
-            while changes.stream.next().now_or_never().flatten().is_some() {}
+            changes.take_all();
         }
         true
     }
 
     /// Watches the pods and slices as long as own slices must follow them.
-    fn follow(&self, changes: &mut Option<Changes>, outcome: &Outcome) {
+    fn follow(&self, changes: &mut Option<Notices>, outcome: &Outcome) {
         let (Outcome::Redirected { selector, .. } | Outcome::Held { selector }) = outcome else {
             *changes = None;
             return;
         };
         if changes
             .as_ref()
-            .is_none_or(|changes| changes.selector != *selector)
+            .is_none_or(|changes| !changes.are_of(selector))
         {
-            *changes = Some(Changes::watch(&self.client, &self.service, selector));
+            *changes = Some(Notices::watch(&self.client, &self.service, selector));
         }
-    }
-}
-
-/// Notices of changes of a Service's pods and slices, whatever they are.
-struct Changes {
-    selector: BTreeMap<String, String>,
-    stream: BoxStream<'static, ()>,
-}
-
-impl Changes {
-    fn watch(client: &Client, service: &ServiceName, selector: &BTreeMap<String, String>) -> Self {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), &service.namespace);
-        let pods = watcher(pods, config.clone().labels(&as_label_selector(selector)))
-            .backoff(ApiBackoff::new())
-            .filter_map(|event| future::ready(is_news(event)));
-        let slices: Api<PartialObjectMeta<EndpointSlice>> =
-            Api::namespaced(client.clone(), &service.namespace);
-        let slices = watcher(slices, config.labels(&slices_of(&service.name)))
-            .backoff(ApiBackoff::new())
-            .filter_map(|event| future::ready(is_news(event)));
-        let selector = selector.clone();
-        Self {
-            selector,
-            stream: stream::select(pods, slices).boxed(),
-        }
-    }
-
-    async fn next(changes: &mut Option<Self>) {
-        match changes {
-            Some(changes) => drop(changes.stream.next().await),
-            None => future::pending().await,
-        }
-    }
-}
-
-/// A list is news only when it is complete, which it is after every gap in the watch.
-fn is_news<K>(event: Result<watcher::Event<K>, watcher::Error>) -> Option<()> {
-    match event {
-        Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => {
-            Some(())
-        }
-        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) | Err(_) => None,
     }
 }
 

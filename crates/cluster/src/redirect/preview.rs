@@ -1,0 +1,147 @@
+//! Services that lead to a machine and to nothing else.
+//!
+//! One has a selector that no pod meets, so that it is intercepted like any other; it goes with its intercept.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+
+use super::api::ServiceName;
+use super::claim::{Claim, ClaimError, refused};
+use super::intercept::{Intercept, Mode, now};
+use super::objects::{FIELD_MANAGER, INTERCEPTS, MANAGER_LABEL, PREVIEW};
+use super::port::{PortRef, Protocol};
+use crate::client::{ApiError, ApiFailure, call};
+
+/// Makes a Service with one TCP port that is claimed from its first moment on.
+///
+/// # Errors
+///
+/// When there is such a Service already, or the user may not make one.
+pub async fn create_preview(
+    client: &Client,
+    name: &ServiceName,
+    number: u16,
+    claim: &Claim,
+) -> Result<Intercept, ClaimError> {
+    let port = PortRef {
+        name: String::new(),
+        number,
+        protocol: Protocol::Tcp,
+    };
+    let intercept = Intercept {
+        id: claim.id.clone(),
+        session: claim.session.clone(),
+        owner: claim.owner.clone(),
+        manager: claim.manager.clone(),
+        port,
+        since: now(),
+        rule: claim.rule.clone(),
+        mode: Mode::Preview,
+    };
+    let service = service(name, &intercept);
+    let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let created = services.create(&params, &service);
+    match call(format!("create service {name}"), created).await {
+        Ok(_) => Ok(intercept),
+        Err(error) if matches!(error.failure, ApiFailure::AlreadyExists { .. }) => {
+            Err(ClaimError::Exists {
+                service: name.clone(),
+            })
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Deletes the Service of a preview; one that is gone, or that isn't this preview's, is left alone.
+///
+/// # Errors
+///
+/// When the API server refuses.
+pub async fn delete_preview(client: &Client, name: &ServiceName, id: &str) -> Result<(), ApiError> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
+    let found = call(format!("read service {name}"), services.get_opt(&name.name)).await?;
+    let Some(found) = found.filter(|found| preview_of(found) == Some(id)) else {
+        return Ok(());
+    };
+    let params = DeleteParams {
+        // One that was made anew under the name isn't it.
+        preconditions: Some(Preconditions {
+            uid: found.metadata.uid,
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let deleted = services.delete(&name.name, &params);
+    match call(format!("delete service {name}"), deleted).await {
+        Ok(_) => Ok(()),
+        Err(error) => match error.failure {
+            ApiFailure::NotFound { .. } | ApiFailure::Conflict { .. } => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The intercept that a Service was made for.
+pub(super) fn preview_of(service: &Service) -> Option<&str> {
+    let labels = service.metadata.labels.as_ref()?;
+    labels.get(PREVIEW).map(String::as_str)
+}
+
+fn service(name: &ServiceName, intercept: &Intercept) -> Service {
+    let number = i32::from(intercept.port.number);
+    let mark = [(PREVIEW.to_owned(), intercept.id.clone())];
+    let claims = serde_json::json!([intercept]).to_string();
+    Service {
+        metadata: ObjectMeta {
+            name: Some(name.name.clone()),
+            namespace: Some(name.namespace.clone()),
+            labels: Some(
+                mark.clone()
+                    .into_iter()
+                    .chain([(MANAGER_LABEL.to_owned(), intercept.manager.clone())])
+                    .collect(),
+            ),
+            annotations: Some([(INTERCEPTS.to_owned(), claims)].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            selector: Some(mark.into()),
+            ports: Some(vec![ServicePort {
+                port: number,
+                target_port: Some(IntOrString::Int(number)),
+                protocol: Some(Protocol::Tcp.to_string()),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redirect::{interceptable, intercepts, testing};
+
+    #[test]
+    fn a_preview_is_a_claimed_service_that_selects_nothing_of_anybody() {
+        let intercept = Intercept {
+            mode: Mode::Preview,
+            ..testing::intercept("i1", ("", 8080))
+        };
+        let mut service = service(&ServiceName::new("shop", "mine"), &intercept);
+        assert_eq!(preview_of(&service), Some("i1"));
+        assert_eq!(intercepts(&service.metadata).unwrap(), [intercept]);
+        let spec = service.spec.as_mut().unwrap();
+        assert_eq!(spec.selector.as_ref().unwrap()[PREVIEW], "i1");
+        spec.cluster_ip = Some("10.96.0.8".to_owned());
+        assert_eq!(interceptable(&service), Ok(()));
+    }
+}

@@ -1,0 +1,235 @@
+//! Scaling to zero and back.
+
+use std::time::Duration;
+
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::{Kind, REPLACED, REPLICAS, ReplaceError, Workload};
+use crate::client::{ApiFailure, call};
+use crate::redirect::objects::{FIELD_MANAGER, MANAGER_LABEL};
+
+/// How often to try when others change a workload at the same time.
+const ATTEMPTS: u32 = 8;
+
+/// Scales a workload to zero for the time of an intercept, and marks it.
+///
+/// # Errors
+///
+/// When another intercept has, the user may not, or the API server fails.
+pub async fn scale_down(
+    client: &Client,
+    workload: &Workload,
+    id: &str,
+    manager: &str,
+) -> Result<(), ReplaceError> {
+    edit(client, workload, "scale to zero", |now| {
+        match now.label(REPLACED) {
+            Some(other) if other == id => Ok(None),
+            Some(_) => Err(ReplaceError::Taken {
+                workload: now.to_string(),
+            }),
+            None => Ok(Some(json!({
+                "metadata": {
+                    "labels": { REPLACED: id, MANAGER_LABEL: manager },
+                    "annotations": { REPLICAS: now.replicas().to_string() },
+                },
+                "spec": { "replicas": 0 },
+            }))),
+        }
+    })
+    .await
+}
+
+/// Gives the workloads in a namespace their replicas back that an intercept has scaled to zero; returns them.
+///
+/// # Errors
+///
+/// The first of all that went wrong, after all were tried.
+pub async fn restore(
+    client: &Client,
+    namespace: &str,
+    id: &str,
+) -> Result<Vec<Workload>, ReplaceError> {
+    let scaled = marked(client, Some(namespace), &format!("{REPLACED}={id}")).await?;
+    restore_all(client, scaled).await
+}
+
+/// The same for all that the traffic manager in a namespace serves.
+///
+/// # Errors
+///
+/// See [`restore`].
+pub async fn restore_by(client: &Client, manager: &str) -> Result<Vec<Workload>, ReplaceError> {
+    restore_all(client, scaled_by(client, manager).await?).await
+}
+
+/// Waits until a pod of each is ready, or no pod is wanted; `false` when that takes too long.
+pub async fn wait_ready(client: &Client, workloads: &[Workload], deadline: Duration) -> bool {
+    let all = workloads.iter().map(|workload| {
+        let ready = |object: Option<&DynamicObject>| {
+            object.is_none_or(|object| {
+                let wanted = object.data["spec"]["replicas"].as_u64().unwrap_or(1);
+                wanted == 0 || object.data["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0
+            })
+        };
+        await_condition(api(client, workload), workload.name(), ready)
+    });
+    let all = futures::future::join_all(all);
+    let ended = tokio::time::timeout(deadline, all).await;
+    ended.is_ok_and(|all| all.iter().all(Result::is_ok))
+}
+
+/// Finds what is scaled to zero for sessions of the traffic manager in a namespace.
+///
+/// # Errors
+///
+/// When the API server doesn't say.
+pub async fn scaled_by(client: &Client, manager: &str) -> Result<Vec<Workload>, ReplaceError> {
+    marked(client, None, &by(manager)).await
+}
+
+fn by(manager: &str) -> String {
+    format!("{REPLACED},{MANAGER_LABEL}={manager}")
+}
+
+async fn restore_all(
+    client: &Client,
+    workloads: Vec<Workload>,
+) -> Result<Vec<Workload>, ReplaceError> {
+    let (mut restored, mut first) = (Vec::new(), Ok(()));
+    for workload in workloads {
+        match edit(client, &workload, "scale back", |now| Ok(back(now))).await {
+            Ok(()) => restored.push(workload),
+            Err(error) => first = first.and(Err(error)),
+        }
+    }
+    first.map(|()| restored)
+}
+
+async fn marked(
+    client: &Client,
+    namespace: Option<&str>,
+    labels: &str,
+) -> Result<Vec<Workload>, ReplaceError> {
+    let mut workloads = Vec::new();
+    for kind in Kind::ALL {
+        let resource = kind.resource();
+        let all: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let list = ListParams::default().labels(labels);
+        let found = call(format!("list {kind}s"), all.list(&list)).await?;
+        workloads.extend(found.into_iter().map(|object| Workload { kind, object }));
+    }
+    Ok(workloads)
+}
+
+/// What gives a workload its replicas back; `None` when it isn't marked any more.
+fn back(now: &Workload) -> Option<Value> {
+    now.label(REPLACED)?;
+    let annotations = now.object.metadata.annotations.as_ref();
+    let saved = annotations.and_then(|all| all.get(REPLICAS)?.parse::<u32>().ok());
+    let mut patch = json!({
+        "metadata": {
+            "labels": { REPLACED: null, MANAGER_LABEL: null },
+            "annotations": { REPLICAS: null },
+        },
+    });
+    // Whoever has scaled it meanwhile has had their reasons.
+    if now.replicas() == 0 {
+        patch["spec"] = json!({ "replicas": saved.unwrap_or(1) });
+    }
+    Some(patch)
+}
+
+fn api(client: &Client, workload: &Workload) -> Api<DynamicObject> {
+    Api::namespaced_with(
+        client.clone(),
+        workload.namespace(),
+        &workload.kind.resource(),
+    )
+}
+
+/// Writes what `change` makes of a workload, until nobody else was faster. One that is gone needs nothing.
+async fn edit(
+    client: &Client,
+    workload: &Workload,
+    what: &str,
+    change: impl Fn(&Workload) -> Result<Option<Value>, ReplaceError>,
+) -> Result<(), ReplaceError> {
+    let api = api(client, workload);
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let mut attempts = 0;
+    loop {
+        let read = call(format!("read {workload}"), api.get_opt(workload.name()));
+        let Some(object) = read.await? else {
+            return Ok(());
+        };
+        let version = object.metadata.resource_version.clone();
+        let now = Workload {
+            kind: workload.kind,
+            object,
+        };
+        let Some(mut patch) = change(&now)? else {
+            return Ok(());
+        };
+        patch["metadata"]["resourceVersion"] = json!(version);
+        let patch = Patch::Merge(&patch);
+        let written = call(
+            format!("{what} {workload}"),
+            api.patch_metadata(workload.name(), &params, &patch),
+        );
+        attempts += 1;
+        match written.await {
+            Ok(_) => return Ok(()),
+            Err(error)
+                if matches!(error.failure, ApiFailure::Conflict { .. }) && attempts < ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(value: Value) -> Workload {
+        Workload {
+            kind: Kind::Deployment,
+            object: serde_json::from_value(value).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_was_scaled_gets_its_replicas_back_and_loses_its_marks() {
+        let marked = |replicas: u32| {
+            workload(json!({
+                "metadata": {
+                    "name": "web", "namespace": "shop",
+                    "labels": { "app": "web", REPLACED: "i1" }, "annotations": { REPLICAS: "3" },
+                },
+                "spec": { "replicas": replicas },
+            }))
+        };
+        let patch = back(&marked(0)).unwrap();
+        assert_eq!(patch["spec"]["replicas"], 3);
+        assert_eq!(patch["metadata"]["labels"][REPLACED], Value::Null);
+        assert_eq!(marked(0).to_string(), "deployment shop/web");
+        let scaled_by_others = back(&marked(5)).unwrap();
+        assert_eq!(scaled_by_others.get("spec"), None);
+    }
+
+    #[test]
+    fn what_isnt_marked_is_left_alone() {
+        let plain = workload(json!({ "metadata": { "name": "web" }, "spec": { "replicas": 0 } }));
+        assert_eq!(back(&plain), None);
+    }
+}

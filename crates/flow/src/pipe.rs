@@ -1,0 +1,224 @@
+//! A near end within this process: a byte stream for whoever reads and writes it here.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_util::sync::PollSender;
+
+use crate::CHUNK;
+use crate::carry::{Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
+
+/// Pieces of at most [`CHUNK`] bytes that wait per direction.
+const WAITING: usize = 4;
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// A flow as a byte stream. Dropping it before it is shut down resets the flow, as [`carry_pipe`] sees.
+#[derive(Debug)]
+pub struct Pipe {
+    outgoing: PollSender<Piece>,
+    incoming: mpsc::Receiver<Piece>,
+    /// What has come and wasn't read.
+    current: Bytes,
+    ended: bool,
+}
+
+/// The flow's half of a [`Pipe`].
+#[derive(Debug)]
+pub struct NearEnd {
+    said: mpsc::Receiver<Piece>,
+    heard: mpsc::Sender<Piece>,
+}
+
+/// Makes a byte stream, and what [`carry_pipe`] needs to carry it.
+pub fn pipe() -> (Pipe, NearEnd) {
+    let (outgoing, said) = mpsc::channel(WAITING);
+    let (heard, incoming) = mpsc::channel(WAITING);
+    let pipe = Pipe {
+        outgoing: PollSender::new(outgoing),
+        incoming,
+        current: Bytes::new(),
+        ended: false,
+    };
+    (pipe, NearEnd { said, heard })
+}
+
+/// Carries a flow whose near end is a [`Pipe`]. Dropping the future, at any time, resets both.
+pub async fn carry_pipe<M: Resume>(near: NearEnd, stream: Stream, means: M) -> Outcome {
+    let NearEnd { said, heard } = near;
+    let listener = heard.clone();
+    carry(Reader { said, listener }, Writer { heard }, stream, means).await
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.current.is_empty() && !self.ended {
+            match ready!(self.incoming.poll_recv(cx)) {
+                Some(Piece::Data(bytes)) => self.current = bytes,
+                Some(Piece::End) => self.ended = true,
+                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            }
+        }
+        let count = self.current.len().min(into.remaining());
+        into.put_slice(&self.current[..count]);
+        self.current.advance(count);
+        if self.current.is_empty() {
+            // Its frame is given back now, not with the next one.
+            self.current = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.outgoing.poll_reserve(cx)).map_err(reset)?;
+        let count = bytes.len().min(CHUNK);
+        let piece = Piece::Data(Bytes::copy_from_slice(&bytes[..count]));
+        self.outgoing.send_item(piece).map_err(reset)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outgoing.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.outgoing.poll_reserve(cx)).map_err(reset)?;
+        self.outgoing.send_item(Piece::End).map_err(reset)?;
+        self.outgoing.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The flow doesn't listen any more.
+fn reset<E>(_: E) -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+struct Reader {
+    said: mpsc::Receiver<Piece>,
+    listener: mpsc::Sender<Piece>,
+}
+
+impl NearRead for Reader {
+    async fn next(&mut self) -> Said {
+        match self.said.recv().await {
+            Some(Piece::Data(bytes)) => Said::Data(bytes),
+            Some(Piece::End) => Said::End,
+            None => Said::Reset,
+        }
+    }
+
+    async fn gone(&mut self) {
+        self.listener.closed().await;
+        if !self.said.is_empty() {
+            // Its last words are waiting to be taken.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Writer {
+    heard: mpsc::Sender<Piece>,
+}
+
+impl Writer {
+    async fn say(&self, piece: Piece) -> Result<(), Gone> {
+        self.heard.send(piece).await.map_err(|_| Gone)
+    }
+}
+
+impl NearWrite for Writer {
+    async fn write(&mut self, bytes: Bytes) -> Result<usize, Gone> {
+        let count = bytes.len();
+        self.say(Piece::Data(bytes)).await.map(|()| count)
+    }
+
+    async fn end(&mut self) -> Result<(), Gone> {
+        self.say(Piece::End).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn ends() -> (Pipe, Reader, Writer) {
+        let (pipe, NearEnd { said, heard }) = pipe();
+        let listener = heard.clone();
+        (pipe, Reader { said, listener }, Writer { heard })
+    }
+
+    #[tokio::test]
+    async fn bytes_and_ends_go_both_ways() {
+        let (mut pipe, mut reader, mut writer) = ends();
+        pipe.write_all(b"there").await.unwrap();
+        pipe.shutdown().await.unwrap();
+        assert_eq!(
+            reader.next().await,
+            Said::Data(Bytes::from_static(b"there"))
+        );
+        assert_eq!(reader.next().await, Said::End);
+        writer.write(Bytes::from_static(b"back")).await.unwrap();
+        writer.end().await.unwrap();
+        drop((reader, writer));
+        let mut back = Vec::new();
+        pipe.read_to_end(&mut back).await.unwrap();
+        assert_eq!(back, b"back");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_without_an_end_is_a_reset() {
+        let (mut pipe, mut reader, mut writer) = ends();
+        pipe.write_all(b"half").await.unwrap();
+        drop(pipe);
+        assert!(matches!(reader.next().await, Said::Data(_)));
+        assert_eq!(reader.next().await, Said::Reset);
+        reader.gone().await;
+        assert_eq!(writer.end().await, Err(Gone));
+    }
+
+    #[tokio::test]
+    async fn a_flow_that_breaks_is_an_error_on_both_halves_and_not_an_end() {
+        let (mut pipe, reader, mut writer) = ends();
+        writer.write(Bytes::from_static(b"half")).await.unwrap();
+        drop((reader, writer));
+        let mut half = [0; 4];
+        pipe.read_exact(&mut half).await.unwrap();
+        assert!(pipe.read(&mut half).await.is_err());
+        assert!(pipe.write_all(b"more").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_isnt_read_holds_the_writer_back() {
+        let (mut pipe, _reader, _writer) = ends();
+        let much = vec![0; (WAITING + 1) * CHUNK];
+        let write =
+            tokio::time::timeout(std::time::Duration::from_millis(50), pipe.write_all(&much));
+        assert!(write.await.is_err());
+    }
+}

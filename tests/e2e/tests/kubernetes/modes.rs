@@ -1,0 +1,229 @@
+//! What comes with an intercept: a workload that rests meanwhile, a Service made for it, a personal mark; and
+//! that all of it is put back, whoever dies.
+
+use std::time::Duration;
+
+use kdev_e2e::desk::Desk;
+use kdev_e2e::http::{Requests, who_answers};
+use kdev_e2e::kept::Kept;
+use kdev_e2e::laptop::Daemon;
+use kdev_e2e::wait;
+use kdev_e2e::workload::{Namespace, Workload};
+use serde_json::Value;
+
+const NOT_FOUND: i32 = 10;
+const CONFLICT: i32 = 11;
+
+/// A laptop that is connected, and a workload in the session's own namespace.
+fn connected(topic: &str) -> (Desk, Workload<'static>) {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, topic);
+    desk.kdev(&["connect", "-n", web.namespace()]).ok();
+    (desk, web)
+}
+
+/// The same with a manager of its own, which gives up sessions that are gone for 3 s.
+fn impatient(topic: &'static str) -> (Desk, Workload<'static>, Namespace<'static>) {
+    let desk = Desk::clean();
+    let web = Workload::up(desk.cluster, topic);
+    let namespace = Namespace::only_named(desk.cluster, topic);
+    let manager = namespace.name();
+    desk.kdev(&["install", "-n", manager, "--session-grace", "3"])
+        .ok();
+    let to = [
+        "connect",
+        "-n",
+        web.namespace(),
+        "--manager-namespace",
+        manager,
+    ];
+    desk.kdev(&to).ok();
+    (desk, web, namespace)
+}
+
+fn deployment(desk: &Desk, web: &Workload<'_>) -> Value {
+    desk.cluster
+        .get(&["-n", web.namespace(), "deployment", "web"])
+}
+
+fn service_is_gone(desk: &Desk, web: &Workload<'_>, name: &str) -> bool {
+    let get = ["-n", web.namespace(), "get", "service", name];
+    desk.cluster.kubectl(&get).code != 0
+}
+
+/// Expects two replicas without a mark.
+fn assert_scaled_back(desk: &Desk, web: &Workload<'_>) {
+    let deployment = deployment(desk, web);
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let metadata = deployment["metadata"].to_string();
+    assert!(!metadata.contains(r#""kdev.dev/"#), "{metadata}");
+}
+
+#[test]
+fn a_replaced_workload_rests_until_its_service_is_left() {
+    let (desk, web) = connected("replace");
+    let _program = desk.laptop.serve(9000);
+    let requests = Requests::start(desk.cluster.node(), web.address(80));
+    desk.kdev(&["replace", "web", "--port", "9000:http"])
+        .ok()
+        .says("from 2 to 0")
+        .says("active");
+    wait::until_true("its pods are gone", Duration::from_secs(30), || {
+        web.pods().is_empty()
+    });
+    requests.more(30);
+    desk.kdev(&["status"]).ok().says("scaled to zero");
+    desk.kdev(&["leave", "web"]).ok().says("scaled deployment");
+    requests.more(30);
+    let tally = requests.stop();
+    assert!(tally.failed.is_empty(), "{tally:?}");
+    assert!(tally.answered["the-laptop"] >= 30, "{tally:?}");
+    assert_scaled_back(&desk, &web);
+    web.assert_untouched();
+}
+
+#[test]
+fn what_can_not_be_replaced_is_refused_with_the_reason() {
+    let (desk, web) = connected("bare");
+    let _program = desk.laptop.serve(9000);
+    let nothing = serde_json::json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
+    web.add_service("nobody", &nothing);
+    desk.kdev(&["replace", "nobody", "--port", "9000"])
+        .exits(2)
+        .says("no deployment");
+    desk.kdev(&["replace", "none", "--port", "9000"])
+        .exits(NOT_FOUND);
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "alone", "namespace": web.namespace(), "labels": { "app": "web" } },
+        "spec": { "containers": [{ "name": "alone", "image": "kdev.test/workload:1" }] },
+    });
+    desk.cluster.apply(&pod);
+    desk.kdev(&["replace", "web", "--port", "9000:http"])
+        .exits(2)
+        .says("pod alone");
+    assert_scaled_back(&desk, &web);
+    web.assert_untouched();
+}
+
+#[test]
+fn a_preview_is_a_service_of_its_own_until_it_is_left() {
+    let (desk, web) = connected("preview");
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["preview", "mine", "--port", "9000:8080"])
+        .ok()
+        .says("active");
+    let page = web.in_pod(&["get", "http://mine:8080/"]).ok().json();
+    assert_eq!(page["pod"], "the-laptop");
+    assert!(web.answers_a_pod().starts_with("web-"));
+    desk.kdev(&["preview", "web", "--port", "9000"])
+        .exits(CONFLICT)
+        .says("already");
+    desk.kdev(&["leave", "mine"]).ok().says("removed");
+    assert!(service_is_gone(&desk, &web, "mine"));
+    desk.kdev(&["preview", "mine", "--port", "9000"]).ok();
+    desk.kdev(&["quit"]).ok();
+    assert!(service_is_gone(&desk, &web, "mine"));
+}
+
+#[test]
+fn what_a_killed_daemon_leaves_the_manager_puts_back() {
+    let (desk, web, manager) = impatient("orphans");
+    let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
+    desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
+    desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
+    desk.laptop.kill(Daemon::User);
+    wait::until_true("the preview is gone", Duration::from_secs(30), || {
+        service_is_gone(&desk, &web, "mine")
+    });
+    let address = web.address(80);
+    wait::until_true("the pods answer again", Duration::from_secs(60), || {
+        let answer = desk.cluster.node().inside(|| who_answers(address));
+        answer.is_ok_and(|pod| pod.starts_with("web-"))
+    });
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(10), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", manager.name()]).ok();
+}
+
+#[test]
+fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
+    let (desk, web, namespace) = impatient("recover");
+    let manager = namespace.name();
+    let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
+    desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
+    desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
+    desk.kdev(&["recover", "-n", manager])
+        .exits(CONFLICT)
+        .says("puts back by itself");
+    let scale = [
+        "-n",
+        manager,
+        "scale",
+        "deploy/kdev-traffic-manager",
+        "--replicas=0",
+    ];
+    desk.cluster.kubectl(&scale).ok();
+    desk.laptop.kill(Daemon::User);
+    wait::until_true("the manager is gone", Duration::from_secs(30), || {
+        let pods = desk.cluster.get(&["-n", manager, "pods"]);
+        pods["items"].as_array().is_some_and(Vec::is_empty)
+    });
+    desk.kdev(&["recover", "-n", manager, "--dry-run"])
+        .ok()
+        .says("would put back: ")
+        .says("/web")
+        .says("/mine")
+        .says("deployment");
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
+    desk.kdev(&["recover", "-n", manager]).ok().says("put back");
+    assert_scaled_back(&desk, &web);
+    assert!(service_is_gone(&desk, &web, "mine"));
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["recover", "-n", manager])
+        .ok()
+        .says("nothing to put back");
+    desk.kdev(&["uninstall", "-n", manager]).ok();
+}
+
+#[test]
+fn ones_own_mark_is_printed_as_one_sends_it() {
+    let (desk, web) = connected("mark");
+    let _program = desk.laptop.serve(9000);
+    let run = desk
+        .kdev(&["intercept", "web", "--port", "9000:http", "--mine"])
+        .ok();
+    let (_, header) = run.stderr.split_once("-H '").expect("a header for curl");
+    let (header, _) = header.split_once('\'').expect("its end");
+    assert!(header.starts_with("baggage: kdev=dev-"), "{header}");
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(web.address(80)).unwrap();
+        let marked = kept.who_answers(&format!("{header}\r\n")).unwrap();
+        assert_eq!(marked, "the-laptop");
+        assert!(kept.who_answers("").unwrap().starts_with("web-"));
+    });
+    desk.kdev(&["quit"]).ok();
+}
+
+#[test]
+fn ones_own_intercept_of_an_earlier_session_is_taken_over_when_that_is_wanted() {
+    let (desk, web) = connected("over");
+    let _program = desk.laptop.serve(9000);
+    let intercept = ["intercept", "web", "--port", "9000:http"];
+    desk.kdev(&intercept).ok();
+    desk.laptop.kill(Daemon::User);
+    desk.kdev(&["connect", "-n", web.namespace()]).ok();
+    desk.kdev(&intercept).exits(CONFLICT).says("--take-over");
+    desk.kdev(&[&intercept[..], &["--take-over"]].concat())
+        .ok()
+        .says("ended your earlier intercept");
+    assert_eq!(web.answers_a_pod(), "the-laptop");
+    desk.kdev(&["quit"]).ok();
+    web.assert_untouched();
+}

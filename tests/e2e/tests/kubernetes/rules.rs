@@ -1,0 +1,258 @@
+//! Intercepts of some requests: each request goes to whom it is for, whoever shares the connection.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use kdev_e2e::desk::Desk;
+use kdev_e2e::kept::{Http2, Kept};
+use kdev_e2e::workload::Workload;
+
+/// `kdev`'s exit code for what others hold.
+const CONFLICT: i32 = 11;
+
+/// A laptop that is connected, and a workload in the session's own namespace.
+fn connected(topic: &str) -> (Desk, Workload<'static>) {
+    let desk = Desk::with_manager();
+    let web = Workload::up(desk.cluster, topic);
+    desk.kdev(&["connect", "-n", web.namespace()]).ok();
+    (desk, web)
+}
+
+fn intercept(desk: &Desk, port: &str, rule: &[&str]) {
+    desk.kdev(&[&["intercept", "web", "--port", port], rule].concat())
+        .ok()
+        .says("active");
+}
+
+/// Whom a request of this user goes to: a pod where it is nobody's.
+fn expected(user: &str) -> &str {
+    match user {
+        "ann" => "anns-laptop",
+        "bob" => "bobs-laptop",
+        _ => "web-",
+    }
+}
+
+/// One of them at random, the same ones every time.
+fn users() -> impl Iterator<Item = &'static str> {
+    let mut state = 1_u32;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ["ann", "bob", "eve"][(state >> 16) as usize % 3]
+    })
+}
+
+/// Works within the cluster's node, in a runtime.
+fn in_cluster<T: Send>(desk: &Desk, work: impl Future<Output = T> + Send) -> T {
+    desk.cluster.node().inside(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(work)
+    })
+}
+
+#[test]
+fn users_with_rules_of_their_own_share_a_port_and_its_connections() {
+    let (desk, web) = connected("rules");
+    let (pods, address) = (web.pods(), web.address(80));
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    let _bob = desk.laptop.serve_as("bobs-laptop", 9001);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    intercept(&desk, "9001:http", &["--header", "x-user=bob"]);
+    desk.kdev(&["status"]).ok().says("for --header x-user=ann");
+    desk.kdev(&["list"]).ok().says("for --header x-user=bob");
+
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        for (number, user) in users().take(10_000).enumerate() {
+            let who = kept.who_answers(&format!("X-User: {user}\r\n")).unwrap();
+            assert!(who.starts_with(expected(user)), "{number}: {user}: {who}");
+        }
+        assert!(kept.who_answers("").unwrap().starts_with("web-"));
+    });
+    in_cluster(&desk, async {
+        let connection = Http2::connect(address).await.unwrap();
+        let all: Vec<&str> = users().take(10_000).collect();
+        for together in all.chunks(50) {
+            let asked = together.iter().map(|user| connection.who_answers(user));
+            let answers = futures::future::join_all(asked).await;
+            for (user, who) in together.iter().zip(answers) {
+                let who = who.unwrap();
+                assert!(who.starts_with(expected(user)), "{user}: {who}");
+            }
+        }
+    });
+    assert_eq!(web.pods(), pods, "no pod was touched");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn a_connection_that_is_kept_follows_the_rules_as_they_come_and_go() {
+    let (desk, web) = connected("follow");
+    let address = web.address(80);
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    let _bob = desk.laptop.serve_as("bobs-laptop", 9001);
+    intercept(&desk, "9000:http", &["--path-prefix", "/cart"]);
+    let mut kept = desk
+        .cluster
+        .node()
+        .inside(|| Kept::connect(address).unwrap());
+    let who = |kept: &mut Kept, path: &str| {
+        let (status, body) = kept.get(path, "x-user: bob\r\n").unwrap();
+        assert_eq!(status, 200);
+        String::from_utf8(body).unwrap()
+    };
+    assert!(who(&mut kept, "/cart/1?x=y").contains("anns-laptop"));
+    assert!(who(&mut kept, "/cartoons").contains("web-"));
+    intercept(
+        &desk,
+        "9001:http",
+        &[
+            "--method", "GET", "--path", "/pay", "--any", "--path", "/bill",
+        ],
+    );
+    assert!(who(&mut kept, "/pay").contains("bobs-laptop"));
+    assert!(who(&mut kept, "/bill").contains("bobs-laptop"));
+    desk.kdev(&["leave", "web"]).ok();
+    assert!(who(&mut kept, "/cart/1").contains("web-"));
+    assert!(who(&mut kept, "/pay").contains("web-"));
+    web.assert_untouched();
+}
+
+#[test]
+fn rules_that_want_the_same_request_are_refused_with_it() {
+    let (desk, web) = connected("overlap");
+    let _program = desk.laptop.serve(9000);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    let same = |rule: &[&str]| {
+        let both = [&["intercept", "web", "--port", "9000:http"], rule].concat();
+        desk.kdev(&both).exits(CONFLICT)
+    };
+    same(&["--header", "x-user~a.*"]).says("GET / with x-user: a");
+    same(&["--path-prefix", "/cart"]).says("for --header x-user=ann");
+    same(&[]).says("dev@");
+    intercept(&desk, "9000:http", &["--header", "x-user~b.*"]);
+    desk.kdev(&["intercept", "web", "-p", "9000:http", "--header", "x"])
+        .exits(2)
+        .says("x=VALUE");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn what_isnt_http_passes_a_port_with_rules() {
+    let (desk, web) = connected("bytes");
+    let _program = desk.laptop.serve(9000);
+    intercept(&desk, "9000:7", &["--header", "x-user=ann"]);
+    let address = web.address(7);
+    let echo = |bytes: &[u8], wait: Duration| {
+        let mut connection = TcpStream::connect(address).unwrap();
+        std::thread::sleep(wait);
+        connection.write_all(bytes).unwrap();
+        let mut back = vec![0; bytes.len()];
+        connection.read_exact(&mut back).unwrap();
+        assert_eq!(back, bytes);
+    };
+    desk.cluster.node().inside(|| {
+        echo(b"7 bytes", Duration::ZERO);
+        echo(b"GET", Duration::ZERO);
+        // Silent at first, as a client is whose server speaks first.
+        echo(b"SSH-2.0-x\r\n", Duration::from_secs(2));
+        echo(&[0x16, 3, 1, 0, 5], Duration::ZERO);
+    });
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn streams_both_ways_and_upgrades_go_where_their_head_says() {
+    let (desk, web) = connected("streams");
+    let address = web.address(80);
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    for user in ["ann", "eve"] {
+        let (who, status) = in_cluster(&desk, async {
+            let connection = Http2::connect(address).await.unwrap();
+            connection
+                .talk(user, &["one", "two", "three"])
+                .await
+                .unwrap()
+        });
+        assert!(who.starts_with(expected(user)), "{user}: {who}");
+        assert_eq!(status, "0");
+        desk.cluster.node().inside(|| {
+            let mut kept = Kept::connect(address).unwrap();
+            let head = kept.upgrade(&format!("x-user: {user}\r\n")).unwrap();
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            assert!(head.contains(&format!("Pod: {}", expected(user))), "{head}");
+            for frame in [&b"\x81\x02hi"[..], b"GET / HTTP/1.1\r\n\r\n", &[0; 70_000]] {
+                assert!(kept.exchange(frame).unwrap() == frame);
+            }
+        });
+    }
+    desk.kdev(&["leave", "web"]).ok();
+}
+
+#[test]
+fn a_gigabyte_passes_each_way_through_rules() {
+    let (desk, web) = connected("bulk");
+    let address = web.address(80);
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    for user in ["ann", "eve"] {
+        let line = format!(
+            "set -e -o pipefail; H='x-user: {user}'; U=http://{address}; \
+             curl -sS -m 120 -H \"$H\" \"$U/big?bytes=1073741824\" | tee >(sha256sum >&2) | \
+             curl -sS -m 120 -H \"$H\" -T - -X POST \"$U/sum\"; wait"
+        );
+        let run = desk.cluster.node().inside(|| {
+            let output = std::process::Command::new("bash")
+                .args(["-c", &line])
+                .output();
+            output.unwrap()
+        });
+        let came = String::from_utf8_lossy(&run.stderr).into_owned();
+        let went = String::from_utf8_lossy(&run.stdout).into_owned();
+        let hash = came.split(' ').next().unwrap_or_default();
+        assert!(
+            hash.len() == 64 && went.starts_with(hash),
+            "{user}: {came} {went}"
+        );
+        assert!(went.ends_with(" 1073741824\n"), "{user}: {went}");
+    }
+    desk.kdev(&["leave", "web"]).ok();
+}
+
+#[test]
+fn who_isnt_there_is_said_to_those_who_want_them_only() {
+    let (desk, web) = connected("absent");
+    let address: SocketAddr = web.address(80);
+    let mut program = desk.laptop.serve(9000);
+    intercept(&desk, "9000:http", &["--baggage", "user=ann"]);
+    program.end();
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        for _ in 0..50 {
+            let (status, body) = kept.get("/", "baggage: a=b,user=ann;p=1\r\n").unwrap();
+            let body = String::from_utf8_lossy(&body);
+            assert_eq!(status, 502, "{body}");
+            assert!(body.contains("kdev") && body.contains("dev@"), "{body}");
+            assert!(
+                kept.who_answers("baggage: user=bob\r\n")
+                    .unwrap()
+                    .starts_with("web-")
+            );
+        }
+    });
+    let _program = desk.laptop.serve(9000);
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        let who = kept.who_answers("tracestate: user=ann\r\n").unwrap();
+        assert_eq!(who, "the-laptop");
+    });
+    desk.kdev(&["quit"]).ok();
+    web.assert_untouched();
+}

@@ -1,0 +1,117 @@
+//! Who has claimed a port, and whose a request is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kdev_cluster::redirect::Intercept;
+use kdev_rules::{Head, Table};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::machine::{Machine, NotTaken, Purpose, Taken};
+use crate::probe::{self, Expected};
+
+/// One claim on a port.
+pub struct Claimant {
+    /// What stands on the Service.
+    pub claim: Intercept,
+    /// Where its requests go.
+    pub machine: Machine,
+    /// What is known of its probes.
+    pub probe: Expected,
+    /// Cancelled when it has left.
+    pub left: CancellationToken,
+}
+
+impl Claimant {
+    /// Asks its machine to take a connection.
+    ///
+    /// # Errors
+    ///
+    /// See [`Machine::take`].
+    pub async fn take(&self, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
+        self.machine.take(&self.claim.id, purpose).await
+    }
+}
+
+/// Everybody who has claimed a port, as it was at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    rules: Table<Arc<Claimant>>,
+}
+
+impl Snapshot {
+    /// Whether nobody has.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Who has every connection, whatever it carries.
+    pub fn of_everything(&self) -> Option<&Arc<Claimant>> {
+        let mut all = self.rules.iter();
+        all.find(|(rule, _)| rule.is_everything())
+            .map(|(_, claimant)| claimant)
+    }
+
+    /// Whose a request is; `None` when it is the pods'.
+    pub fn of_request(&self, head: &Head<'_>) -> Option<&Arc<Claimant>> {
+        self.rules.route(head)
+    }
+
+    fn claimants(&self) -> impl Iterator<Item = &Arc<Claimant>> {
+        self.rules.iter().map(|(_, claimant)| claimant)
+    }
+}
+
+/// Everybody who has claimed one port, as it is.
+#[derive(Default)]
+pub struct Claimants {
+    current: Mutex<Arc<Snapshot>>,
+}
+
+impl Claimants {
+    fn lock(&self) -> MutexGuard<'_, Arc<Snapshot>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As it is now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.lock())
+    }
+
+    /// One more has claimed it; requests that several rules want are the one's who came first.
+    pub fn add(&self, claimant: &Arc<Claimant>) {
+        let mut current = self.lock();
+        let mut next = Snapshot::clone(&current);
+        next.rules
+            .push(claimant.claim.rule.clone(), Arc::clone(claimant));
+        *current = Arc::new(next);
+    }
+
+    /// One has left: its requests are the pods' from now on.
+    pub fn remove(&self, id: &str) {
+        let mut current = self.lock();
+        let mut next = Snapshot::default();
+        for claimant in current.claimants() {
+            if claimant.claim.id == id {
+                claimant.left.cancel();
+            } else {
+                next.rules
+                    .push(claimant.claim.rule.clone(), Arc::clone(claimant));
+            }
+        }
+        *current = Arc::new(next);
+    }
+
+    /// Whose probe a connection is; `None` when it is a client's, of which no byte is taken.
+    pub async fn probed(&self, connection: &TcpStream) -> Option<Arc<Claimant>> {
+        let current = self.current();
+        if !current.claimants().any(|one| one.probe.is_announced()) {
+            return None;
+        }
+        let token = probe::peek(connection).await?;
+        current
+            .claimants()
+            .find(|one| one.probe.is(&token))
+            .cloned()
+    }
+}

@@ -1,0 +1,114 @@
+//! The machine that an intercept's connections go to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use kdev_flow::carry::Stream;
+use kdev_flow::frame;
+use kdev_proto::v1::flow_frame::Kind;
+use kdev_proto::v1::{FlowOpen, FlowProtocol};
+
+use crate::resumable::{FlowId, Registered, ResumableFlows};
+use crate::sessions::Session;
+use crate::waiting::WaitingStreams;
+
+/// How long a connection waits for a stream to the machine, and for the machine's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the machine may take to answer on one stream, a dial of its own included.
+const ONE_STREAM: Duration = Duration::from_secs(4);
+
+/// See the module.
+#[derive(Clone)]
+pub struct Machine {
+    /// Its session.
+    pub session: Arc<Session>,
+    /// Streams to it that wait for connections.
+    pub streams: Arc<WaitingStreams>,
+    /// Where its flows are found again when a connection to it breaks.
+    pub flows: ResumableFlows,
+}
+
+/// What a connection to the machine is for.
+pub enum Purpose<'a> {
+    /// This client.
+    Client(SocketAddr),
+    /// A probe with this token, which the machine answers itself.
+    Probe(&'a [u8]),
+}
+
+/// A connection that the machine has taken.
+pub struct Taken {
+    /// Its stream.
+    pub stream: Stream,
+    /// Where it is found again; `None` where too many are.
+    pub registered: Option<Registered>,
+}
+
+/// Why the machine doesn't take a connection; completes "the connection can't go to the machine: ".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The machine says no.
+    #[error("nothing listens on its local port")]
+    Refused,
+    /// The machine doesn't say anything.
+    #[error("the machine is out of reach")]
+    Silent,
+}
+
+impl Machine {
+    /// Asks the machine to take a connection of an intercept. Dropping the future takes the question back.
+    ///
+    /// # Errors
+    ///
+    /// Why it doesn't.
+    pub async fn take(&self, intercept: &str, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
+        let (client, probe) = match purpose {
+            Purpose::Client(client) => (client.to_string(), Bytes::new()),
+            Purpose::Probe(token) => (String::new(), Bytes::copy_from_slice(token)),
+        };
+        let open = FlowOpen {
+            protocol: FlowProtocol::Tcp.into(),
+            intercept: intercept.to_owned(),
+            client,
+            probe,
+            ..FlowOpen::default()
+        };
+        let asked = tokio::time::timeout(PATIENCE, self.ask(open)).await;
+        asked.unwrap_or(Err(NotTaken::Silent))
+    }
+
+    /// Asks over waiting streams until a living one answers.
+    async fn ask(&self, open: FlowOpen) -> Result<Taken, NotTaken> {
+        loop {
+            let mut waiting = self.streams.take().await;
+            // Each attempt is a flow of its own, known before the machine hears of it, as it may lose the
+            // stream at once.
+            let flow: FlowId = rand::random();
+            let registered = self.flows.register(&flow, &self.session);
+            let open = FlowOpen {
+                flow: Bytes::copy_from_slice(&flow),
+                ..open.clone()
+            };
+            let asked = async {
+                waiting.outgoing.send(frame::open(open)).await.ok()?;
+                waiting.incoming.next().await?.ok()?.kind
+            };
+            match tokio::time::timeout(ONE_STREAM, asked).await {
+                Ok(Some(Kind::Opened(_))) => {
+                    let stream = Stream {
+                        outgoing: waiting.outgoing,
+                        incoming: waiting.incoming,
+                        carrier: waiting.carrier,
+                    };
+                    return Ok(Taken { stream, registered });
+                }
+                Ok(Some(Kind::Failed(_))) => return Err(NotTaken::Refused),
+                // Its connection broke while it waited: the next one may be alive.
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The router: a port for each port of a Service that somebody has claimed. Its connections go to the
+//! machine that claimed all of them; or each request to the machine whose rule it matches, and the others to
+//! the Service's pods; or all to the pods, once the last intercept is over: the cluster's nodes learn of that
+//! one by one, and until the last has, connections still come here.
+
+mod claimants;
+mod machine;
+mod pods;
+mod ports;
+mod requests;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdev_cluster::redirect::{Intercept, PortRef, ServiceName};
+use kdev_flow::socket::carry_socket;
+use kdev_flow::splice;
+use kdev_router::{Limits, RouterError, serve};
+use kube::Client;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::probe::Expected;
+use claimants::{Claimant, Claimants};
+use machine::{NotTaken, Purpose};
+use pods::{Pods, Unreachable};
+use requests::{Requests, Unavailable};
+
+pub use machine::Machine;
+pub use ports::RouterPorts;
+
+/// Most connections that one port has at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 4096;
+
+/// Before the next connection is accepted when one couldn't be.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Attempts at finding a port that is free on every address of the pod.
+const PORT_ATTEMPTS: usize = 16;
+
+/// A port of the router, open as long as this lives.
+pub struct RouterPort {
+    port: u16,
+    way: Arc<Way>,
+    _open: DropGuard,
+}
+
+/// What the connections of a port need.
+struct Way {
+    service: ServiceName,
+    claimants: Arc<Claimants>,
+    pods: Pods,
+    limits: Limits,
+    slots: Arc<Semaphore>,
+    closed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A claim on a router's port, until it is dropped.
+pub struct Joined {
+    port: Arc<RouterPort>,
+    claimant: Arc<Claimant>,
+}
+
+impl Joined {
+    /// What is known of the claim's probes.
+    pub fn probe(&self) -> &Expected {
+        &self.claimant.probe
+    }
+
+    /// From now on what would go to the machine goes to the pods, and so does what waits for it.
+    pub fn leave(&self) {
+        self.port.way.claimants.remove(&self.claimant.claim.id);
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl RouterPort {
+    /// Opens a port on every address of the pod.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free on all of them.
+    async fn open(
+        client: &Client,
+        service: &ServiceName,
+        port: &PortRef,
+        addresses: &[IpAddr],
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
+        let listeners = bind_same(addresses).await?;
+        let number = match listeners.first() {
+            Some(listener) => listener.local_addr()?.port(),
+            None => return Err(io::Error::other("the pod has no address")),
+        };
+        let closed = CancellationToken::new();
+        let pods = Pods::follow(
+            client.clone(),
+            service.clone(),
+            port.clone(),
+            tasks,
+            closed.clone(),
+        );
+        let way = Arc::new(Way {
+            service: service.clone(),
+            claimants: Arc::default(),
+            pods,
+            limits: Limits::default(),
+            slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            closed: closed.clone(),
+            tasks: tasks.clone(),
+        });
+        for listener in listeners {
+            tasks.spawn(accept(listener, Arc::clone(&way)));
+        }
+        Ok(Self {
+            port: number,
+            way,
+            _open: closed.drop_guard(),
+        })
+    }
+
+    /// The port's number.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Connections that a claim's rule wants go to its machine from now on, until the result is dropped.
+    pub fn join(self: Arc<Self>, claim: Intercept, machine: Machine) -> Joined {
+        let claimant = Arc::new(Claimant {
+            claim,
+            machine,
+            probe: Expected::new(),
+            left: CancellationToken::new(),
+        });
+        self.way.claimants.add(&claimant);
+        Joined {
+            port: self,
+            claimant,
+        }
+    }
+}
+
+async fn bind_same(addresses: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut last = io::Error::other("the pod has no address");
+    'attempt: for _ in 0..PORT_ATTEMPTS {
+        let mut listeners: Vec<TcpListener> = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let port = match listeners.first() {
+                Some(first) => first.local_addr()?.port(),
+                None => 0,
+            };
+            match TcpListener::bind((*address, port)).await {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    last = error;
+                    continue 'attempt;
+                }
+            }
+        }
+        return Ok(listeners);
+    }
+    Err(last)
+}
+
+async fn accept(listener: TcpListener, way: Arc<Way>) {
+    loop {
+        let slot = Arc::clone(&way.slots).acquire_owned();
+        let accepted = tokio::select! {
+            () = way.closed.cancelled() => return,
+            accepted = async { (slot.await, listener.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(slot), Ok((connection, client))) => {
+                let (connection_way, service) = (Arc::clone(&way), way.service.clone());
+                way.tasks.spawn(async move {
+                    // A connection that exists goes on after the intercept has ended, as one to a pod
+                    // does after the pod has left the Service; it ends with the machine's session.
+                    if let Err(reason) = carry(connection, client, &connection_way).await {
+                        tracing::debug!(%service, %client, %reason, "connection reset");
+                    }
+                    drop(slot);
+                });
+            }
+            (_, Err(error)) => {
+                tracing::warn!(%error, "the router didn't accept a connection");
+                // Too many descriptors, most likely: some have to be given back.
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+            (Err(_), _) => return,
+        }
+    }
+}
+
+/// Why a connection was reset.
+#[derive(Debug, thiserror::Error)]
+enum Reset {
+    #[error("the prober left")]
+    Prober,
+    #[error("{0}")]
+    Machine(NotTaken),
+    #[error("{0}")]
+    Pods(Unreachable),
+    #[error("one side reset it")]
+    Side,
+    #[error("{0}")]
+    Requests(RouterError),
+}
+
+async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(), Reset> {
+    // Whoever passes bytes on has nothing to wait for.
+    let _ = connection.set_nodelay(true);
+    if let Some(claimant) = way.claimants.probed(&connection).await {
+        return prove(connection, &claimant).await;
+    }
+    let current = way.claimants.current();
+    if current.is_empty() {
+        return to_pods(connection, way).await;
+    }
+    match current.of_everything() {
+        Some(claimant) => to_machine(connection, client, claimant, way).await,
+        None => requests(connection, client, way).await,
+    }
+}
+
+/// Answers the prober once the machine has: its answer is the proof.
+async fn prove(mut connection: TcpStream, claimant: &Claimant) -> Result<(), Reset> {
+    let probe = Purpose::Probe(claimant.probe.token());
+    if let Err(why) = claimant.take(probe).await {
+        return Err(reset(&connection, Reset::Machine(why)));
+    }
+    let sent = connection.write_all(claimant.probe.answer()).await;
+    sent.map_err(|_| Reset::Prober)
+}
+
+/// Hands a connection to the machine that has all of them.
+async fn to_machine(
+    connection: TcpStream,
+    client: SocketAddr,
+    claimant: &Claimant,
+    way: &Way,
+) -> Result<(), Reset> {
+    let taken = tokio::select! {
+        biased;
+        // Over before the machine has answered.
+        () = claimant.left.cancelled() => return to_pods(connection, way).await,
+        taken = claimant.take(Purpose::Client(client)) => taken,
+    };
+    match taken {
+        Ok(taken) => {
+            carry_socket(connection, taken.stream, taken.registered).await;
+            Ok(())
+        }
+        // It was asked just before the intercept ended.
+        Err(_) if claimant.left.is_cancelled() => to_pods(connection, way).await,
+        Err(why) => {
+            tracing::info!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
+            let ways = Arc::new(Unavailable::new(claimant, why));
+            let mut connection = connection;
+            let said = serve(&mut connection, ways, &way.limits).await;
+            // Who speaks HTTP has been told.
+            said.map_err(|_| reset(&connection, Reset::Machine(why)))
+        }
+    }
+}
+
+/// Hands each request of a connection to whom it is for.
+async fn requests(mut connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(), Reset> {
+    let ways = Arc::new(Requests {
+        claimants: Arc::clone(&way.claimants),
+        pods: way.pods.clone(),
+        client,
+        tasks: way.tasks.clone(),
+    });
+    let served = serve(&mut connection, ways, &way.limits).await;
+    served.map_err(|error| reset(&connection, Reset::Requests(error)))
+}
+
+async fn to_pods(connection: TcpStream, way: &Way) -> Result<(), Reset> {
+    match way.pods.dial().await {
+        Ok(pod) => splice::splice(connection, pod)
+            .await
+            .map_err(|_| Reset::Side),
+        Err(why) => Err(reset(&connection, Reset::Pods(why))),
+    }
+}
+
+/// Whoever isn't answered sees a reset: an orderly end would look like an empty answer.
+fn reset(connection: &TcpStream, reason: Reset) -> Reset {
+    let _ = connection.set_zero_linger();
+    reason
+}

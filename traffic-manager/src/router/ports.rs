@@ -1,0 +1,65 @@
+//! The router's ports: one for each port of a Service that somebody has claimed.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use kdev_cluster::redirect::{PortRef, Protocol, ServiceName};
+use kube::Client;
+use tokio_util::task::TaskTracker;
+
+use super::RouterPort;
+
+/// All of them; each lives as long as somebody has it.
+pub struct RouterPorts {
+    client: Client,
+    addresses: Vec<IpAddr>,
+    tasks: TaskTracker,
+    open: Mutex<HashMap<Key, Weak<RouterPort>>>,
+}
+
+type Key = (ServiceName, u16, Protocol);
+
+impl RouterPorts {
+    /// Has none yet; they listen on each of `addresses`, and what they need runs on `tasks`.
+    pub fn new(client: Client, addresses: Vec<IpAddr>, tasks: TaskTracker) -> Self {
+        Self {
+            client,
+            addresses,
+            tasks,
+            open: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<RouterPort>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses that they listen on.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The port for a Service's port, opened if it isn't.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free on all addresses.
+    pub async fn get(&self, service: &ServiceName, port: &PortRef) -> io::Result<Arc<RouterPort>> {
+        let key = (service.clone(), port.number, port.protocol);
+        if let Some(open) = self.lock().get(&key).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let opened = RouterPort::open(&self.client, service, port, &self.addresses, &self.tasks);
+        let opened = Arc::new(opened.await?);
+        let mut all = self.lock();
+        all.retain(|_, port| port.strong_count() > 0);
+        // Somebody may have been faster; claims on one port have to lead to one.
+        if let Some(open) = all.get(&key).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        all.insert(key, Arc::downgrade(&opened));
+        Ok(opened)
+    }
+}

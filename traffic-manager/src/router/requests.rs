@@ -1,0 +1,120 @@
+//! Where the requests of one connection go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kdev_flow::pipe::{Pipe, carry_pipe, pipe};
+use kdev_router::{DialError, Ways};
+use kdev_rules::Head;
+use tokio::net::TcpStream;
+use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
+
+use super::claimants::{Claimant, Claimants};
+use super::machine::{NotTaken, Purpose};
+use super::pods::Pods;
+
+/// A connection to a pod, or to a machine.
+pub type Upstream = Either<TcpStream, Pipe>;
+
+/// See the module.
+pub struct Requests {
+    /// Whose they may be.
+    pub claimants: Arc<Claimants>,
+    /// Where all others go.
+    pub pods: Pods,
+    /// Who makes them.
+    pub client: SocketAddr,
+    /// Where what carries them to machines runs.
+    pub tasks: TaskTracker,
+}
+
+/// Somebody's requests, told apart by their claim.
+#[derive(Clone)]
+pub struct Whose(Arc<Claimant>);
+
+impl PartialEq for Whose {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.claim.id == other.0.claim.id
+    }
+}
+
+impl Eq for Whose {}
+
+impl std::hash::Hash for Whose {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.claim.id.hash(state);
+    }
+}
+
+impl Requests {
+    async fn to_pods(&self) -> Result<Upstream, DialError> {
+        let dialled = self.pods.dial().await;
+        dialled
+            .map(Either::Left)
+            .map_err(|error| DialError::new(format!("kdev: {error}\n")))
+    }
+}
+
+impl Ways for Requests {
+    type Stream = Upstream;
+    type Key = Whose;
+
+    fn route(&self, head: &Head<'_>) -> Option<Whose> {
+        let current = self.claimants.current();
+        current.of_request(head).cloned().map(Whose)
+    }
+
+    async fn dial(&self, to: Option<&Whose>) -> Result<Upstream, DialError> {
+        let Some(Whose(claimant)) = to else {
+            return self.to_pods().await;
+        };
+        let taken = tokio::select! {
+            // It has left since the request was looked at.
+            () = claimant.left.cancelled() => return self.to_pods().await,
+            taken = claimant.take(Purpose::Client(self.client)) => taken,
+        };
+        match taken {
+            Ok(taken) => {
+                let (stream, near) = pipe();
+                self.tasks
+                    .spawn(carry_pipe(near, taken.stream, taken.registered));
+                Ok(Either::Right(stream))
+            }
+            // Its machine was asked just before it left.
+            Err(_) if claimant.left.is_cancelled() => self.to_pods().await,
+            Err(why) => Err(unavailable(claimant, why)),
+        }
+    }
+}
+
+/// Answers every request of a connection with the reason why its machine doesn't.
+pub struct Unavailable(DialError);
+
+impl Unavailable {
+    /// Says why the machine of `claimant` doesn't answer.
+    pub fn new(claimant: &Claimant, why: NotTaken) -> Self {
+        Self(unavailable(claimant, why))
+    }
+}
+
+impl Ways for Unavailable {
+    type Stream = TcpStream;
+    type Key = ();
+
+    fn route(&self, _: &Head<'_>) -> Option<()> {
+        Some(())
+    }
+
+    async fn dial(&self, _: Option<&()>) -> Result<TcpStream, DialError> {
+        Err(self.0.clone())
+    }
+}
+
+fn unavailable(claimant: &Claimant, why: NotTaken) -> DialError {
+    let owner = &claimant.claim.owner;
+    DialError::new(format!(
+        "kdev: this request is intercepted by {owner}, and {why}. {owner} can start the program, or \
+         give the Service back with `kdev leave`.\n"
+    ))
+}
