@@ -18,6 +18,8 @@ use super::manager_access::{Known, ManagerAccess};
 const PROOF: Duration = Duration::from_secs(3);
 /// How long the first look is waited for, before a port-forward is taken.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// How long whoever named an address waits to hear whether it leads to the manager.
+const NAMED_LOOK: Duration = Duration::from_secs(2);
 /// A way that worked for so long was a good one.
 const LASTED: Duration = Duration::from_secs(60);
 /// Longest time between two looks.
@@ -51,14 +53,16 @@ pub struct Found {
 /// A handle to the scout.
 #[derive(Debug, Clone)]
 pub struct Direct {
+    wanted: Wanted,
     found: watch::Sender<Found>,
     failed: watch::Sender<Option<SocketAddr>>,
 }
 
 impl Direct {
     /// Nobody has looked yet.
-    pub fn new() -> Self {
+    pub fn new(wanted: Wanted) -> Self {
         Self {
+            wanted,
             found: watch::Sender::new(Found {
                 part: Part::new(State::Pending, "not looked for yet"),
                 address: None,
@@ -92,6 +96,31 @@ impl Direct {
         }
     }
 
+    /// Why the address that the user named doesn't lead to the manager, once somebody has looked; waits
+    /// for that a moment only. `None` where it does, or none was named. Cancel safe.
+    pub async fn why_not_as_named(&self) -> Option<String> {
+        self.why_not_within(NAMED_LOOK).await
+    }
+
+    async fn why_not_within(&self, patience: Duration) -> Option<String> {
+        let Wanted::At(named) = &self.wanted else {
+            return None;
+        };
+        let mut found = self.found.subscribe();
+        let looked = timeout(patience, found.wait_for(|found| found.looked)).await;
+        match looked {
+            Ok(found) => {
+                let found = found.ok()?;
+                let part = &found.part;
+                (part.state() != State::Ok).then(|| part.detail.clone())
+            }
+            Err(_) => Some(format!(
+                "{named} hasn't answered within {} s",
+                patience.as_secs_f32()
+            )),
+        }
+    }
+
     /// `address` didn't work after all: it is looked at again before anyone else takes it.
     pub fn failed(&self, address: SocketAddr) {
         let withdrawn = self.found.send_if_modified(|found| {
@@ -110,18 +139,16 @@ impl Direct {
     /// Looks until cancelled.
     pub async fn run(
         self,
-        wanted: Wanted,
         access: ManagerAccess,
         network: watch::Receiver<Option<ClusterNetwork>>,
         nudge: Nudge,
         cancelled: CancellationToken,
     ) {
-        if wanted == Wanted::Never {
+        if self.wanted == Wanted::Never {
             return self.report(State::Ok, "not wanted (--direct never)", None);
         }
         let scout = Scout {
             direct: self,
-            wanted,
             access,
             network,
         };
@@ -142,7 +169,6 @@ impl Direct {
 
 struct Scout {
     direct: Direct,
-    wanted: Wanted,
     access: ManagerAccess,
     network: watch::Receiver<Option<ClusterNetwork>>,
 }
@@ -199,7 +225,7 @@ impl Scout {
         }
         let mut tries: FuturesUnordered<_> = candidates
             .iter()
-            .map(|address| self.prove(*address, manager))
+            .map(|address| prove(&self.access, *address, manager, PROOF))
             .collect();
         let mut last = String::new();
         while let Some(tried) = tries.next().await {
@@ -215,7 +241,7 @@ impl Scout {
         let all: Vec<String> = candidates.iter().map(ToString::to_string).collect();
         let why = format!("not reached at {}: {last}", all.join(", "));
         // That it is out of reach is no fault, unless somebody wanted it.
-        let state = match self.wanted {
+        let state = match self.direct.wanted {
             Wanted::At(_) => State::Down,
             Wanted::Auto | Wanted::Never => State::Ok,
         };
@@ -223,23 +249,8 @@ impl Scout {
         None
     }
 
-    async fn prove(&self, address: SocketAddr, manager: &Known) -> Result<SocketAddr, String> {
-        let prove = async {
-            let (_, stream) = self.access.dial(address).await.map_err(|error| error.why)?;
-            let connected = self.access.connector.connect(manager.fingerprint(), stream);
-            connected
-                .await
-                .map_err(|error| format!("what answers isn't the manager: {error}"))
-        };
-        match timeout(PROOF, prove).await {
-            Ok(Ok(_)) => Ok(address),
-            Ok(Err(why)) => Err(why),
-            Err(_) => Err("no answer".to_owned()),
-        }
-    }
-
     async fn candidates(&self) -> Result<Vec<SocketAddr>, String> {
-        if let Wanted::At(named) = &self.wanted {
+        if let Wanted::At(named) = &self.direct.wanted {
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host(named)
                 .await
                 .map_err(|error| format!("{named} isn't resolved: {error}"))?
@@ -253,6 +264,27 @@ impl Scout {
         }
         let network = self.network.borrow().clone().unwrap_or_default();
         Ok(outside(&network))
+    }
+}
+
+/// Whether the manager is behind `address`.
+async fn prove(
+    access: &ManagerAccess,
+    address: SocketAddr,
+    manager: &Known,
+    patience: Duration,
+) -> Result<SocketAddr, String> {
+    let prove = async {
+        let (_, stream) = access.dial(address).await.map_err(|error| error.why)?;
+        let connected = access.connector.connect(manager.fingerprint(), stream);
+        connected
+            .await
+            .map_err(|error| format!("what answers isn't the manager: {error}"))
+    };
+    match timeout(patience, prove).await {
+        Ok(Ok(_)) => Ok(address),
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
     }
 }
 
@@ -273,6 +305,41 @@ fn outside(network: &ClusterNetwork) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    fn named() -> Direct {
+        Direct::new(Wanted::At("192.0.2.7:31000".to_owned()))
+    }
+
+    #[tokio::test]
+    async fn who_named_an_address_hears_why_it_isnt_used() {
+        let direct = named();
+        let why = "not reached at 192.0.2.7:31000: Connection refused";
+        let (told, ()) = tokio::join!(direct.why_not_as_named(), async {
+            direct.report(State::Down, why, None);
+        });
+        assert_eq!(told.as_deref(), Some(why));
+        let address = "192.0.2.7:31000".parse().unwrap();
+        direct.report(State::Ok, "192.0.2.7:31000", Some(address));
+        assert_eq!(direct.why_not_as_named().await, None);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_is_waited_for_a_moment_only() {
+        let told = named().why_not_within(SOON).await.unwrap();
+        assert!(told.contains("192.0.2.7:31000"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn who_named_none_waits_for_none() {
+        for wanted in [Wanted::Auto, Wanted::Never] {
+            let direct = Direct::new(wanted);
+            assert_eq!(direct.why_not_as_named().await, None);
+            direct.report(State::Down, "not reached", None);
+            assert_eq!(direct.why_not_as_named().await, None);
+        }
+    }
 
     #[test]
     fn an_address_inside_the_clusters_prefixes_isnt_tried() {

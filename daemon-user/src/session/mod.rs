@@ -163,7 +163,7 @@ impl Session {
         let intercepts = Arc::new(Intercepts::default());
         let (tasks, cancelled) = (TaskTracker::new(), CancellationToken::new());
         let network = CancellationToken::new();
-        let (nudge, direct) = (Nudge::default(), Direct::new());
+        let (nudge, direct) = (Nudge::default(), Direct::new(wanted_direct));
         let network_known = watch::Sender::new(None);
         let needs = Needs {
             session: id.clone(),
@@ -194,7 +194,6 @@ impl Session {
         );
         tasks.spawn(task);
         tasks.spawn(direct.clone().run(
-            wanted_direct,
             access.clone(),
             manager.network.clone(),
             nudge.clone(),
@@ -266,17 +265,26 @@ impl Session {
                 .await;
         }
         match applied.dns {
-            Some(dns) if dns.state == i32::from(State::Ok) => Ok(()),
-            dns => Err(Failure::new(
-                ErrorKind::Network,
-                "the machine's resolver can't be set",
-                dns.map_or_else(
-                    || "the root daemon says nothing of it".to_owned(),
-                    |dns| dns.detail,
-                ),
-                "see the README on resolvers; `kdev-rootd`'s log has the details",
-            )),
+            Some(dns) if dns.state == i32::from(State::Ok) => {}
+            dns => {
+                return Err(Failure::new(
+                    ErrorKind::Network,
+                    "the machine's resolver can't be set",
+                    dns.map_or_else(
+                        || "the root daemon says nothing of it".to_owned(),
+                        |dns| dns.detail,
+                    ),
+                    "see the README on resolvers; `kdev-rootd`'s log has the details",
+                ));
+            }
         }
+        if let Some(why) = self.direct.why_not_as_named().await {
+            sink.line(format!(
+                "no direct way: {why}; port-forwards are used meanwhile"
+            ))
+            .await;
+        }
+        Ok(())
     }
 
     fn what_is_missing(&self) -> String {
