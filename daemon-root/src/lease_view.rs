@@ -119,6 +119,9 @@ impl Lease {
         if let Some(since_ms) = self.carriers.none_since_ms() {
             return degraded(since_ms, "no carrier to ask for the cluster's names");
         }
+        if let Some(since_ms) = self.carriers.silent_since_ms() {
+            return degraded(since_ms, "no carrier answers");
+        }
         let since_ms = dns.since_ms.max(self.carriers.some_since_ms().unwrap_or(0));
         if let Some(trouble) = self.resolver.stats().cluster_trouble {
             let at = trouble.at.duration_since(UNIX_EPOCH).unwrap_or_default();

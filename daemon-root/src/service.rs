@@ -79,6 +79,9 @@ impl RootDaemon for Service {
             started_by: self.daemon.started_by.to_string(),
             ..RootStatus::default()
         };
+        if let Some(lease) = self.daemon.lease.get() {
+            lease.carriers.look().await;
+        }
         self.daemon.lease.describe(&mut status);
         Ok(Response::new(status))
     }

@@ -121,6 +121,21 @@ impl Direct {
         }
     }
 
+    /// Proves again that the manager is behind the address that works, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Why it isn't.
+    pub async fn prove(&self, access: &ManagerAccess, patience: Duration) -> Result<(), String> {
+        let address = self.found.borrow().address;
+        let manager = access.known().borrow().clone();
+        let (Some(address), Some(manager)) = (address, manager) else {
+            return Ok(());
+        };
+        let proven = prove(access, address, &manager, patience).await;
+        proven.map(drop).map_err(|why| format!("{address}: {why}"))
+    }
+
     /// `address` didn't work after all: it is looked at again before anyone else takes it.
     pub fn failed(&self, address: SocketAddr) {
         let withdrawn = self.found.send_if_modified(|found| {
