@@ -1,6 +1,7 @@
 //! The carriers of a session: which there are, how they are doing, and which one takes the next flow.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use kdev_common::carrier::CarrierKind;
 use kdev_common::killable::{Killable, Received};
+use kdev_common::outage::Outage;
 use kdev_common::transport;
 use kdev_flow::Carrier as FlowCarrier;
 use kdev_identity::{Connector, Fingerprint};
@@ -93,6 +95,8 @@ pub struct Carriers {
     arrivals: AtomicU64,
     /// Those that are gone and haven't come back, for `kdev status`.
     gone: Mutex<BTreeMap<u32, (CarrierKind, Part)>>,
+    /// What was said of each in the log.
+    outages: Mutex<BTreeMap<u32, Outage>>,
     changed: watch::Sender<()>,
     /// How long a TCP flow may be without one.
     resume_limit: Duration,
@@ -121,6 +125,7 @@ impl Carriers {
             alive: Mutex::default(),
             arrivals: AtomicU64::new(0),
             gone: Mutex::default(),
+            outages: Mutex::default(),
             changed: watch::Sender::default(),
             resume_limit,
         }
@@ -305,10 +310,10 @@ impl Carriers {
         };
         let (client, round_trip) = match connected {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return tracing::info!(carrier = id, %error, "carrier not usable"),
-            Err(_) => return tracing::info!(carrier = id, "no answer over the carrier"),
+            Ok(Err(error)) => return self.log_lost(id, &error),
+            Err(_) => return self.log_lost(id, &"no answer over it"),
         };
-        tracing::info!(carrier = id, kind = kind.as_str(), "carrier up");
+        self.log_up(id, kind);
         let part = Part::new(State::Ok, "carries");
         let carrier = Carrier {
             id,
@@ -340,7 +345,38 @@ impl Carriers {
         }
         drop(alive);
         self.changed.send_replace(());
-        tracing::info!(carrier = id, why, "carrier gone");
+        if cancelled.is_cancelled() {
+            tracing::debug!(carrier = id, why, "carrier gone");
+        } else {
+            self.log_lost(id, &why);
+        }
+    }
+
+    fn lock_outages(&self) -> MutexGuard<'_, BTreeMap<u32, Outage>> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A carrier of this number is gone, or of no use.
+    fn log_lost(&self, id: u32, why: &dyn Display) {
+        if self.lock().values().any(|one| one.id == id) {
+            return tracing::debug!(carrier = id, %why, "another one carries");
+        }
+        let mut outages = self.lock_outages();
+        if outages.entry(id).or_default().handle_lost(Instant::now()) {
+            tracing::info!(carrier = id, %why, "carrier lost");
+        } else {
+            tracing::debug!(carrier = id, %why, "no carrier yet");
+        }
+    }
+
+    fn log_up(&self, id: u32, kind: CarrierKind) {
+        let mut outages = self.lock_outages();
+        let away = outages.entry(id).or_default().handle_back(Instant::now());
+        let kind = kind.as_str();
+        match away {
+            Some(away) => tracing::info!(carrier = id, kind, ?away, "carrier back"),
+            None => tracing::info!(carrier = id, kind, "carrier up"),
+        }
     }
 
     /// Beats until the carrier is dead; says why.

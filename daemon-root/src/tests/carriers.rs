@@ -1,14 +1,17 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kdev_common::carrier::CarrierKind;
 use kdev_flow::carry::RESUME_LIMIT;
-use kdev_identity::{Connector, Identity};
+use kdev_identity::{Connector, Fingerprint, Identity};
 use kdev_proto::v1::{CarrierStatus, Part, State};
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::far_end::FarEnd;
 use super::machine::runtime;
@@ -42,6 +45,60 @@ fn a_carrier_whose_cable_is_out_is_told_of_when_somebody_asks() {
     });
 }
 
+#[test]
+fn attempt_after_attempt_that_comes_to_nothing_is_told_of_once() {
+    let told = Told::default();
+    let _here = tracing::subscriber::set_default(told.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let carriers = Carriers::new(RESUME_LIMIT);
+        let nobody = Identity::generate().unwrap().fingerprint();
+        for _ in 0..20 {
+            let (stream, _) = duplex(64);
+            carriers
+                .run(1, stream, route(nobody), CancellationToken::new())
+                .await;
+        }
+    });
+    assert_eq!(told.0.load(Ordering::Relaxed), 1);
+}
+
+/// Counts what is told of carriers in the log that everybody has.
+#[derive(Clone, Default)]
+struct Told(Arc<AtomicUsize>);
+
+impl Subscriber for Told {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO && metadata.target().ends_with("::carriers")
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+fn route(manager: Fingerprint) -> Route {
+    Route {
+        connector: Connector::new(Identity::generate().unwrap()),
+        manager,
+        kind: CarrierKind::Direct,
+    }
+}
+
 fn part(status: &CarrierStatus) -> &Part {
     status.part.as_ref().unwrap()
 }
@@ -57,11 +114,7 @@ fn with_a_carrier(test: impl AsyncFnOnce(Arc<Carriers>, CancellationToken)) {
         let far_side = UnixStream::from_std(near).unwrap();
         tasks.spawn(join(other, far_side, cable.clone(), ended.clone()));
         let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
-        let route = Route {
-            connector: Connector::new(Identity::generate().unwrap()),
-            manager: far.key,
-            kind: CarrierKind::Direct,
-        };
+        let route = route(far.key);
         let (run, until) = (Arc::clone(&carriers), ended.clone());
         tasks.spawn(async move { run.run(1, stream, route, until).await });
         let all = async {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use ipnet::IpNet;
+use kdev_common::outage::Outage;
 use kdev_proto::v1::{ClusterNetwork, Part, State};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -192,6 +193,7 @@ impl Scout {
     async fn run(mut self, nudge: Nudge) {
         let mut backoff = Backoff::up_to(LONGEST, nudge);
         let (mut known, mut failed) = (self.access.known(), self.direct.failed.subscribe());
+        let mut log = Log::default();
         loop {
             let Ok(manager) = known.wait_for(Option::is_some).await.map(|it| it.clone()) else {
                 return;
@@ -202,14 +204,17 @@ impl Scout {
             self.network.mark_unchanged();
             let found = self.look(&manager).await;
             let (works, since) = (found.is_some(), Instant::now());
+            log.handle_looked(&self.direct.found.borrow().part, found);
             tokio::select! {
                 changed = known.changed() => if changed.is_err() { return },
                 changed = self.network.changed() => if changed.is_err() { return },
                 _ = failed.changed() => {
                     // A way that proves itself and then breaks again and again is no reason for haste.
-                    if since.elapsed() > LASTED {
+                    let has_lasted = since.elapsed() > LASTED;
+                    if has_lasted {
                         backoff.reset();
                     }
+                    log.handle_broke(has_lasted);
                     backoff.wait().await;
                 }
                 () = backoff.wait(), if !works => {}
@@ -282,6 +287,60 @@ impl Scout {
     }
 }
 
+/// What the log tells of the way: that it is gone, and that it is back, but not each time of one that
+/// proves itself and breaks again and again.
+#[derive(Debug, Default)]
+struct Log {
+    outage: Outage,
+    /// How often in a row it broke soon after it was found.
+    broke_soon: u32,
+}
+
+impl Log {
+    /// Somebody has looked; returns whether what came of it is news.
+    fn handle_looked(&mut self, part: &Part, found: Option<SocketAddr>) -> bool {
+        if let Some(address) = found {
+            tracing::debug!(%address, "a direct way to the manager");
+            return self.broke_soon < 2 && self.handle_works();
+        }
+        tracing::debug!(why = part.detail, "no direct way to the manager");
+        // That there is none is no fault, unless somebody wanted it.
+        let is_news = part.state() == State::Down && self.handle_away();
+        if is_news {
+            tracing::info!("the address that was named doesn't lead to the manager");
+        }
+        is_news
+    }
+
+    /// The way that was found is gone; returns whether that is news.
+    fn handle_broke(&mut self, has_lasted: bool) -> bool {
+        if has_lasted {
+            *self = Self::default();
+        } else {
+            self.broke_soon = self.broke_soon.saturating_add(1);
+        }
+        let is_news = self.handle_away();
+        if is_news {
+            tracing::info!("the direct way to the manager broke");
+        } else {
+            tracing::debug!("the direct way to the manager broke again");
+        }
+        is_news
+    }
+
+    fn handle_works(&mut self) -> bool {
+        let away = self.outage.handle_back(Instant::now().into());
+        if let Some(away) = away {
+            tracing::info!(?away, "the direct way to the manager works");
+        }
+        away.is_some()
+    }
+
+    fn handle_away(&mut self) -> bool {
+        self.outage.handle_lost(Instant::now().into())
+    }
+}
+
 /// Whether the manager is behind `address`.
 async fn prove(
     access: &ManagerAccess,
@@ -320,6 +379,32 @@ fn outside(network: &ClusterNetwork) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_tells_of_a_way_that_comes_and_goes_but_not_for_ever() {
+        let works = |log: &mut Log| {
+            let address = Some("192.0.2.7:31000".parse().unwrap());
+            log.handle_looked(&Part::new(State::Ok, ""), address)
+        };
+        let mut log = Log::default();
+        assert!(!works(&mut log), "nobody missed it");
+        for _ in 0..3 {
+            assert!(log.handle_broke(true));
+            assert!(works(&mut log));
+        }
+        let told = (0..100).flat_map(|_| [log.handle_broke(false), works(&mut log)]);
+        assert_eq!(told.filter(|told| *told).count(), 3, "broke, works, broke");
+        // It has lasted after all.
+        assert!(log.handle_broke(true) && works(&mut log));
+    }
+
+    #[test]
+    fn the_log_tells_once_of_a_named_address_that_leads_elsewhere() {
+        let mut log = Log::default();
+        let looks = [State::Ok, State::Down, State::Down, State::Down];
+        let told = looks.map(|state| log.handle_looked(&Part::new(state, ""), None));
+        assert_eq!(told, [false, true, false, false]);
+    }
 
     const SOON: Duration = Duration::from_millis(20);
 

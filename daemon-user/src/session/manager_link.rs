@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kdev_common::carrier::CarrierKind;
 use kdev_common::killable::Killable;
+use kdev_common::outage::Outage;
 use kdev_common::transport;
 use kdev_common::wake::Wake;
 use kdev_flow::Carrier;
@@ -108,6 +109,7 @@ struct Task {
     pings: Pings,
     /// Somebody wants to know now whether the manager answers.
     asked: Arc<Notify>,
+    outage: Outage,
 }
 
 impl ManagerLink {
@@ -143,6 +145,7 @@ impl ManagerLink {
             intercepts,
             pings,
             asked: Arc::clone(&asked),
+            outage: Outage::default(),
         };
         (
             Self {
@@ -255,7 +258,6 @@ impl Task {
             };
             match left {
                 Left::Lost(lost) => {
-                    tracing::info!(reason = %lost.why, "the manager is out of reach");
                     if let Some(address) = live.address {
                         self.means.direct.failed(address);
                     }
@@ -270,7 +272,7 @@ impl Task {
                     match better {
                         Ok(better) => live = better,
                         Err(failure) => {
-                            tracing::info!(reason = %failure.why, "no direct way");
+                            tracing::debug!(reason = %failure.why, "no direct way");
                             self.means.direct.failed(address);
                         }
                     }
@@ -286,7 +288,7 @@ impl Task {
             match self.connect_directly(address).await {
                 Ok(live) => return Ok(live),
                 Err(failure) => {
-                    tracing::info!(reason = %failure.why, "no direct way");
+                    tracing::debug!(reason = %failure.why, "no direct way");
                     self.means.direct.failed(address);
                 }
             }
@@ -382,6 +384,9 @@ impl Task {
             link.round_trip = None;
             link.carrier = Carrier::new(close);
         });
+        if let Some(away) = self.outage.handle_back(Instant::now()) {
+            tracing::info!(?away, kind = kind.as_str(), "the manager is reached again");
+        }
         // What is claimed from now on finds the channel and is asked for by itself; asking twice does
         // no harm.
         for request in self.intercepts.held() {
@@ -466,7 +471,12 @@ impl Task {
         }
     }
 
-    fn report_lost(&self, failure: Failure, over: bool) {
+    fn report_lost(&mut self, failure: Failure, over: bool) {
+        if self.outage.handle_lost(Instant::now()) {
+            tracing::info!(reason = %failure.why, "the manager is out of reach");
+        } else {
+            tracing::debug!(reason = %failure.why, "the manager is still out of reach");
+        }
         let again = if over { "" } else { "; trying again" };
         self.link.send_modify(|link| {
             link.part = link.part.then(State::Down, format!("{failure}{again}"));
