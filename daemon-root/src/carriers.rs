@@ -1,15 +1,19 @@
 //! The carriers of a session: which there are, how they are doing, and which one takes the next flow.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use kdev_common::carrier::CarrierKind;
 use kdev_common::killable::{Killable, Received};
+use kdev_common::outage::Outage;
 use kdev_common::transport;
 use kdev_flow::Carrier as FlowCarrier;
 use kdev_identity::{Connector, Fingerprint};
+use kdev_proto::round_trip_us;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +24,8 @@ use tonic::transport::Channel;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Misses in a row after which a carrier is dead.
 const MISSES: u32 = 3;
+/// How long a carrier may take to answer whoever asks how it is now.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the first answer may take.
 const HANDSHAKE: Duration = Duration::from_secs(6);
 
@@ -34,11 +40,40 @@ struct Carrier {
     kind: CarrierKind,
     since_ms: u64,
     part: Part,
+    /// Whether it answered when somebody last asked how it is.
+    look: Part,
     round_trip: Duration,
+    received: Received,
     flows: Arc<AtomicU32>,
     /// Asks for a heartbeat at once.
     doubted: Arc<Notify>,
     close: FlowCarrier,
+}
+
+impl Carrier {
+    fn handle_answer(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip;
+        self.look = self.look.then(State::Ok, "answers");
+    }
+
+    fn describe(&self) -> CarrierStatus {
+        let part = self.part.as_found(&self.look);
+        let measured = part.state() == State::Ok;
+        CarrierStatus {
+            round_trip_us: round_trip_us(Some(self.round_trip).filter(|_| measured)),
+            flows: self.flows.load(Ordering::Relaxed),
+            ..describe(self.id, self.kind, part)
+        }
+    }
+}
+
+fn describe(id: u32, kind: CarrierKind, part: Part) -> CarrierStatus {
+    CarrierStatus {
+        id,
+        part: Some(part),
+        kind: kind.as_str().to_owned(),
+        ..CarrierStatus::default()
+    }
 }
 
 /// Who a carrier leads to, and over what.
@@ -60,6 +95,8 @@ pub struct Carriers {
     arrivals: AtomicU64,
     /// Those that are gone and haven't come back, for `kdev status`.
     gone: Mutex<BTreeMap<u32, (CarrierKind, Part)>>,
+    /// What was said of each in the log.
+    outages: Mutex<BTreeMap<u32, Outage>>,
     changed: watch::Sender<()>,
     /// How long a TCP flow may be without one.
     resume_limit: Duration,
@@ -88,6 +125,7 @@ impl Carriers {
             alive: Mutex::default(),
             arrivals: AtomicU64::new(0),
             gone: Mutex::default(),
+            outages: Mutex::default(),
             changed: watch::Sender::default(),
             resume_limit,
         }
@@ -171,27 +209,56 @@ impl Carriers {
 
     /// All of them for `kdev status`, those that are gone included.
     pub fn status(&self) -> Vec<CarrierStatus> {
-        let describe = |id: u32, kind: CarrierKind, part: &Part| CarrierStatus {
-            id,
-            part: Some(part.clone()),
-            kind: kind.as_str().to_owned(),
-            ..CarrierStatus::default()
-        };
         let mut all: BTreeMap<u32, CarrierStatus> = self
             .lock_gone()
             .iter()
-            .map(|(id, (kind, part))| (*id, describe(*id, *kind, part)))
+            .map(|(id, (kind, part))| (*id, describe(*id, *kind, part.clone())))
             .collect();
         // Of two with the same number the younger is about to take the other's place.
-        all.extend(self.lock().values().map(|one| {
-            let status = CarrierStatus {
-                round_trip_us: u64::try_from(one.round_trip.as_micros()).unwrap_or(u64::MAX),
-                flows: one.flows.load(Ordering::Relaxed),
-                ..describe(one.id, one.kind, &one.part)
-            };
-            (one.id, status)
-        }));
+        all.extend(self.lock().values().map(|one| (one.id, one.describe())));
         all.into_values().collect()
+    }
+
+    /// Asks all of them now whether they carry, and waits a second for their answers at most: what
+    /// [`Carriers::status`] says is then true.
+    pub async fn look(&self) {
+        let asked: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(arrival, one)| (*arrival, one.client.clone(), one.received.clone()))
+            .collect();
+        let looks = asked
+            .into_iter()
+            .map(async |(arrival, mut client, received)| {
+                let (started, before) = (Instant::now(), received.get());
+                let answer = tokio::time::timeout(LOOK, client.get_version(VersionRequest {}));
+                let answer = answer.await;
+                let mut alive = self.lock();
+                let Some(carrier) = alive.get_mut(&arrival) else {
+                    return;
+                };
+                match answer {
+                    Ok(Ok(_)) => carrier.handle_answer(started.elapsed()),
+                    // An answer may wait behind much else.
+                    Err(_) if received.get() != before => {}
+                    Ok(Err(_)) => carrier.look = carrier.look.then(State::Degraded, "it broke"),
+                    Err(_) => {
+                        let silent = format!("no answer within {} s", LOOK.as_secs());
+                        carrier.look = carrier.look.then(State::Degraded, silent);
+                    }
+                }
+            });
+        join_all(looks).await;
+    }
+
+    /// Since when none of those that there are answers, in milliseconds since the Unix epoch; `None`
+    /// while one does.
+    pub fn silent_since_ms(&self) -> Option<u64> {
+        let alive = self.lock();
+        let looks = alive.values().map(|one| &one.look);
+        let silent = looks.map(|look| (look.state() != State::Ok).then_some(look.since_ms));
+        let silent: Option<Vec<u64>> = silent.collect();
+        silent?.into_iter().max()
     }
 
     /// Since when there has been no carrier, in milliseconds since the Unix epoch; `None` while there
@@ -243,10 +310,10 @@ impl Carriers {
         };
         let (client, round_trip) = match connected {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return tracing::info!(carrier = id, %error, "carrier not usable"),
-            Err(_) => return tracing::info!(carrier = id, "no answer over the carrier"),
+            Ok(Err(error)) => return self.log_lost(id, &error),
+            Err(_) => return self.log_lost(id, &"no answer over it"),
         };
-        tracing::info!(carrier = id, kind = kind.as_str(), "carrier up");
+        self.log_up(id, kind);
         let part = Part::new(State::Ok, "carries");
         let carrier = Carrier {
             id,
@@ -254,7 +321,9 @@ impl Carriers {
             kind,
             since_ms: part.since_ms,
             part,
+            look: Part::new(State::Ok, "answers"),
             round_trip,
+            received: received.clone(),
             flows: Arc::default(),
             doubted: Arc::default(),
             close: FlowCarrier::new(killed),
@@ -276,7 +345,38 @@ impl Carriers {
         }
         drop(alive);
         self.changed.send_replace(());
-        tracing::info!(carrier = id, why, "carrier gone");
+        if cancelled.is_cancelled() {
+            tracing::debug!(carrier = id, why, "carrier gone");
+        } else {
+            self.log_lost(id, &why);
+        }
+    }
+
+    fn lock_outages(&self) -> MutexGuard<'_, BTreeMap<u32, Outage>> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A carrier of this number is gone, or of no use.
+    fn log_lost(&self, id: u32, why: &dyn Display) {
+        if self.lock().values().any(|one| one.id == id) {
+            return tracing::debug!(carrier = id, %why, "another one carries");
+        }
+        let mut outages = self.lock_outages();
+        if outages.entry(id).or_default().handle_lost(Instant::now()) {
+            tracing::info!(carrier = id, %why, "carrier lost");
+        } else {
+            tracing::debug!(carrier = id, %why, "no carrier yet");
+        }
+    }
+
+    fn log_up(&self, id: u32, kind: CarrierKind) {
+        let mut outages = self.lock_outages();
+        let away = outages.entry(id).or_default().handle_back(Instant::now());
+        let kind = kind.as_str();
+        match away {
+            Some(away) => tracing::info!(carrier = id, kind, ?away, "carrier back"),
+            None => tracing::info!(carrier = id, kind, "carrier up"),
+        }
     }
 
     /// Beats until the carrier is dead; says why.
@@ -329,7 +429,9 @@ impl Carriers {
         };
         let before = carrier.part.state;
         carrier.part = carrier.part.then(state, detail);
-        carrier.round_trip = round_trip.unwrap_or(carrier.round_trip);
+        if let Some(round_trip) = round_trip {
+            carrier.handle_answer(round_trip);
+        }
         let changed = carrier.part.state != before;
         drop(alive);
         if changed {

@@ -11,12 +11,12 @@ use kdev_common::{clock, paths, transport};
 use kdev_proto::v1::root_daemon_server::RootDaemonServer;
 use nix::unistd::Group;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier_socket::{self, Takers};
-use crate::lease_view::Lease;
+use crate::lease_view::CurrentLease;
 use crate::service::Service;
 
 /// Members may open the socket of the service.
@@ -50,7 +50,7 @@ pub struct Daemon {
     /// Held by whoever has the machine's network.
     pub network: Mutex<()>,
     /// The lease on the machine's network, while there is one.
-    pub lease: watch::Sender<Option<Arc<Lease>>>,
+    pub lease: CurrentLease,
     /// Who takes carriers.
     pub takers: Takers,
     /// Everything that must have ended before the process does.
@@ -64,7 +64,7 @@ impl Daemon {
     pub fn owner(&self) -> Option<u32> {
         match self.started_by {
             StartedBy::User(uid) => Some(uid),
-            StartedBy::Service => self.lease.borrow().as_ref().map(|lease| lease.uid),
+            StartedBy::Service => self.lease.uid(),
         }
     }
 
@@ -102,7 +102,7 @@ pub async fn run(started_by: StartedBy) -> anyhow::Result<()> {
         started_by,
         started_ms: clock::now_ms(),
         network: Mutex::new(()),
-        lease: watch::Sender::new(None),
+        lease: CurrentLease::default(),
         takers: Takers::default(),
         tasks: TaskTracker::new(),
         ending: CancellationToken::new(),

@@ -114,7 +114,7 @@ pub struct TaskEnd {
 #[derive(Debug)]
 pub struct FromProgram {
     up: mpsc::Receiver<Box<Up>>,
-    /// What was looked at and not taken yet.
+    /// What was looked at and not taken yet, at most one item more than the queue holds.
     ahead: VecDeque<Up>,
     /// Closed when the shard has let go of the flow.
     down: mpsc::Sender<Box<Down>>,
@@ -154,6 +154,11 @@ impl FromProgram {
         // The shard may have stopped reading for want of room.
         self.poke.poke();
         item
+    }
+
+    /// The next item begins with these bytes, which can't be used yet.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.ahead.push_front(Up::Data(bytes));
     }
 
     /// Waits until the shard has let go of the flow though the program hasn't ended it. One that has, and

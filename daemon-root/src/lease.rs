@@ -98,7 +98,7 @@ pub async fn run(
         () = cancelled.cancelled() => Ok(()),
         served = held.serve(requests, events) => served,
     };
-    daemon.lease.send_replace(None);
+    daemon.lease.end();
     daemon.takers.set(None);
     held.give_back().await;
     tracing::info!("lease ended");
@@ -236,7 +236,7 @@ impl Held {
             cancelled: cancelled.clone(),
             tasks: tasks.clone(),
         }));
-        daemon.lease.send_replace(Some(Arc::clone(&lease)));
+        daemon.lease.begin(Arc::clone(&lease));
         Ok(Self {
             lease,
             queues,

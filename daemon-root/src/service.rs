@@ -10,8 +10,8 @@ use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::network_request::Kind;
 use kdev_proto::v1::root_daemon_server::RootDaemon;
 use kdev_proto::v1::{
-    ErrorKind, NetworkEvent, NetworkRequest, Part, RootStatus, RootStatusRequest, ShutdownRequest,
-    ShutdownResponse, State, Version, VersionRequest,
+    ErrorKind, NetworkEvent, NetworkRequest, RootStatus, RootStatusRequest, ShutdownRequest,
+    ShutdownResponse, Version, VersionRequest,
 };
 use kdev_proto::{Failure, check_version, version_of};
 use tokio::sync::mpsc;
@@ -77,13 +77,12 @@ impl RootDaemon for Service {
             started_ms: self.daemon.started_ms,
             pid: std::process::id(),
             started_by: self.daemon.started_by.to_string(),
-            dns: Some(Part::new(State::Down, "no session")),
-            routing: Some(Part::new(State::Down, "no session")),
             ..RootStatus::default()
         };
-        if let Some(lease) = self.daemon.lease.borrow().as_ref() {
-            lease.describe(&mut status);
+        if let Some(lease) = self.daemon.lease.get() {
+            lease.carriers.look().await;
         }
+        self.daemon.lease.describe(&mut status);
         Ok(Response::new(status))
     }
 

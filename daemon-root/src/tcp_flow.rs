@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kdev_flow::carry::{self, Gone, NearRead, NearWrite, Outcome, Resumed, Said, Stream};
+use kdev_flow::carry::{self, Allowed, Gone, NearRead, NearWrite, Outcome, Resumed, Said, Stream};
 use kdev_netstack::FlowKey;
 use kdev_proto::v1::{FlowOpen, FlowProtocol, FlowResume};
 
@@ -72,9 +72,18 @@ async fn begin(
 }
 
 impl NearRead for FromProgram {
-    async fn next(&mut self) -> Said {
+    async fn next(&mut self, allowed: Allowed<'_>) -> Said {
         match FromProgram::next(self).await {
-            Up::Data(bytes) => Said::Data(bytes),
+            Up::Data(bytes) => {
+                let (now, later) = allowed.part(bytes);
+                if !later.is_empty() {
+                    self.put_back(later);
+                }
+                if now.is_empty() {
+                    return std::future::pending().await;
+                }
+                Said::Data(now)
+            }
             Up::End => Said::End,
             Up::Reset => Said::Reset,
         }

@@ -141,21 +141,20 @@ impl UserDaemon for Service {
         let session = self.daemon.current.borrow().clone();
         let look = async {
             if let Some(session) = &session {
-                session.look_at_api_server().await;
+                session.look().await;
             }
         };
         let (root, ()) = tokio::join!(root_status(), look);
+        if let Some(session) = &session {
+            session.handle_root_answer(root.as_ref().map(drop));
+        }
         let rootd = match (&root, &session) {
             (Ok(status), _) => Part {
                 state: State::Ok.into(),
                 since_ms: status.started_ms,
                 detail: format!("pid {}, started by {}", status.pid, status.started_by),
             },
-            // The link knows since when.
-            (Err(failure), Some(session)) => {
-                let part = session.root.link.borrow().part.clone();
-                part.then(State::Down, failure.to_string())
-            }
+            (Err(_), Some(session)) => session.root_part(),
             (Err(failure), None) => Part {
                 state: State::Down.into(),
                 since_ms: 0,

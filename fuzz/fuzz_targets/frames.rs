@@ -12,7 +12,7 @@ use kdev_flow::ledger::{Heard, Ledger, Undelivered, Violation, WINDOW};
 use kdev_flow::{CHUNK, frame};
 use kdev_proto::Failure;
 use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::{ErrorDetail, FlowFrame, SessionEvent, SessionRequest};
+use kdev_proto::v1::{ErrorDetail, FlowBlocked, FlowFrame, SessionEvent, SessionRequest};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
@@ -122,6 +122,8 @@ struct Side {
     allowed: u64,
     /// Which of these the other side was told to be too little.
     blocked_at: u64,
+    /// What had gone out when the other side was told that no more can be kept.
+    full_at: u64,
     received: u64,
     other_ended: bool,
     delivered: u64,
@@ -139,6 +141,7 @@ impl Default for Side {
             acked: 0,
             allowed: Budget::SHARE,
             blocked_at: 0,
+            full_at: 0,
             received: 0,
             other_ended: false,
             delivered: 0,
@@ -195,7 +198,7 @@ impl Side {
         let kept = self.said - self.acked.min(self.said);
         let granted = BUDGET.used().checked_sub(kept);
         let granted = granted.expect("what is kept is counted");
-        assert!(granted <= WINDOW - Budget::SHARE && kept <= WINDOW);
+        assert!(granted <= WINDOW && kept <= WINDOW);
         assert_eq!(self.ledger.received(), self.received);
         goes_on
     }
@@ -261,12 +264,13 @@ impl Side {
             self.ledger.handle_resumed(other_received).is_ok(),
             makes_sense
         );
-        (self.sent, self.blocked_at) = (other_received, 0);
+        (self.sent, self.blocked_at, self.full_at) = (other_received, 0, 0);
         makes_sense
     }
 
     fn say(&mut self, length: usize) {
-        if self.ledger.has_room() {
+        let length = length.min(self.ledger.room());
+        if length > 0 {
             assert!(!self.ended);
             self.ledger.handle_said(pattern(self.said, length));
             self.said += length as u64;
@@ -316,6 +320,11 @@ impl Side {
                 assert!(granted >= self.granted, "a grant is never taken back");
                 assert!(granted <= self.granted.max(self.delivered + WINDOW));
                 self.granted = granted;
+            }
+            Some(Kind::Blocked(FlowBlocked { full: true })) => {
+                assert!(self.sent == self.said && self.ledger.room() == 0);
+                assert!(self.full_at < self.sent, "once is enough");
+                self.full_at = self.sent;
             }
             Some(Kind::Blocked(_)) => {
                 assert!(self.sent == self.allowed && self.sent < self.said);

@@ -9,7 +9,7 @@ mod part;
 mod version;
 
 pub use failure::Failure;
-pub use part::PartCell;
+pub use part::{PartCell, round_trip_us};
 pub use version::{PROTOCOL, RELEASE, check_version, version_of};
 
 /// Generated code of the package `kdev.v1`.

@@ -74,7 +74,8 @@ struct CarrierView {
     kind: String,
     #[serde(flatten)]
     part: PartView,
-    round_trip_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_us: Option<u64>,
     flows: u32,
 }
 
@@ -179,7 +180,7 @@ fn carrier(carrier: &CarrierStatus) -> CarrierView {
         id: carrier.id,
         kind: carrier.kind.clone(),
         part: part(carrier.part.as_ref()),
-        round_trip_us: carrier.round_trip_us,
+        round_trip_us: (carrier.round_trip_us > 0).then_some(carrier.round_trip_us),
         flows: carrier.flows,
     }
 }
@@ -258,12 +259,13 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
         } else {
             format!("carrier {}", carrier.id)
         };
-        let trip = carrier.round_trip_us as f64 / 1000.0;
+        let trip = carrier.round_trip_us.map(time::round_trip);
+        let trip = trip.map_or_else(String::new, |trip| format!("{trip}, "));
         row(
             &name,
             &carrier.part,
             format!(
-                "{}, {trip:.1} ms, {} flows; {}",
+                "{}, {trip}{} flows; {}",
                 carrier.kind, carrier.flows, carrier.part.detail
             ),
         );
@@ -356,5 +358,32 @@ mod tests {
         };
         let ids: Vec<u32> = view(&status).carriers.iter().map(|one| one.id).collect();
         assert_eq!(ids, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_round_trip_that_nobody_measured_isnt_shown() {
+        let carrier = |id, round_trip_us| CarrierStatus {
+            id,
+            kind: "direct".to_owned(),
+            round_trip_us,
+            ..CarrierStatus::default()
+        };
+        let status = Status {
+            root: Some(kdev_proto::v1::RootStatus {
+                carriers: vec![carrier(1, 0), carrier(2, 1_234)],
+                ..Default::default()
+            }),
+            ..Status::default()
+        };
+        let view = view(&status);
+        let details: Vec<String> = rows(&view, 0)
+            .into_iter()
+            .filter(|[name, ..]| name.starts_with("carrier"))
+            .map(|[.., detail]| detail)
+            .collect();
+        assert_eq!(details, ["direct, 0 flows; ", "direct, 1.2 ms, 0 flows; "]);
+        let json = serde_json::to_value(&view.carriers).unwrap();
+        assert!(json[0].get("round_trip_us").is_none(), "{json}");
+        assert_eq!(json[1]["round_trip_us"], 1_234);
     }
 }

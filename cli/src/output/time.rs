@@ -14,6 +14,14 @@ pub fn ago(since_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// A round trip of so many microseconds.
+pub fn round_trip(microseconds: u64) -> String {
+    match microseconds {
+        0..100 => "< 0.1 ms".to_owned(),
+        _ => format!("{:.1} ms", microseconds as f64 / 1000.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +38,13 @@ mod tests {
             assert_eq!(ago(1, later), text);
         }
         assert_eq!(ago(0, 5), "");
+    }
+
+    #[test]
+    fn a_round_trip_takes_some_time() {
+        let table = [(1, "< 0.1 ms"), (100, "0.1 ms"), (12_345, "12.3 ms")];
+        for (microseconds, text) in table {
+            assert_eq!(round_trip(microseconds), text);
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ledger::WINDOW;
 
-/// What all flows of a process may hold together: what they keep for the other side, and what the other
-/// side may send. The less of it is left, the less more each flow may hold, down to [`Budget::SHARE`]: those
-/// that stand still so leave something to those that move, and don't fill the memory.
+/// What all flows of a process may hold together: what they keep for the other side, what waits for
+/// their near ends, and what the other side may send beyond [`Budget::SHARE`]. The less of it is left, the
+/// less more each flow may keep, down to [`Budget::FLOOR`]: those that stand still so leave something to
+/// those that move, and don't fill the memory.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
@@ -14,8 +15,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Bytes that each flow may keep whatever the others do.
+    /// Bytes that the other side of each flow may send at first, whatever the others do: it begins before
+    /// it could be told anything else.
     pub const SHARE: u64 = 256 << 10;
+    /// Bytes that each flow may keep whatever the others do, so that it always goes on. As much as TCP
+    /// sends at first (RFC 6928), and little enough that the flows of a full session keep no more in this
+    /// way than the budget of a process.
+    pub const FLOOR: u64 = 16 << 10;
     /// Of what is left, one flow has a part at most.
     const PART: u64 = 8;
 
@@ -27,7 +33,7 @@ impl Budget {
         }
     }
 
-    /// What they hold now beyond what each may receive in any case, in bytes.
+    /// What they hold now, in bytes.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -35,7 +41,7 @@ impl Budget {
     /// The most that one flow may keep, or be granted, now.
     pub(crate) fn allowance(&self) -> u64 {
         let left = self.limit.saturating_sub(self.used());
-        (left / Self::PART).clamp(Self::SHARE, WINDOW)
+        (left / Self::PART).clamp(Self::FLOOR, WINDOW)
     }
 
     /// Takes so many bytes, also beyond the limit.

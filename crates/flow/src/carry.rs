@@ -77,10 +77,29 @@ impl Stream {
     }
 }
 
+/// How much a near end may say. To be asked when there is something to be said: meanwhile others may have
+/// used up what all may keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed<'a>(&'a Ledger);
+
+impl Allowed<'_> {
+    /// So many bytes now, at most [`CHUNK`](crate::CHUNK). With none the near end has to wait; its flow
+    /// asks again when it may say something.
+    pub fn bytes(&self) -> usize {
+        self.0.room()
+    }
+
+    /// Parts what may be said now from what has to wait.
+    pub fn part(&self, mut bytes: Bytes) -> (Bytes, Bytes) {
+        let later = bytes.split_off(self.bytes().min(bytes.len()));
+        (bytes, later)
+    }
+}
+
 /// What the near end says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// The next bytes; at most [`CHUNK`](crate::CHUNK).
+    /// The next bytes; at most what is [`Allowed`].
     Data(Bytes),
     /// Its side is closed.
     End,
@@ -95,7 +114,7 @@ pub struct Gone;
 /// The half of a near end that speaks.
 pub trait NearRead: Send {
     /// Waits for what it says next. Cancel safe.
-    fn next(&mut self) -> impl Future<Output = Said> + Send;
+    fn next(&mut self, allowed: Allowed<'_>) -> impl Future<Output = Said> + Send;
     /// Waits until its connection is gone before it has said all; never where only reading and writing
     /// can tell, and not as long as its last words can still be taken. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = ()> + Send;
@@ -333,17 +352,22 @@ where
 }
 
 /// What the near end may do now.
-struct May {
-    say: bool,
+struct May<'a> {
+    say: Option<Allowed<'a>>,
     /// It has ended and heard the end: that it goes then is in order.
     go: bool,
     hear: Option<Undelivered>,
 }
 
 impl Ledger {
-    fn may(&self) -> May {
+    /// How much the near end may say.
+    pub fn allowed(&self) -> Allowed<'_> {
+        Allowed(self)
+    }
+
+    fn may(&self) -> May<'_> {
         May {
-            say: self.has_room(),
+            say: (self.room() > 0).then(|| self.allowed()),
             go: self.is_settled(),
             hear: self.undelivered(),
         }
@@ -370,7 +394,7 @@ impl Near {
 }
 
 /// Waits until the near end has done what it may, or is gone. Cancel safe.
-async fn near_end<R, W>(read: &mut R, write: &mut W, may: May) -> Result<Near, Gone>
+async fn near_end<R, W>(read: &mut R, write: &mut W, may: May<'_>) -> Result<Near, Gone>
 where
     R: NearRead,
     W: NearWrite,
@@ -386,14 +410,14 @@ where
 }
 
 /// What the near end says; where it may not, whether it is still there.
-async fn say<R: NearRead>(read: &mut R, may: &May) -> Said {
+async fn say<R: NearRead>(read: &mut R, may: &May<'_>) -> Said {
     match (may.say, may.go) {
-        (true, _) => read.next().await,
-        (false, false) => {
+        (Some(allowed), _) => read.next(allowed).await,
+        (None, false) => {
             read.gone().await;
             Said::Reset
         }
-        (false, true) => future::pending().await,
+        (None, true) => future::pending().await,
     }
 }
 

@@ -310,7 +310,7 @@ struct Program {
 }
 
 impl NearRead for Program {
-    async fn next(&mut self) -> Said {
+    async fn next(&mut self, _: Allowed<'_>) -> Said {
         self.says.recv().await.unwrap_or(Said::Reset)
     }
 

@@ -38,7 +38,12 @@ pub fn ack(delivered: u64, window: u64) -> FlowFrame {
 
 /// More is to be said than was granted.
 pub fn blocked() -> FlowFrame {
-    frame(Kind::Blocked(FlowBlocked {}))
+    frame(Kind::Blocked(FlowBlocked { full: false }))
+}
+
+/// More is to be said than may be kept until something is acknowledged.
+pub fn full() -> FlowFrame {
+    frame(Kind::Blocked(FlowBlocked { full: true }))
 }
 
 /// The answer that it didn't, and why.

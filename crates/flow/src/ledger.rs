@@ -17,8 +17,8 @@ use crate::{CHUNK, frame};
 /// Most bytes of one direction that may be under way: sent and not yet handed on at the other side. A
 /// flow begins with [`Budget::SHARE`], and is granted more when it has used all of that.
 pub const WINDOW: u64 = 16 << 20;
-/// Bytes after which it is worth telling the other side that they were handed on. It may be down to its
-/// share of the budget, and must not wait for a timer then.
+/// Bytes after which it is worth telling the other side that they were handed on. Where it may keep less
+/// than that it asks, so that nobody waits for a timer.
 const ACK_EVERY: u64 = Budget::SHARE / 2;
 
 /// A frame that the other side must not send.
@@ -85,9 +85,13 @@ pub struct Ledger {
     allowed: u64,
     /// Which of these the other side was told to be too little.
     blocked_at: u64,
+    /// What had gone out when the other side was told that no more can be kept.
+    full_at: u64,
     budget: &'static Budget,
     /// Of the session whose flow it is, where there are several.
     share: Option<Arc<Budget>>,
+    /// What they have it down for.
+    counted: u64,
 
     undelivered: Pieces,
     /// What was received, with the end.
@@ -106,8 +110,7 @@ pub struct Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        let kept = self.said - self.acked.min(self.said);
-        self.give_back(kept + self.window - Budget::SHARE);
+        self.give_back(self.counted);
     }
 }
 
@@ -125,8 +128,10 @@ impl Ledger {
             next_start: 0,
             allowed: Budget::SHARE,
             blocked_at: 0,
+            full_at: 0,
             budget,
             share,
+            counted: 0,
             undelivered: Pieces::default(),
             received: 0,
             other_ended: false,
@@ -164,19 +169,56 @@ impl Ledger {
         fits
     }
 
-    /// Whether the near end may say [`CHUNK`] bytes more. A flow that waits for others to use less of
-    /// the budget has something under way, whose acknowledgement makes it look again.
-    pub fn has_room(&self) -> bool {
-        if self.ended {
-            return false;
-        }
-        let kept = self.said - self.acked;
-        // Ahead of what the other side takes, a share is enough to go on at once when it takes more.
-        let most = self.allowed.saturating_sub(self.acked);
-        kept + CHUNK as u64 <= most.saturating_add(Budget::SHARE).min(self.allowance())
+    /// What was said and isn't acknowledged, in bytes.
+    fn kept(&self) -> u64 {
+        self.said - self.acked.min(self.said)
     }
 
-    /// The near end said something; at most [`CHUNK`] bytes, and only while there is room.
+    /// What came and wasn't handed on, in bytes.
+    fn waiting(&self) -> u64 {
+        let bytes = self.received - u64::from(self.other_ended);
+        bytes.saturating_sub(self.delivered)
+    }
+
+    /// What is there, or may come at any time because it was granted beyond the first window.
+    fn held(&self) -> u64 {
+        self.kept() + self.waiting().max(self.window - Budget::SHARE)
+    }
+
+    /// Lets the budgets know what it holds. What is there can't be refused any more; what makes others
+    /// hold less is that it counts.
+    fn count(&mut self) {
+        let (held, counted) = (self.held(), self.counted);
+        self.counted = held;
+        if held > counted {
+            let more = held - counted;
+            self.budget.take(more);
+            self.share.iter().for_each(|share| share.take(more));
+        } else if held < counted {
+            self.give_back(counted - held);
+        }
+    }
+
+    /// How many bytes the near end may say now, at most [`CHUNK`]. A flow that waits for others to use
+    /// less of the budget has something under way, whose acknowledgement makes it look again.
+    pub fn room(&self) -> usize {
+        if self.ended {
+            return 0;
+        }
+        // Ahead of what the other side takes, a share is enough to go on at once when it takes more.
+        let granted = self.allowed.saturating_sub(self.acked);
+        let most = granted.saturating_add(Budget::SHARE).min(self.allowance());
+        // Where it is little, one half can be under way while the other is acknowledged.
+        let piece = (most / 2).min(CHUNK as u64);
+        if self.kept() + piece <= most {
+            // At most a chunk, see above.
+            usize::try_from(piece).unwrap_or(CHUNK)
+        } else {
+            0
+        }
+    }
+
+    /// The near end said something; no more than there is room for.
     pub fn handle_said(&mut self, bytes: Bytes) {
         if bytes.is_empty() {
             return;
@@ -188,8 +230,7 @@ impl Ledger {
             (self.next, self.next_start) = (self.next - 1, self.said - before);
         }
         self.said += length;
-        self.budget.take(length);
-        self.share.iter().for_each(|share| share.take(length));
+        self.count();
     }
 
     /// The near end has ended its side.
@@ -204,12 +245,20 @@ impl Ledger {
 
     /// Whether [`Ledger::poll_frame`] has one.
     pub fn has_frame(&self) -> bool {
-        self.owes_ack() || self.may_send() || self.owes_end() || self.is_blocked()
+        self.owes_ack() || self.may_send() || self.owes_end() || self.is_blocked() || self.is_full()
     }
 
     /// It has more to say than it was granted, and the other side doesn't know.
     fn is_blocked(&self) -> bool {
         self.sent == self.allowed && self.sent < self.said && self.blocked_at < self.allowed
+    }
+
+    /// It keeps as much as it may, and that is so little that the other side doesn't acknowledge it by
+    /// itself, and doesn't know.
+    fn is_full(&self) -> bool {
+        let is_little = (1..ACK_EVERY).contains(&self.kept());
+        let is_news = self.sent == self.said && self.full_at < self.sent;
+        is_little && is_news && !self.ended && self.room() == 0
     }
 
     fn may_send(&self) -> bool {
@@ -250,6 +299,10 @@ impl Ledger {
             self.blocked_at = self.allowed;
             return Some(frame::blocked());
         }
+        if self.is_full() {
+            self.full_at = self.sent;
+            return Some(frame::full());
+        }
         None
     }
 
@@ -259,11 +312,22 @@ impl Ledger {
         let more = self
             .window
             .min(self.allowance().saturating_sub(self.window));
-        if self.is_too_little && more > 0 && self.try_take(more) {
-            self.window += more;
+        if self.is_too_little && more > 0 {
+            self.try_widen(more);
         }
         self.is_too_little = false;
         self.granted = self.granted.max(self.delivered + self.window);
+    }
+
+    /// Makes the window larger if the budgets have room for that.
+    fn try_widen(&mut self, more: u64) {
+        self.window += more;
+        let held = self.held();
+        if self.try_take(held - self.counted) {
+            self.counted = held;
+        } else {
+            self.window -= more;
+        }
     }
 
     /// What goes out next, at most [`CHUNK`] bytes of one piece.
@@ -307,6 +371,7 @@ impl Ledger {
                 if !bytes.is_empty() {
                     self.received += bytes.len() as u64;
                     self.undelivered.push(bytes);
+                    self.count();
                 }
                 Ok(Heard::Nothing)
             }
@@ -325,8 +390,9 @@ impl Ledger {
                 self.allowed = self.allowed.max(told.saturating_add(ack.window));
                 Ok(Heard::Nothing)
             }
-            Kind::Blocked(_) => {
-                self.is_too_little = true;
+            Kind::Blocked(blocked) => {
+                // More would be of no use to one that can't keep it.
+                self.is_too_little |= !blocked.full;
                 // It waits for this, a round trip away.
                 self.tell = true;
                 Ok(Heard::Nothing)
@@ -338,8 +404,8 @@ impl Ledger {
 
     fn forget(&mut self, acked: u64) {
         let mut gone = acked.min(self.said) - self.acked.min(self.said);
-        self.give_back(gone);
         self.acked = acked;
+        self.count();
         while gone > 0 {
             let pieces = self.kept.len();
             // Fits where it matters, as it is compared with a piece's own length.
@@ -371,6 +437,7 @@ impl Ledger {
     /// The near end has taken so many of the bytes that are first.
     pub fn handle_delivered(&mut self, count: usize) {
         self.delivered += self.undelivered.drop_front(count) as u64;
+        self.count();
     }
 
     /// The near end was told of the end.
@@ -409,7 +476,7 @@ impl Ledger {
             });
         }
         self.sent = other_received;
-        self.blocked_at = 0;
+        (self.blocked_at, self.full_at) = (0, 0);
         self.seek();
         // What was told on the old carrier may not have arrived.
         (self.told, self.tell) = (0, self.delivered > 0);

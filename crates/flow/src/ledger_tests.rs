@@ -188,7 +188,7 @@ fn a_side_that_isnt_read_from_stops_the_other_at_the_window() {
         pair.step(&Step::Send(0));
         pair.step(&Step::Arrive(1));
     }
-    assert!(!pair.sides[0].ledger.has_room());
+    assert_eq!(pair.sides[0].ledger.room(), 0);
     let said = pair.sides[0].said.len() as u64;
     let most = 2 * Budget::SHARE;
     assert!((most - CHUNK as u64..=most).contains(&said), "{said}");
@@ -270,9 +270,10 @@ fn a_lie_about_what_was_received_is_found_out() {
 
 /// Says as much as may be said, and returns how much that is.
 fn fill(flow: &mut Ledger) -> u64 {
+    static NOUGHTS: [u8; CHUNK] = [0; CHUNK];
     let before = flow.said;
-    while flow.has_room() {
-        flow.handle_said(vec![0; CHUNK].into());
+    while let room @ 1.. = flow.room() {
+        flow.handle_said(Bytes::from_static(&NOUGHTS[..room]));
     }
     flow.said - before
 }
@@ -300,9 +301,9 @@ fn those_who_stand_still_leave_room_for_one_who_moves() {
     still.iter_mut().for_each(open_window);
     let kept: Vec<u64> = still.iter_mut().map(fill).collect();
     assert!(kept[0] > WINDOW * 3 / 4, "one alone has nearly all");
-    assert!(kept.iter().sum::<u64>() < BUDGET.limit + 64 * Budget::SHARE);
+    assert!(kept.iter().sum::<u64>() <= BUDGET.limit + 64 * Budget::FLOOR);
     let mut moving = Ledger::new(&BUDGET, None);
-    assert!(fill(&mut moving) > Budget::SHARE - CHUNK as u64);
+    assert!(fill(&mut moving) >= Budget::FLOOR);
     // What is over is there for others.
     still.truncate(1);
     open_window(&mut moving);
@@ -312,15 +313,86 @@ fn those_who_stand_still_leave_room_for_one_who_moves() {
 }
 
 #[test]
-fn beyond_the_budget_each_flow_has_its_share_and_no_more() {
-    static LITTLE: Budget = Budget::new(1 << 20);
-    let mut flows: Vec<Ledger> = (0..10).map(|_| Ledger::new(&LITTLE, None)).collect();
-    for flow in &mut flows {
-        let kept = fill(flow);
-        assert!(kept <= Budget::SHARE);
-        assert!(kept > Budget::SHARE - CHUNK as u64);
+fn a_flow_keeps_as_much_as_at_first_until_the_budget_is_nearly_used_up() {
+    static BUDGET: Budget = Budget::new(128 << 20);
+    let mut first = Ledger::new(&BUDGET, None);
+    let at_first = fill(&mut first);
+    assert!(at_first > 2 * Budget::SHARE - CHUNK as u64);
+    BUDGET.take(123 << 20);
+    assert_eq!(fill(&mut Ledger::new(&BUDGET, None)), at_first);
+    BUDGET.give_back(123 << 20);
+}
+
+#[test]
+fn many_flows_whose_readers_never_read_fill_the_budget_and_a_floor_each_and_no_more() {
+    static NEAR: Budget = Budget::new(32 << 20);
+    static FAR: Budget = Budget::new(32 << 20);
+    const MANY: usize = 8_192;
+    let new = |_| (Ledger::new(&NEAR, None), Ledger::new(&FAR, None));
+    let mut flows: Vec<(Ledger, Ledger)> = (0..MANY).map(new).collect();
+    let most = NEAR.limit + MANY as u64 * Budget::FLOOR;
+    for _ in 0..2 {
+        for (near, far) in &mut flows {
+            fill(near);
+            while let Some(frame) = near.poll_frame() {
+                far.handle_frame(frame.kind.unwrap()).unwrap();
+            }
+            assert!(near.said > 0, "each is heard");
+            assert!(NEAR.used() <= most, "{} of {most}", NEAR.used());
+        }
     }
+    let there: u64 = flows.iter().map(|(_, far)| far.waiting()).sum();
+    assert_eq!(FAR.used(), there, "what waits counts");
+    assert!(there <= most, "{there} of {most}");
+    // Everybody goes on as soon as there is somebody who reads.
+    for (near, far) in &mut flows {
+        while let Some(Undelivered::Data(bytes)) = far.undelivered() {
+            far.handle_delivered(bytes.len());
+        }
+        far.handle_ack_timeout();
+        near.handle_frame(far.poll_frame().unwrap().kind.unwrap())
+            .unwrap();
+        assert!(near.room() > 0 || near.has_frame());
+    }
+    drop(flows);
+    assert_eq!((NEAR.used(), FAR.used()), (0, 0));
+}
+
+#[test]
+fn beyond_the_budget_each_flow_has_its_floor_and_no_more() {
+    static LITTLE: Budget = Budget::new(1 << 20);
+    let mut flows: Vec<Ledger> = (0..100).map(|_| Ledger::new(&LITTLE, None)).collect();
+    let kept: Vec<u64> = flows.iter_mut().map(fill).collect();
+    assert!(kept.iter().all(|kept| *kept >= Budget::FLOOR / 2));
+    assert!(kept[50..].iter().all(|kept| *kept == Budget::FLOOR));
     assert!(LITTLE.used() > LITTLE.limit);
+}
+
+#[test]
+fn one_who_may_keep_no_more_asks_once_and_is_answered_at_once_without_more_being_granted() {
+    static NOTHING: Budget = Budget::new(0);
+    let (mut near, mut far) = (Ledger::new(&NOTHING, None), Ledger::new(&PLENTY, None));
+    for _ in 0..100 {
+        fill(&mut near);
+        let frames: Vec<FlowFrame> = std::iter::from_fn(|| near.poll_frame()).collect();
+        assert_eq!(frames.last(), Some(&frame::full()));
+        assert_eq!(
+            frames.iter().filter(|one| **one == frame::full()).count(),
+            1
+        );
+        for frame in frames {
+            far.handle_frame(frame.kind.unwrap()).unwrap();
+        }
+        assert_eq!(far.poll_frame(), None, "nothing was handed on yet");
+        let Some(Undelivered::Data(bytes)) = far.undelivered() else {
+            panic!("something has come");
+        };
+        far.handle_delivered(bytes.len());
+        let ack = far.poll_frame().expect("it is waited for");
+        near.handle_frame(ack.kind.unwrap()).unwrap();
+        assert!(near.room() > 0);
+        assert_eq!(far.window, Budget::SHARE);
+    }
 }
 
 #[test]
@@ -339,6 +411,26 @@ fn one_who_has_only_a_share_hears_of_what_was_handed_on_before_it_is_used_up() {
             near.handle_frame(ack.kind.unwrap()).unwrap();
         }
     }
+}
+
+#[test]
+fn what_may_not_be_kept_yet_waits_and_nothing_of_it_is_lost() {
+    static NOTHING: Budget = Budget::new(0);
+    let said: Bytes = (0..100_000_u32).map(|at| at as u8).collect();
+    let (mut ledger, mut heard, mut waits) = (Ledger::new(&NOTHING, None), vec![], said.clone());
+    while !waits.is_empty() {
+        let (now, later) = ledger.allowed().part(waits);
+        if now.is_empty() {
+            while ledger.poll_frame().is_some() {}
+            let ack = frame::ack(heard.len() as u64, Budget::SHARE);
+            ledger.handle_frame(ack.kind.unwrap()).unwrap();
+        }
+        heard.extend_from_slice(&now);
+        ledger.handle_said(now);
+        assert!(ledger.kept() <= Budget::FLOOR);
+        waits = later;
+    }
+    assert!(heard == said);
 }
 
 #[test]

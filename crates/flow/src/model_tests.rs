@@ -74,7 +74,7 @@ fn step_or_reset() -> impl Strategy<Value = (usize, Step)> {
 
 /// What a process may hold: so little that flows get into each other's way, or enough for windows to grow.
 fn limit() -> impl Strategy<Value = u64> {
-    prop_oneof![Just(300 << 10), Just(32 << 20)]
+    prop_oneof![Just(64 << 10), Just(300 << 10), Just(32 << 20)]
 }
 
 /// What has become of each flow, where `may_be_reset` tells whether somebody has given one up.

@@ -131,13 +131,21 @@ impl World {
         }
     }
 
+    /// What each process counts is what it holds, and however many flows stand still, that is bounded.
     pub(super) fn check(&self) {
+        let most = self.limit + FLOWS as u64 * Budget::FLOOR;
         for (side, budget) in self.budgets.iter().enumerate() {
-            let flows = || self.flows.iter().map(|flow| &flow.sides[side]);
-            let kept: u64 = flows().map(Side::check).sum();
-            assert_eq!(budget.used(), kept);
-            let most = self.limit + (CHUNK + FLOWS * Budget::SHARE as usize) as u64;
-            assert!(kept <= most, "{kept} of {most} bytes");
+            let holdings = self.flows.iter().map(|flow| flow.sides[side].holding());
+            let all = holdings.fold(Holding::default(), Holding::and);
+            assert_eq!(budget.used(), all.counted);
+            let promised = all.kept + all.granted;
+            assert!(
+                promised <= most,
+                "{promised} of {most} bytes kept or granted"
+            );
+            // What waits here is kept there.
+            let there = all.kept + all.waiting;
+            assert!(there <= 2 * most, "{there} of {most} bytes, twice");
         }
     }
 
@@ -396,8 +404,8 @@ impl Side {
         });
     }
 
-    /// Checks what it holds, and returns how much of that counts.
-    pub(super) fn check(&self) -> u64 {
+    /// What it holds, in bytes.
+    fn holding(&self) -> Holding {
         let held = |pieces: &Pieces| {
             let bytes = pieces.iter().map(Bytes::len).sum::<usize>() as u64;
             assert!(bytes <= WINDOW);
@@ -407,8 +415,35 @@ impl Side {
             );
             bytes
         };
-        let granted = self.ledger.window;
-        assert!(held(&self.ledger.undelivered) <= granted);
-        held(&self.ledger.kept) + granted - Budget::SHARE
+        let (kept, waiting) = (held(&self.ledger.kept), held(&self.ledger.undelivered));
+        assert!(waiting <= self.ledger.window);
+        let granted = self.ledger.window - Budget::SHARE;
+        Holding {
+            kept,
+            waiting,
+            granted,
+            counted: kept + granted.max(waiting),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Holding {
+    kept: u64,
+    waiting: u64,
+    /// Beyond the first window.
+    granted: u64,
+    /// In the budget.
+    counted: u64,
+}
+
+impl Holding {
+    fn and(self, other: Self) -> Self {
+        Self {
+            kept: self.kept + other.kept,
+            waiting: self.waiting + other.waiting,
+            granted: self.granted + other.granted,
+            counted: self.counted + other.counted,
+        }
     }
 }

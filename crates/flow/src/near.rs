@@ -23,7 +23,8 @@ impl Near {
     }
 
     pub(crate) fn say(&mut self, size: usize) {
-        if !self.ended && self.ledger.has_room() {
+        let size = size.min(self.ledger.room());
+        if !self.ended && size > 0 {
             let start = self.said.len();
             let bytes: Vec<u8> = (start..start + size).map(|at| (at * 7 / 3) as u8).collect();
             self.said.extend_from_slice(&bytes);

@@ -2,13 +2,12 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::CHUNK;
-use crate::carry::{Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
+use crate::carry::{Allowed, Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
 use crate::reset::ResetUnlessClosed;
 
 /// Room for which it is still worth to read.
@@ -32,16 +31,26 @@ struct Reader<'a> {
 }
 
 impl NearRead for Reader<'_> {
-    async fn next(&mut self) -> Said {
-        // A frame takes its part of the buffer with it; small ones share an allocation.
-        if self.buffer.capacity() - self.buffer.len() < LEAST {
-            self.buffer.reserve(CHUNK);
-        }
-        let mut window = (&mut self.read).take(CHUNK as u64);
-        match window.read_buf(&mut self.buffer).await {
-            Ok(0) => Said::End,
-            Ok(_) => Said::Data(self.buffer.split().freeze()),
-            Err(_) => Said::Reset,
+    async fn next(&mut self, allowed: Allowed<'_>) -> Said {
+        loop {
+            if self.read.readable().await.is_err() {
+                return Said::Reset;
+            }
+            let most = allowed.bytes();
+            if most == 0 {
+                return std::future::pending().await;
+            }
+            // A frame takes its part of the buffer with it; small ones share an allocation.
+            if self.buffer.capacity() - self.buffer.len() < LEAST {
+                self.buffer.reserve(most);
+            }
+            let mut window = (&mut self.buffer).limit(most);
+            match self.read.try_read_buf(&mut window) {
+                Ok(0) => return Said::End,
+                Ok(_) => return Said::Data(self.buffer.split().freeze()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Said::Reset,
+            }
         }
     }
 

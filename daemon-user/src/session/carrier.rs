@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kdev_cluster::portforward::Forward;
 use kdev_common::carrier::{CarrierKind, Preamble};
+use kdev_common::outage::Outage;
 use kdev_common::socket::{self, descriptor_of};
 use kdev_common::{descriptor, paths};
 use kdev_proto::Failure;
@@ -52,6 +53,7 @@ pub struct Means {
 /// Keeps carrier number `id` alive until cancelled: whenever it breaks, the next one is opened.
 pub async fn keep(id: u32, means: Means, nudge: Nudge, cancelled: CancellationToken) {
     let mut backoff = Backoff::new(nudge);
+    let mut outage = Outage::default();
     let keep = async {
         loop {
             let Some(shown) = means.shown().await else {
@@ -59,12 +61,16 @@ pub async fn keep(id: u32, means: Means, nudge: Nudge, cancelled: CancellationTo
                 return;
             };
             let ended = tokio::select! {
-                ended = means.carry(id, &shown, &mut backoff) => ended,
+                ended = means.carry(id, &shown, &mut backoff, &mut outage) => ended,
                 // Another lease has another token, and takes none of the old one's carriers.
                 () = means.shows_another(&shown) => continue,
             };
             let Err(failure) = ended;
-            tracing::info!(carrier = id, reason = %failure.why, "carrier ended");
+            if outage.handle_lost(Instant::now().into()) {
+                tracing::info!(carrier = id, reason = %failure.why, "carrier lost");
+            } else {
+                tracing::debug!(carrier = id, reason = %failure.why, "no carrier yet");
+            }
             backoff.wait().await;
         }
     };
@@ -160,11 +166,12 @@ impl Means {
         id: u32,
         shown: &Shown,
         backoff: &mut Backoff,
+        outage: &mut Outage,
     ) -> Result<Infallible, Failure> {
         self.voucher.vouched(shown.key).await;
         let running = self.open(id, shown).await?;
         let started = Instant::now();
-        let ended = self.follow(id, shown, running).await;
+        let ended = self.follow(id, shown, running, outage).await;
         // One that lived is no reason to wait; one that broke at once is.
         backoff.handle_lived(started.elapsed());
         ended
@@ -176,9 +183,13 @@ impl Means {
         id: u32,
         shown: &Shown,
         mut running: Running,
+        outage: &mut Outage,
     ) -> Result<Infallible, Failure> {
+        let told = self.tell_back(id, outage);
+        tokio::pin!(told);
         loop {
             tokio::select! {
+                never = &mut told => match never {},
                 failure = &mut running.pump => {
                     if let Some(address) = running.address {
                         self.direct.failed(address);
@@ -191,7 +202,7 @@ impl Means {
                         Ok(taken) => running = taken,
                         // The one that there is goes on.
                         Err(failure) => {
-                            tracing::info!(carrier = id, reason = %failure.why, "no better carrier");
+                            tracing::debug!(carrier = id, reason = %failure.why, "no better carrier");
                             address.into_iter().for_each(|address| self.direct.failed(address));
                         }
                     }
@@ -206,7 +217,7 @@ impl Means {
             match self.open_direct(address, id, shown).await {
                 Ok(running) => return Ok(running),
                 Err(failure) => {
-                    tracing::info!(carrier = id, reason = %failure.why, "no direct carrier");
+                    tracing::debug!(carrier = id, reason = %failure.why, "no direct carrier");
                     self.direct.failed(address);
                 }
             }
@@ -232,7 +243,7 @@ impl Means {
             match self.open_direct(address, id, shown).await {
                 Ok(running) => return running,
                 Err(failure) => {
-                    tracing::info!(carrier = id, reason = %failure.why, "no direct carrier");
+                    tracing::debug!(carrier = id, reason = %failure.why, "no direct carrier");
                     self.direct.failed(address);
                 }
             }
@@ -246,17 +257,8 @@ impl Means {
         former: &mut Running,
         mut better: Running,
     ) -> Result<Running, Failure> {
-        let is_used = |status: &CarrierStatus| {
-            let part = status.part.as_ref();
-            status.id == id
-                && status.kind == better.kind.as_str()
-                && part.is_some_and(|part| part.state() == State::Ok)
-        };
-        let mut root = self.root.clone();
-        let used = timeout(
-            TAKE_OVER,
-            root.wait_for(|link| link.carriers.iter().any(is_used)),
-        );
+        let kind = better.kind.as_str();
+        let used = timeout(TAKE_OVER, self.used(id, |one| one == kind));
         tokio::select! {
             failure = &mut better.pump => return Err(failure),
             used = used => if used.is_err() {
@@ -266,6 +268,32 @@ impl Means {
             _ = &mut former.pump => {}
         }
         Ok(better)
+    }
+
+    /// Tells once that the carrier is back, when it carries: one that only opens is of no use yet.
+    async fn tell_back(&self, id: u32, outage: &mut Outage) -> Infallible {
+        self.used(id, |_| true).await;
+        if let Some(away) = outage.handle_back(Instant::now().into()) {
+            tracing::info!(carrier = id, ?away, "carrier back");
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until the root daemon says that this carrier carries, over the kind of way that it has to.
+    /// Cancel safe.
+    async fn used(&self, id: u32, is_it: impl Fn(&str) -> bool) {
+        let is_used = |status: &CarrierStatus| {
+            let part = status.part.as_ref();
+            status.id == id
+                && is_it(&status.kind)
+                && part.is_some_and(|part| part.state() == State::Ok)
+        };
+        let mut root = self.root.clone();
+        let used = root.wait_for(|link| link.carriers.iter().any(is_used));
+        if used.await.is_err() {
+            // The end of the session, which cancels all.
+            std::future::pending().await
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use ipnet::IpNet;
+use kdev_common::outage::Outage;
 use kdev_proto::v1::{ClusterNetwork, Part, State};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -18,6 +19,8 @@ use super::manager_access::{Known, ManagerAccess};
 const PROOF: Duration = Duration::from_secs(3);
 /// How long the first look is waited for, before a port-forward is taken.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// How long whoever named an address waits to hear whether it leads to the manager.
+const NAMED_LOOK: Duration = Duration::from_secs(2);
 /// A way that worked for so long was a good one.
 const LASTED: Duration = Duration::from_secs(60);
 /// Longest time between two looks.
@@ -51,14 +54,16 @@ pub struct Found {
 /// A handle to the scout.
 #[derive(Debug, Clone)]
 pub struct Direct {
+    wanted: Wanted,
     found: watch::Sender<Found>,
     failed: watch::Sender<Option<SocketAddr>>,
 }
 
 impl Direct {
     /// Nobody has looked yet.
-    pub fn new() -> Self {
+    pub fn new(wanted: Wanted) -> Self {
         Self {
+            wanted,
             found: watch::Sender::new(Found {
                 part: Part::new(State::Pending, "not looked for yet"),
                 address: None,
@@ -92,6 +97,46 @@ impl Direct {
         }
     }
 
+    /// Why the address that the user named doesn't lead to the manager, once somebody has looked; waits
+    /// for that a moment only. `None` where it does, or none was named. Cancel safe.
+    pub async fn why_not_as_named(&self) -> Option<String> {
+        self.why_not_within(NAMED_LOOK).await
+    }
+
+    async fn why_not_within(&self, patience: Duration) -> Option<String> {
+        let Wanted::At(named) = &self.wanted else {
+            return None;
+        };
+        let mut found = self.found.subscribe();
+        let looked = timeout(patience, found.wait_for(|found| found.looked)).await;
+        match looked {
+            Ok(found) => {
+                let found = found.ok()?;
+                let part = &found.part;
+                (part.state() != State::Ok).then(|| part.detail.clone())
+            }
+            Err(_) => Some(format!(
+                "{named} hasn't answered within {} s",
+                patience.as_secs_f32()
+            )),
+        }
+    }
+
+    /// Proves again that the manager is behind the address that works, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Why it isn't.
+    pub async fn prove(&self, access: &ManagerAccess, patience: Duration) -> Result<(), String> {
+        let address = self.found.borrow().address;
+        let manager = access.known().borrow().clone();
+        let (Some(address), Some(manager)) = (address, manager) else {
+            return Ok(());
+        };
+        let proven = prove(access, address, &manager, patience).await;
+        proven.map(drop).map_err(|why| format!("{address}: {why}"))
+    }
+
     /// `address` didn't work after all: it is looked at again before anyone else takes it.
     pub fn failed(&self, address: SocketAddr) {
         let withdrawn = self.found.send_if_modified(|found| {
@@ -110,18 +155,16 @@ impl Direct {
     /// Looks until cancelled.
     pub async fn run(
         self,
-        wanted: Wanted,
         access: ManagerAccess,
         network: watch::Receiver<Option<ClusterNetwork>>,
         nudge: Nudge,
         cancelled: CancellationToken,
     ) {
-        if wanted == Wanted::Never {
+        if self.wanted == Wanted::Never {
             return self.report(State::Ok, "not wanted (--direct never)", None);
         }
         let scout = Scout {
             direct: self,
-            wanted,
             access,
             network,
         };
@@ -142,7 +185,6 @@ impl Direct {
 
 struct Scout {
     direct: Direct,
-    wanted: Wanted,
     access: ManagerAccess,
     network: watch::Receiver<Option<ClusterNetwork>>,
 }
@@ -151,6 +193,7 @@ impl Scout {
     async fn run(mut self, nudge: Nudge) {
         let mut backoff = Backoff::up_to(LONGEST, nudge);
         let (mut known, mut failed) = (self.access.known(), self.direct.failed.subscribe());
+        let mut log = Log::default();
         loop {
             let Ok(manager) = known.wait_for(Option::is_some).await.map(|it| it.clone()) else {
                 return;
@@ -161,14 +204,17 @@ impl Scout {
             self.network.mark_unchanged();
             let found = self.look(&manager).await;
             let (works, since) = (found.is_some(), Instant::now());
+            log.handle_looked(&self.direct.found.borrow().part, found);
             tokio::select! {
                 changed = known.changed() => if changed.is_err() { return },
                 changed = self.network.changed() => if changed.is_err() { return },
                 _ = failed.changed() => {
                     // A way that proves itself and then breaks again and again is no reason for haste.
-                    if since.elapsed() > LASTED {
+                    let has_lasted = since.elapsed() > LASTED;
+                    if has_lasted {
                         backoff.reset();
                     }
+                    log.handle_broke(has_lasted);
                     backoff.wait().await;
                 }
                 () = backoff.wait(), if !works => {}
@@ -199,7 +245,7 @@ impl Scout {
         }
         let mut tries: FuturesUnordered<_> = candidates
             .iter()
-            .map(|address| self.prove(*address, manager))
+            .map(|address| prove(&self.access, *address, manager, PROOF))
             .collect();
         let mut last = String::new();
         while let Some(tried) = tries.next().await {
@@ -215,7 +261,7 @@ impl Scout {
         let all: Vec<String> = candidates.iter().map(ToString::to_string).collect();
         let why = format!("not reached at {}: {last}", all.join(", "));
         // That it is out of reach is no fault, unless somebody wanted it.
-        let state = match self.wanted {
+        let state = match self.direct.wanted {
             Wanted::At(_) => State::Down,
             Wanted::Auto | Wanted::Never => State::Ok,
         };
@@ -223,23 +269,8 @@ impl Scout {
         None
     }
 
-    async fn prove(&self, address: SocketAddr, manager: &Known) -> Result<SocketAddr, String> {
-        let prove = async {
-            let (_, stream) = self.access.dial(address).await.map_err(|error| error.why)?;
-            let connected = self.access.connector.connect(manager.fingerprint(), stream);
-            connected
-                .await
-                .map_err(|error| format!("what answers isn't the manager: {error}"))
-        };
-        match timeout(PROOF, prove).await {
-            Ok(Ok(_)) => Ok(address),
-            Ok(Err(why)) => Err(why),
-            Err(_) => Err("no answer".to_owned()),
-        }
-    }
-
     async fn candidates(&self) -> Result<Vec<SocketAddr>, String> {
-        if let Wanted::At(named) = &self.wanted {
+        if let Wanted::At(named) = &self.direct.wanted {
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host(named)
                 .await
                 .map_err(|error| format!("{named} isn't resolved: {error}"))?
@@ -253,6 +284,81 @@ impl Scout {
         }
         let network = self.network.borrow().clone().unwrap_or_default();
         Ok(outside(&network))
+    }
+}
+
+/// What the log tells of the way: that it is gone, and that it is back, but not each time of one that
+/// proves itself and breaks again and again.
+#[derive(Debug, Default)]
+struct Log {
+    outage: Outage,
+    /// How often in a row it broke soon after it was found.
+    broke_soon: u32,
+}
+
+impl Log {
+    /// Somebody has looked; returns whether what came of it is news.
+    fn handle_looked(&mut self, part: &Part, found: Option<SocketAddr>) -> bool {
+        if let Some(address) = found {
+            tracing::debug!(%address, "a direct way to the manager");
+            return self.broke_soon < 2 && self.handle_works();
+        }
+        tracing::debug!(why = part.detail, "no direct way to the manager");
+        // That there is none is no fault, unless somebody wanted it.
+        let is_news = part.state() == State::Down && self.handle_away();
+        if is_news {
+            tracing::info!("the address that was named doesn't lead to the manager");
+        }
+        is_news
+    }
+
+    /// The way that was found is gone; returns whether that is news.
+    fn handle_broke(&mut self, has_lasted: bool) -> bool {
+        if has_lasted {
+            *self = Self::default();
+        } else {
+            self.broke_soon = self.broke_soon.saturating_add(1);
+        }
+        let is_news = self.handle_away();
+        if is_news {
+            tracing::info!("the direct way to the manager broke");
+        } else {
+            tracing::debug!("the direct way to the manager broke again");
+        }
+        is_news
+    }
+
+    fn handle_works(&mut self) -> bool {
+        let away = self.outage.handle_back(Instant::now().into());
+        if let Some(away) = away {
+            tracing::info!(?away, "the direct way to the manager works");
+        }
+        away.is_some()
+    }
+
+    fn handle_away(&mut self) -> bool {
+        self.outage.handle_lost(Instant::now().into())
+    }
+}
+
+/// Whether the manager is behind `address`.
+async fn prove(
+    access: &ManagerAccess,
+    address: SocketAddr,
+    manager: &Known,
+    patience: Duration,
+) -> Result<SocketAddr, String> {
+    let prove = async {
+        let (_, stream) = access.dial(address).await.map_err(|error| error.why)?;
+        let connected = access.connector.connect(manager.fingerprint(), stream);
+        connected
+            .await
+            .map_err(|error| format!("what answers isn't the manager: {error}"))
+    };
+    match timeout(patience, prove).await {
+        Ok(Ok(_)) => Ok(address),
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
     }
 }
 
@@ -273,6 +379,67 @@ fn outside(network: &ClusterNetwork) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_tells_of_a_way_that_comes_and_goes_but_not_for_ever() {
+        let works = |log: &mut Log| {
+            let address = Some("192.0.2.7:31000".parse().unwrap());
+            log.handle_looked(&Part::new(State::Ok, ""), address)
+        };
+        let mut log = Log::default();
+        assert!(!works(&mut log), "nobody missed it");
+        for _ in 0..3 {
+            assert!(log.handle_broke(true));
+            assert!(works(&mut log));
+        }
+        let told = (0..100).flat_map(|_| [log.handle_broke(false), works(&mut log)]);
+        assert_eq!(told.filter(|told| *told).count(), 3, "broke, works, broke");
+        // It has lasted after all.
+        assert!(log.handle_broke(true) && works(&mut log));
+    }
+
+    #[test]
+    fn the_log_tells_once_of_a_named_address_that_leads_elsewhere() {
+        let mut log = Log::default();
+        let looks = [State::Ok, State::Down, State::Down, State::Down];
+        let told = looks.map(|state| log.handle_looked(&Part::new(state, ""), None));
+        assert_eq!(told, [false, true, false, false]);
+    }
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    fn named() -> Direct {
+        Direct::new(Wanted::At("192.0.2.7:31000".to_owned()))
+    }
+
+    #[tokio::test]
+    async fn who_named_an_address_hears_why_it_isnt_used() {
+        let direct = named();
+        let why = "not reached at 192.0.2.7:31000: Connection refused";
+        let (told, ()) = tokio::join!(direct.why_not_as_named(), async {
+            direct.report(State::Down, why, None);
+        });
+        assert_eq!(told.as_deref(), Some(why));
+        let address = "192.0.2.7:31000".parse().unwrap();
+        direct.report(State::Ok, "192.0.2.7:31000", Some(address));
+        assert_eq!(direct.why_not_as_named().await, None);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_is_waited_for_a_moment_only() {
+        let told = named().why_not_within(SOON).await.unwrap();
+        assert!(told.contains("192.0.2.7:31000"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn who_named_none_waits_for_none() {
+        for wanted in [Wanted::Auto, Wanted::Never] {
+            let direct = Direct::new(wanted);
+            assert_eq!(direct.why_not_as_named().await, None);
+            direct.report(State::Down, "not reached", None);
+            assert_eq!(direct.why_not_as_named().await, None);
+        }
+    }
 
     #[test]
     fn an_address_inside_the_clusters_prefixes_isnt_tried() {

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kdev_common::carrier::CarrierKind;
 use kdev_common::killable::Killable;
+use kdev_common::outage::Outage;
 use kdev_common::transport;
 use kdev_common::wake::Wake;
 use kdev_flow::Carrier;
@@ -19,7 +20,7 @@ use kdev_proto::v1::{
 };
 use kdev_proto::{Failure, version_of};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -28,6 +29,7 @@ use tonic::transport::Channel;
 use super::backoff::{Backoff, Nudge};
 use super::direct::Direct;
 use super::manager_access::{Known, ManagerAccess};
+use super::pings::Pings;
 use super::voucher::Voucher;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -51,8 +53,10 @@ pub struct Link {
     pub failure: Option<Failure>,
     /// Grows with each connection.
     pub generation: u64,
-    /// Round trip of the last heartbeat.
-    pub round_trip: Duration,
+    /// Round trip of the last heartbeat on this connection, once there was one.
+    pub round_trip: Option<Duration>,
+    /// The last ping that was answered, on whichever connection.
+    pub answered: u64,
     /// Over what it leads.
     pub kind: CarrierKind,
     /// Set when the session was ended in the cluster: it doesn't come back.
@@ -84,6 +88,8 @@ pub struct ManagerLink {
     /// What the manager last said of the cluster's network.
     pub network: watch::Receiver<Option<ClusterNetwork>>,
     requests: mpsc::Sender<Request>,
+    pings: Pings,
+    asked: Arc<Notify>,
 }
 
 /// Who hears of what becomes of intercepts.
@@ -100,6 +106,10 @@ struct Task {
     network: watch::Sender<Option<ClusterNetwork>>,
     requests: mpsc::Receiver<Request>,
     intercepts: Arc<dyn InterceptEvents>,
+    pings: Pings,
+    /// Somebody wants to know now whether the manager answers.
+    asked: Arc<Notify>,
+    outage: Outage,
 }
 
 impl ManagerLink {
@@ -118,25 +128,32 @@ impl ManagerLink {
             version: None,
             failure: None,
             generation: 0,
-            round_trip: Duration::ZERO,
+            round_trip: None,
+            answered: 0,
             kind: CarrierKind::PortForward,
             over: false,
             carrier: Carrier::default(),
         });
         let network = network_sender.subscribe();
         let (requests, receiver) = mpsc::channel(QUEUE);
+        let (pings, asked) = (Pings::new(), Arc::new(Notify::new()));
         let task = Task {
             means,
             link: link_sender,
             network: network_sender,
             requests: receiver,
             intercepts,
+            pings,
+            asked: Arc::clone(&asked),
+            outage: Outage::default(),
         };
         (
             Self {
                 link,
                 network,
                 requests,
+                pings,
+                asked,
             },
             task.run(nudge, cancelled),
         )
@@ -146,6 +163,16 @@ impl ManagerLink {
     /// not be lost is among [`InterceptEvents::held`] and sent again on the next connection.
     pub fn request(&self, request: Request) -> bool {
         self.link.borrow().channel.is_some() && self.requests.try_send(request).is_ok()
+    }
+
+    /// Asks the manager now, and waits for its answer no longer than `patience`; false when it is
+    /// connected and doesn't answer. Where it isn't, the link says so itself.
+    pub async fn answers(&self, patience: Duration) -> bool {
+        let asked = self.pings.number();
+        self.asked.notify_one();
+        let mut link = self.link.clone();
+        let answered = link.wait_for(|link| link.channel.is_none() || link.answered >= asked);
+        tokio::time::timeout(patience, answered).await.is_ok()
     }
 
     /// Waits until the link works.
@@ -231,7 +258,6 @@ impl Task {
             };
             match left {
                 Left::Lost(lost) => {
-                    tracing::info!(reason = %lost.why, "the manager is out of reach");
                     if let Some(address) = live.address {
                         self.means.direct.failed(address);
                     }
@@ -246,7 +272,7 @@ impl Task {
                     match better {
                         Ok(better) => live = better,
                         Err(failure) => {
-                            tracing::info!(reason = %failure.why, "no direct way");
+                            tracing::debug!(reason = %failure.why, "no direct way");
                             self.means.direct.failed(address);
                         }
                     }
@@ -262,7 +288,7 @@ impl Task {
             match self.connect_directly(address).await {
                 Ok(live) => return Ok(live),
                 Err(failure) => {
-                    tracing::info!(reason = %failure.why, "no direct way");
+                    tracing::debug!(reason = %failure.why, "no direct way");
                     self.means.direct.failed(address);
                 }
             }
@@ -355,8 +381,12 @@ impl Task {
             link.failure = None;
             link.generation += 1;
             link.kind = kind;
+            link.round_trip = None;
             link.carrier = Carrier::new(close);
         });
+        if let Some(away) = self.outage.handle_back(Instant::now()) {
+            tracing::info!(?away, kind = kind.as_str(), "the manager is reached again");
+        }
         // What is claimed from now on finds the channel and is asked for by itself; asking twice does
         // no harm.
         for request in self.intercepts.held() {
@@ -408,13 +438,18 @@ impl Task {
                         return lost(&"three heartbeats weren't answered");
                     }
                     unanswered += 1;
-                    let now = kdev_common::clock::now_ms();
-                    // A full queue is a connection that doesn't take anything: the check above ends it.
-                    let ping = SessionRequest { kind: Some(Request::Ping(now)) };
-                    let _ = live.requests.try_send(ping);
+                    self.ping(live);
                 }
+                // No heartbeat: those who look often must not make a slow connection a dead one.
+                () = self.asked.notified() => self.ping(live),
             }
         }
+    }
+
+    fn ping(&self, live: &Live) {
+        let ping = Request::Ping(self.pings.number());
+        // A full queue is a connection that doesn't take anything: the heartbeats that are missed end it.
+        let _ = live.requests.try_send(SessionRequest { kind: Some(ping) });
     }
 
     fn handle(&self, event: SessionEvent) {
@@ -423,21 +458,31 @@ impl Task {
                 self.network.send_replace(Some(network));
             }
             Some(Event::Intercept(state)) => self.intercepts.handle_state(state),
-            Some(Event::Pong(sent)) => {
-                let took = kdev_common::clock::now_ms().saturating_sub(sent);
-                self.link
-                    .send_modify(|link| link.round_trip = Duration::from_millis(took));
+            Some(Event::Pong(number)) => {
+                let Some(round_trip) = self.pings.round_trip(number) else {
+                    return;
+                };
+                self.link.send_modify(|link| {
+                    link.round_trip = Some(round_trip);
+                    link.answered = link.answered.max(number);
+                });
             }
             Some(Event::Welcome(_)) | None => {}
         }
     }
 
-    fn report_lost(&self, failure: Failure, over: bool) {
+    fn report_lost(&mut self, failure: Failure, over: bool) {
+        if self.outage.handle_lost(Instant::now()) {
+            tracing::info!(reason = %failure.why, "the manager is out of reach");
+        } else {
+            tracing::debug!(reason = %failure.why, "the manager is still out of reach");
+        }
         let again = if over { "" } else { "; trying again" };
         self.link.send_modify(|link| {
             link.part = link.part.then(State::Down, format!("{failure}{again}"));
             link.over = over;
             link.channel = None;
+            link.round_trip = None;
             link.failure = Some(failure);
         });
     }
@@ -463,4 +508,68 @@ fn broken(why: &dyn std::fmt::Display) -> Failure {
         why.to_string(),
         "it is made again by itself; `kdev status` shows how it goes",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    /// Nobody waits for so long.
+    const LONG: Duration = Duration::from_secs(30);
+    /// What is certainly over by then.
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// A link that takes itself for connected.
+    fn connected() -> (ManagerLink, watch::Sender<Link>, Arc<Notify>) {
+        let (link_sender, link) = watch::channel(Link {
+            part: Part::new(State::Ok, "pod kdev/manager"),
+            channel: Some(Endpoint::from_static("http://kdev.invalid").connect_lazy()),
+            version: None,
+            failure: None,
+            generation: 1,
+            round_trip: None,
+            answered: 0,
+            kind: CarrierKind::Direct,
+            over: false,
+            carrier: Carrier::default(),
+        });
+        let asked = Arc::new(Notify::new());
+        let link = ManagerLink {
+            link,
+            network: watch::Sender::new(None).subscribe(),
+            requests: mpsc::channel(1).0,
+            pings: Pings::new(),
+            asked: Arc::clone(&asked),
+        };
+        (link, link_sender, asked)
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_which_nothing_comes_doesnt_answer_whatever_it_answered_before() {
+        let (link, sender, _asked) = connected();
+        assert!(!link.answers(SHORT).await);
+        sender.send_modify(|link| (link.answered, link.round_trip) = (1, Some(SHORT)));
+        assert!(!link.answers(SHORT).await);
+    }
+
+    #[tokio::test]
+    async fn who_asks_has_a_ping_sent_and_hears_of_its_answer() {
+        let (link, sender, asked) = connected();
+        let pings = link.pings;
+        let answer = async {
+            asked.notified().await;
+            sender.send_modify(|link| link.answered = pings.number());
+        };
+        let (answers, ()) = tokio::join!(link.answers(LONG), answer);
+        assert!(answers);
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_there_is_no_connection_neednt_wait() {
+        let (link, sender, _asked) = connected();
+        sender.send_modify(|link| link.channel = None);
+        assert!(link.answers(LONG).await);
+    }
 }

@@ -8,8 +8,10 @@ mod backoff;
 mod carrier;
 pub mod direct;
 pub mod intercepts;
+mod look;
 mod manager_access;
 pub mod manager_link;
+mod pings;
 pub mod root_link;
 mod voucher;
 
@@ -24,7 +26,7 @@ use kdev_cluster::vouch::{SessionLease, session_id};
 use kdev_identity::Identity;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{self, CarrierStatus, ErrorKind, Part, State};
-use kdev_proto::{Failure, PartCell};
+use kdev_proto::{Failure, round_trip_us};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +36,7 @@ use crate::progress::Sink;
 use backoff::Nudge;
 use direct::Direct;
 use intercepts::Intercepts;
+use look::Found;
 use manager_access::ManagerAccess;
 use manager_link::ManagerLink;
 use root_link::{Needs, RootLink};
@@ -41,8 +44,6 @@ use voucher::Voucher;
 
 /// How long the parts of a session may take to come up before connecting has failed.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long the API server may take to answer whoever asks for the status.
-const LOOK: Duration = Duration::from_secs(2);
 /// How long the parts of a session may take to end.
 const END: Duration = Duration::from_secs(10);
 
@@ -81,9 +82,10 @@ pub struct Session {
     /// What is intercepted.
     pub intercepts: Arc<Intercepts>,
     kubeconfig: Vec<PathBuf>,
+    access: ManagerAccess,
     direct: Direct,
     voucher: Arc<Voucher>,
-    api: PartCell,
+    found: Found,
     nudge: Nudge,
     since: Part,
     tasks: TaskTracker,
@@ -163,7 +165,7 @@ impl Session {
         let intercepts = Arc::new(Intercepts::default());
         let (tasks, cancelled) = (TaskTracker::new(), CancellationToken::new());
         let network = CancellationToken::new();
-        let (nudge, direct) = (Nudge::default(), Direct::new());
+        let (nudge, direct) = (Nudge::default(), Direct::new(wanted_direct));
         let network_known = watch::Sender::new(None);
         let needs = Needs {
             session: id.clone(),
@@ -194,7 +196,6 @@ impl Session {
         );
         tasks.spawn(task);
         tasks.spawn(direct.clone().run(
-            wanted_direct,
             access.clone(),
             manager.network.clone(),
             nudge.clone(),
@@ -229,9 +230,10 @@ impl Session {
             root,
             intercepts,
             kubeconfig: target.kubeconfig,
+            access,
             direct,
             voucher,
-            api: PartCell::new(State::Ok, "answers"),
+            found: Found::default(),
             nudge,
             since,
             tasks,
@@ -266,17 +268,26 @@ impl Session {
                 .await;
         }
         match applied.dns {
-            Some(dns) if dns.state == i32::from(State::Ok) => Ok(()),
-            dns => Err(Failure::new(
-                ErrorKind::Network,
-                "the machine's resolver can't be set",
-                dns.map_or_else(
-                    || "the root daemon says nothing of it".to_owned(),
-                    |dns| dns.detail,
-                ),
-                "see the README on resolvers; `kdev-rootd`'s log has the details",
-            )),
+            Some(dns) if dns.state == i32::from(State::Ok) => {}
+            dns => {
+                return Err(Failure::new(
+                    ErrorKind::Network,
+                    "the machine's resolver can't be set",
+                    dns.map_or_else(
+                        || "the root daemon says nothing of it".to_owned(),
+                        |dns| dns.detail,
+                    ),
+                    "see the README on resolvers; `kdev-rootd`'s log has the details",
+                ));
+            }
         }
+        if let Some(why) = self.direct.why_not_as_named().await {
+            sink.line(format!(
+                "no direct way: {why}; port-forwards are used meanwhile"
+            ))
+            .await;
+        }
+        Ok(())
     }
 
     fn what_is_missing(&self) -> String {
@@ -345,21 +356,11 @@ impl Session {
             })
     }
 
-    /// Looks whether the API server answers, for `kdev status`: what is carried directly doesn't need it.
-    pub async fn look_at_api_server(&self) {
-        match tokio::time::timeout(LOOK, self.cluster.probe()).await {
-            Ok(Ok(_)) => self.api.set(State::Ok, "answers"),
-            Ok(Err(error)) => self.api.set(State::Down, error.to_string()),
-            Err(_) => self.api.set(
-                State::Down,
-                format!("no answer within {} s", LOOK.as_secs()),
-            ),
-        }
-    }
-
     /// What `kdev status` says of it.
     pub fn status(&self) -> v1::Session {
         let manager = self.manager.link.borrow().clone();
+        let part = self.manager_part();
+        let is_well = part.state() == State::Ok;
         v1::Session {
             id: self.id.clone(),
             context: self.cluster.names().context.clone(),
@@ -369,43 +370,39 @@ impl Session {
             part: Some(self.part()),
             control: Some(CarrierStatus {
                 id: 0,
-                part: Some(manager.part.clone()),
+                part: Some(part.clone()),
                 kind: manager.kind.as_str().to_owned(),
-                round_trip_us: u64::try_from(manager.round_trip.as_micros()).unwrap_or(u64::MAX),
+                round_trip_us: round_trip_us(manager.round_trip.filter(|_| is_well)),
                 flows: 0,
             }),
-            intercepts: self.intercepts.status(&manager.part),
-            api: Some(self.api.get()),
-            direct: Some(self.direct.found().borrow().part.clone()),
-            manager: Some(manager.part),
+            intercepts: self.intercepts.status(&part),
+            api: Some(self.found.api.get()),
+            direct: Some(self.direct_part()),
+            manager: Some(part),
             manager_version: manager.version,
         }
     }
 
     /// How the session as a whole is doing: as badly as the part that it can't do without.
     fn part(&self) -> Part {
-        let (manager, root) = (self.manager.link.borrow(), self.root.link.borrow());
+        let (manager, root) = (self.manager_part(), self.root.link.borrow().part.clone());
         let but = |state: State, part: &Part, what: &str| Part {
             state: state.into(),
             since_ms: part.since_ms,
             detail: format!("{what}: {}", part.detail),
         };
-        if manager.over {
-            manager.part.clone()
-        } else if root.part.state() != State::Ok {
+        if self.is_over() {
+            manager
+        } else if root.state() != State::Ok {
             but(
                 State::Down,
-                &root.part,
+                &root,
                 "this machine isn't on the cluster's network",
             )
-        } else if manager.part.state() != State::Ok {
-            but(
-                State::Degraded,
-                &manager.part,
-                "the manager is out of reach",
-            )
+        } else if manager.state() != State::Ok {
+            but(State::Degraded, &manager, "the manager is out of reach")
         } else {
-            let parts = [&self.since, &root.part, &manager.part];
+            let parts = [&self.since, &root, &manager];
             let whole_since = parts.iter().map(|part| part.since_ms).max();
             Part {
                 since_ms: whole_since.unwrap_or(self.since.since_ms),

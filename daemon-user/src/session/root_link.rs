@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kdev_cluster::client::ClusterClient;
 use kdev_common::carrier::TOKEN_LENGTH;
+use kdev_common::outage::Outage;
 use kdev_common::{paths, socket};
 use kdev_identity::Fingerprint;
 use kdev_proto::v1::network_event::Kind as Event;
@@ -89,6 +90,9 @@ struct Task {
     needs: Needs,
     link: watch::Sender<Link>,
     shown: watch::Sender<Option<Shown>>,
+    outage: Outage,
+    /// Of the API server's name.
+    unresolved: Outage,
 }
 
 impl RootLink {
@@ -110,6 +114,8 @@ impl RootLink {
             needs,
             link: link_sender,
             shown: shown_sender,
+            outage: Outage::default(),
+            unresolved: Outage::default(),
         };
         (Self { link, shown }, task.run(nudge, cancelled))
     }
@@ -148,7 +154,11 @@ impl Task {
             let Some(failure) = self.hold(&mut backoff, &cancelled).await else {
                 return;
             };
-            tracing::info!(reason = %failure.why, "the lease on the machine's network ended");
+            if self.outage.handle_lost(Instant::now()) {
+                tracing::info!(reason = %failure.why, "no lease on the machine's network");
+            } else {
+                tracing::debug!(reason = %failure.why, "still no lease on the machine's network");
+            }
             self.shown.send_replace(None);
             self.link.send_modify(|link| {
                 link.part = link.part.then(State::Down, failure.to_string());
@@ -238,6 +248,9 @@ impl Task {
                         // A lease that was given and couldn't be used is no reason for haste.
                         if matches!(event.kind, Some(Event::Applied(_))) {
                             backoff.reset();
+                            if let Some(away) = self.outage.handle_back(Instant::now()) {
+                                tracing::info!(?away, "the lease on the machine's network is back");
+                            }
                         }
                         self.handle(event.kind);
                     }
@@ -257,7 +270,7 @@ impl Task {
     }
 
     async fn send_settings(
-        &self,
+        &mut self,
         sent: &mut Option<NetworkSettings>,
         requests: &mpsc::Sender<NetworkRequest>,
     ) -> Result<(), Failure> {
@@ -265,9 +278,18 @@ impl Task {
             return Ok(());
         };
         let mut exempt: BTreeSet<IpAddr> = match self.needs.cluster.api_server_addresses().await {
-            Ok(addresses) => addresses.iter().map(std::net::SocketAddr::ip).collect(),
+            Ok(addresses) => {
+                if let Some(away) = self.unresolved.handle_back(Instant::now()) {
+                    tracing::info!(?away, "the API server's name is resolved again");
+                }
+                addresses.iter().map(std::net::SocketAddr::ip).collect()
+            }
             Err(error) => {
-                tracing::info!(%error, "the API server's name isn't resolved now");
+                if self.unresolved.handle_lost(Instant::now()) {
+                    tracing::info!(%error, "the API server's name isn't resolved now");
+                } else {
+                    tracing::debug!(%error, "the API server's name still isn't resolved");
+                }
                 BTreeSet::new()
             }
         };

@@ -1,9 +1,10 @@
 //! Keeps the session's Lease true to its keys: the API server vouches for them by it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kdev_cluster::vouch::SessionLease;
+use kdev_common::outage::Outage;
 use kdev_identity::Fingerprint;
 use kdev_proto::Failure;
 use tokio::sync::{Mutex, watch};
@@ -73,6 +74,7 @@ impl Voucher {
     pub async fn follow(self: Arc<Self>, nudge: Nudge, cancelled: CancellationToken) {
         let mut shown = self.shown.clone();
         let mut backoff = Backoff::new(nudge);
+        let mut outage = Outage::default();
         let follow = async {
             loop {
                 let known = shown.borrow_and_update().as_ref().map(|shown| shown.key);
@@ -83,9 +85,19 @@ impl Voucher {
                     continue;
                 }
                 match self.write().await {
-                    Ok(()) => backoff.reset(),
+                    Ok(()) => {
+                        backoff.reset();
+                        if let Some(away) = outage.handle_back(Instant::now()) {
+                            tracing::info!(?away, "the session's Lease is written");
+                        }
+                    }
                     Err(failure) => {
-                        tracing::info!(reason = %failure.why, "the session's Lease isn't written");
+                        let why = failure.why;
+                        if outage.handle_lost(Instant::now()) {
+                            tracing::info!(%why, "the session's Lease isn't written");
+                        } else {
+                            tracing::debug!(%why, "the session's Lease still isn't written");
+                        }
                         backoff.wait().await;
                     }
                 }

@@ -109,7 +109,11 @@ fn a_named_address_is_used_and_one_that_is_somebody_elses_isnt() {
 
     // TLS too, but not the manager's key.
     let wrong = ["connect", "-n", DEMO, "--direct", "10.88.0.10:6443"];
-    desk.kdev(&wrong).ok();
+    desk.kdev(&wrong)
+        .ok()
+        .says("no direct way: not reached at 10.88.0.10:6443")
+        .says("isn't the manager")
+        .says("port-forwards are used meanwhile");
     wait_until_all_are(&desk, "port-forward", SECONDS);
     wait::until_true("status says why", SECONDS, || {
         let status = desk.status();

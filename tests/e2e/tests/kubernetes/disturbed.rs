@@ -22,6 +22,8 @@ use serde_json::Value;
 const NODE: &str = "10.88.0.10";
 /// "Within seconds": three heartbeats of two seconds, and some for a busy machine.
 const SECONDS: Duration = Duration::from_secs(12);
+/// Two looks at the status, where nobody answers: sooner than three heartbeats.
+const ASKED: Duration = Duration::from_secs(5);
 /// An API server takes its time to start, and a session to find it.
 const BACK: Duration = Duration::from_secs(40);
 /// How long a program waits for a connection.
@@ -178,6 +180,10 @@ fn a_network_that_swallows_everything_is_told_and_what_was_under_way_goes_on() {
     let talks = Talks::start(&desk, &web);
     std::thread::scope(|scope| {
         let swallowing = swallow(&desk);
+        // No connection has missed its heartbeats yet: whoever asks for the status asks them.
+        wait::until_true("status tells who asks", ASKED, || {
+            parts(&desk.status()).iter().all(|(_, ok)| !ok)
+        });
         wait_until_told(&desk);
         let meanwhile = talks.dial_meanwhile(scope);
         let early = wait::within(Duration::from_secs(3), || {

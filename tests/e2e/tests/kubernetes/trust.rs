@@ -245,6 +245,10 @@ fn a_session_whose_lease_is_deleted_is_over_within_seconds() {
     let status = desk.status();
     let detail = status["session"]["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("Lease was deleted"), "{status:#}");
+    let again = desk.status();
+    for part in ["session", "manager", "dns", "routing"] {
+        assert_eq!(status[part]["since_ms"], again[part]["since_ms"], "{part}");
+    }
     // It doesn't come back by itself, but for whom asks again.
     assert_eq!(session_leases(&desk), [] as [Value; 0]);
     desk.connect();

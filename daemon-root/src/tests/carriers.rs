@@ -1,0 +1,144 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kdev_common::carrier::CarrierKind;
+use kdev_flow::carry::RESUME_LIMIT;
+use kdev_identity::{Connector, Fingerprint, Identity};
+use kdev_proto::v1::{CarrierStatus, Part, State};
+use tokio::io::{DuplexStream, copy_bidirectional, duplex};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::far_end::FarEnd;
+use super::machine::runtime;
+use crate::carriers::{Carriers, Route};
+
+/// After so long a test has failed, whatever it waits for.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_carrier_whose_cable_is_out_is_told_of_when_somebody_asks() {
+    with_a_carrier(async |carriers, cable| {
+        carriers.look().await;
+        let [status] = &carriers.status()[..] else {
+            panic!("one carrier");
+        };
+        assert_eq!(part(status).state(), State::Ok);
+        assert!(status.round_trip_us > 0);
+        assert_eq!(carriers.silent_since_ms(), None);
+
+        cable.cancel();
+        carriers.look().await;
+        let [status] = &carriers.status()[..] else {
+            panic!("one carrier");
+        };
+        assert_ne!(part(status).state(), State::Ok, "{status:?}");
+        assert_eq!(status.round_trip_us, 0, "nothing was measured");
+        let since = carriers.silent_since_ms();
+        assert_eq!(since, Some(part(status).since_ms));
+        carriers.look().await;
+        assert_eq!(carriers.silent_since_ms(), since, "it is silent since then");
+    });
+}
+
+#[test]
+fn attempt_after_attempt_that_comes_to_nothing_is_told_of_once() {
+    let told = Told::default();
+    let _here = tracing::subscriber::set_default(told.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let carriers = Carriers::new(RESUME_LIMIT);
+        let nobody = Identity::generate().unwrap().fingerprint();
+        for _ in 0..20 {
+            let (stream, _) = duplex(64);
+            carriers
+                .run(1, stream, route(nobody), CancellationToken::new())
+                .await;
+        }
+    });
+    assert_eq!(told.0.load(Ordering::Relaxed), 1);
+}
+
+/// Counts what is told of carriers in the log that everybody has.
+#[derive(Clone, Default)]
+struct Told(Arc<AtomicUsize>);
+
+impl Subscriber for Told {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO && metadata.target().ends_with("::carriers")
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+fn route(manager: Fingerprint) -> Route {
+    Route {
+        connector: Connector::new(Identity::generate().unwrap()),
+        manager,
+        kind: CarrierKind::Direct,
+    }
+}
+
+fn part(status: &CarrierStatus) -> &Part {
+    status.part.as_ref().unwrap()
+}
+
+/// Runs a test with a carrier that is up, and whose cable comes out when the token is cancelled.
+fn with_a_carrier(test: impl AsyncFnOnce(Arc<Carriers>, CancellationToken)) {
+    let mut far = FarEnd::new(1);
+    runtime().block_on(async {
+        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
+        let (near, cable) = (far.carriers.pop().unwrap(), CancellationToken::new());
+        near.set_nonblocking(true).unwrap();
+        let (stream, other) = duplex(64 << 10);
+        let far_side = UnixStream::from_std(near).unwrap();
+        tasks.spawn(join(other, far_side, cable.clone(), ended.clone()));
+        let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
+        let route = route(far.key);
+        let (run, until) = (Arc::clone(&carriers), ended.clone());
+        tasks.spawn(async move { run.run(1, stream, route, until).await });
+        let all = async {
+            drop(carriers.place().await);
+            test(carriers, cable).await;
+        };
+        tokio::time::timeout(DEADLINE, all)
+            .await
+            .expect("done until the deadline");
+        ended.cancel();
+        tasks.close();
+        tasks.wait().await;
+    });
+}
+
+/// Joins two ends of a cable until it is out; neither hears of that.
+async fn join(
+    mut one: DuplexStream,
+    mut other: UnixStream,
+    out: CancellationToken,
+    ended: CancellationToken,
+) {
+    tokio::select! {
+        _ = copy_bidirectional(&mut one, &mut other) => {}
+        () = out.cancelled() => ended.cancelled().await,
+    }
+}
