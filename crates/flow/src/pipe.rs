@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
 use crate::CHUNK;
-use crate::carry::{Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
+use crate::carry::{Allowed, Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
 
 /// Pieces of at most [`CHUNK`] bytes that wait per direction.
 const WAITING: usize = 4;
@@ -55,7 +55,12 @@ pub fn pipe() -> (Pipe, NearEnd) {
 pub async fn carry_pipe<M: Resume>(near: NearEnd, stream: Stream, means: M) -> Outcome {
     let NearEnd { said, heard } = near;
     let listener = heard.clone();
-    carry(Reader { said, listener }, Writer { heard }, stream, means).await
+    let reader = Reader {
+        said,
+        later: Bytes::new(),
+        listener,
+    };
+    carry(reader, Writer { heard }, stream, means).await
 }
 
 impl AsyncRead for Pipe {
@@ -120,21 +125,31 @@ fn reset<E>(_: E) -> io::Error {
 
 struct Reader {
     said: mpsc::Receiver<Piece>,
+    /// What was said and has to wait.
+    later: Bytes,
     listener: mpsc::Sender<Piece>,
 }
 
 impl NearRead for Reader {
-    async fn next(&mut self) -> Said {
-        match self.said.recv().await {
-            Some(Piece::Data(bytes)) => Said::Data(bytes),
-            Some(Piece::End) => Said::End,
-            None => Said::Reset,
+    async fn next(&mut self, allowed: Allowed<'_>) -> Said {
+        if self.later.is_empty() {
+            self.later = match self.said.recv().await {
+                Some(Piece::Data(bytes)) => bytes,
+                Some(Piece::End) => return Said::End,
+                None => return Said::Reset,
+            };
         }
+        let (now, later) = allowed.part(std::mem::take(&mut self.later));
+        self.later = later;
+        if now.is_empty() {
+            return std::future::pending().await;
+        }
+        Said::Data(now)
     }
 
     async fn gone(&mut self) {
         self.listener.closed().await;
-        if !self.said.is_empty() {
+        if !self.said.is_empty() || !self.later.is_empty() {
             // Its last words are waiting to be taken.
             std::future::pending::<()>().await;
         }
@@ -165,12 +180,24 @@ impl NearWrite for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
+    use crate::ledger::Ledger;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    static BUDGET: Budget = Budget::new(1 << 20);
 
     fn ends() -> (Pipe, Reader, Writer) {
         let (pipe, NearEnd { said, heard }) = pipe();
-        let listener = heard.clone();
-        (pipe, Reader { said, listener }, Writer { heard })
+        let reader = Reader {
+            said,
+            later: Bytes::new(),
+            listener: heard.clone(),
+        };
+        (pipe, reader, Writer { heard })
+    }
+
+    async fn next(reader: &mut Reader) -> Said {
+        reader.next(Ledger::new(&BUDGET, None).allowed()).await
     }
 
     #[tokio::test]
@@ -179,10 +206,10 @@ mod tests {
         pipe.write_all(b"there").await.unwrap();
         pipe.shutdown().await.unwrap();
         assert_eq!(
-            reader.next().await,
+            next(&mut reader).await,
             Said::Data(Bytes::from_static(b"there"))
         );
-        assert_eq!(reader.next().await, Said::End);
+        assert_eq!(next(&mut reader).await, Said::End);
         writer.write(Bytes::from_static(b"back")).await.unwrap();
         writer.end().await.unwrap();
         drop((reader, writer));
@@ -196,8 +223,8 @@ mod tests {
         let (mut pipe, mut reader, mut writer) = ends();
         pipe.write_all(b"half").await.unwrap();
         drop(pipe);
-        assert!(matches!(reader.next().await, Said::Data(_)));
-        assert_eq!(reader.next().await, Said::Reset);
+        assert!(matches!(next(&mut reader).await, Said::Data(_)));
+        assert_eq!(next(&mut reader).await, Said::Reset);
         reader.gone().await;
         assert_eq!(writer.end().await, Err(Gone));
     }
