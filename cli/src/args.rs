@@ -35,6 +35,8 @@ pub enum Command {
     List(ListArgs),
     /// Let a service's connections come to a program on this machine.
     Intercept(InterceptArgs),
+    /// Let a copy of what a service gets come here; who asked it notices nothing.
+    Wiretap(WiretapArgs),
     /// Intercept a service, and scale what is behind it to zero meanwhile.
     Replace(ReplaceArgs),
     /// Make a new service that leads to this machine only, until it is left.
@@ -189,6 +191,20 @@ pub struct InterceptArgs {
     /// End an earlier intercept of yours that is in the way.
     #[arg(long)]
     pub take_over: bool,
+}
+
+/// Arguments of `kdev wiretap`.
+#[derive(Debug, ClapArgs)]
+pub struct WiretapArgs {
+    /// What comes here.
+    #[command(flatten)]
+    pub take: TakeArgs,
+    /// Which of it.
+    #[command(flatten)]
+    pub rule: RuleArgs,
+    /// Only requests that carry your own mark; how to send it is printed.
+    #[arg(long, conflicts_with_all = RuleArgs::NAMES)]
+    pub mine: bool,
 }
 
 /// Arguments of `kdev replace`.

@@ -46,6 +46,7 @@ pub async fn intercept(
         InterceptMode::Unspecified => Mode::Intercept,
         InterceptMode::Replace => Mode::Replace,
         InterceptMode::Preview => Mode::Preview,
+        InterceptMode::Wiretap => Mode::Wiretap,
     };
     let service = request.service;
     let namespace = or(request.namespace, &session.namespace);
@@ -99,11 +100,11 @@ pub async fn intercept(
         Mode::Replace => replace::find(client, &name)
             .await
             .map_err(|error| failures::replace(&name, &error))?,
-        Mode::Intercept | Mode::Preview => Vec::new(),
+        Mode::Intercept | Mode::Preview | Mode::Wiretap => Vec::new(),
     };
     let claimed = match mode {
         Mode::Preview => preview(client, &name, local_port, &request.port, &wanted).await?,
-        Mode::Intercept | Mode::Replace => {
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => {
             claim(session, &name, &wanted, request.take_over, sink).await?
         }
     };
@@ -359,7 +360,7 @@ async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Fa
     let port = held.intercept.port.number;
     let fate = match held.intercept.mode {
         Mode::Preview => "removed",
-        Mode::Intercept | Mode::Replace => "restored",
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => "restored",
     };
     sink.line(format!("{name} port {port} {fate}")).await;
     Ok(())
@@ -372,7 +373,7 @@ async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     let scaled = match held.mode {
         // While the machine still answers.
         Mode::Replace => scale_back(held, sink).await,
-        Mode::Intercept | Mode::Preview => Ok(()),
+        Mode::Intercept | Mode::Preview | Mode::Wiretap => Ok(()),
     };
     redirect::release(client, name, id)
         .await

@@ -152,7 +152,7 @@ pub async fn run(
 /// Undoes what comes with an intercept, where its session hasn't.
 pub async fn put_back(client: &Client, service: &ServiceName, claim: &Intercept) {
     let undone: Result<(), Box<dyn Error + Send + Sync>> = match claim.mode {
-        Mode::Intercept => Ok(()),
+        Mode::Intercept | Mode::Wiretap => Ok(()),
         Mode::Replace => replace::restore(client, &service.namespace, &claim.id)
             .await
             .map(drop)

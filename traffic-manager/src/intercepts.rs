@@ -1,14 +1,15 @@
 //! The intercepts that sessions ask for: each is a task, from the claim that the API server shows to
 //! the Service that is as it was.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kdev_cluster::redirect::ServiceName;
 use kdev_cluster::redirect::redirector::{Annotated, Event, Redirector};
 use kdev_proto::v1::{InterceptStart, InterceptStop};
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +21,11 @@ use crate::sessions::{Session, Sessions};
 
 /// News that wait for one intercept.
 const QUEUE: usize = 16;
+
+/// How long the API server may take to have every Service's ports lead to the pods.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long the cluster's nodes may take to learn of that: kube-proxy applies changes once a second.
+const NODES: Duration = Duration::from_millis(1500);
 
 /// What every intercept needs.
 pub struct Tools {
@@ -55,6 +61,8 @@ struct Entry {
 pub struct Intercepts {
     tools: Arc<Tools>,
     running: Arc<Mutex<HashMap<String, Entry>>>,
+    /// Those whose ports lead to the pods again.
+    given_back: watch::Sender<HashSet<String>>,
 }
 
 impl Intercepts {
@@ -63,6 +71,7 @@ impl Intercepts {
         Self {
             tools: Arc::new(tools),
             running: Arc::default(),
+            given_back: watch::Sender::default(),
         }
     }
 
@@ -100,6 +109,7 @@ impl Intercepts {
             Arc::clone(session),
             Arc::clone(&self.running),
         );
+        let given_back = self.given_back.clone();
         self.tools.tasks.spawn(async move {
             let service = ServiceName::new(start.namespace, start.service);
             tokio::select! {
@@ -110,6 +120,7 @@ impl Intercepts {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&id);
+            given_back.send_if_modified(|given_back| given_back.remove(&id));
         });
     }
 
@@ -123,6 +134,27 @@ impl Intercepts {
             && owner == session.id
         {
             let _ = news.send(News::Leave).await;
+        }
+    }
+
+    /// The manager ends: Services lead to their pods until the next one takes their claims up. What still
+    /// comes here goes on meanwhile, so that no new connection is lost.
+    pub async fn hand_over(&self) {
+        let ids: Vec<String> = self.lock().keys().cloned().collect();
+        if ids.is_empty() {
+            return;
+        }
+        for id in &ids {
+            if self.tools.redirector.hold(id).await.is_err() {
+                return;
+            }
+        }
+        let mut given_back = self.given_back.subscribe();
+        let all = given_back.wait_for(|given_back| ids.iter().all(|id| given_back.contains(id)));
+        match tokio::time::timeout(HAND_OVER, all).await {
+            // Not to be seen from here.
+            Ok(_) => tokio::time::sleep(NODES).await,
+            Err(_) => tracing::warn!("not every Service leads to its pods, and the manager ends"),
         }
     }
 
@@ -153,9 +185,19 @@ impl Intercepts {
     pub async fn follow(&self, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
             let (ids, news) = match event {
-                Event::Redirected { ids, .. } => (ids, News::Redirected),
+                Event::Redirected { ids, .. } => {
+                    self.given_back
+                        .send_modify(|given_back| given_back.retain(|id| !ids.contains(id)));
+                    (ids, News::Redirected)
+                }
                 // Whoever gave it back looks for himself.
-                Event::Restored { .. } => continue,
+                Event::Restored { ids, .. } => {
+                    let running = self.lock();
+                    let known = ids.into_iter().filter(|id| running.contains_key(id));
+                    self.given_back
+                        .send_modify(|given_back| given_back.extend(known));
+                    continue;
+                }
                 Event::Lost { id, reason, .. } => (vec![id], News::Lost(reason.to_string())),
                 Event::Contested {
                     service,

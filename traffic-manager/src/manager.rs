@@ -83,7 +83,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let published = keep_published(client.clone(), settings.pod.clone(), identity.clone());
     let discovery = tokio::select! {
         discovery = known => discovery?,
-        () = terminated(cancelled.clone()) => return Ok(()),
+        () = terminated(&cancelled) => {
+            cancelled.cancel();
+            return Ok(());
+        }
     };
     spawn_until(&tasks, &cancelled, published);
     let sessions = Arc::new(Sessions::new(settings.grace));
@@ -127,6 +130,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks.spawn(gate.clone().serve(listener, pending));
     }
     drop(gate);
+    let ending = intercepts.clone();
     let server = Server {
         sessions,
         intercepts,
@@ -141,7 +145,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(release = kdev_proto::RELEASE, "the manager serves");
     let serve = transport::server()
         .add_service(ManagerServer::new(server))
-        .serve_with_incoming_shutdown(ReceiverStream::new(admitted), terminated(cancelled.clone()));
+        .serve_with_incoming_shutdown(
+            ReceiverStream::new(admitted),
+            ended(ending, cancelled.clone()),
+        );
     // Sessions keep their connections open: what is left after the drain is cut.
     tokio::select! {
         served = serve => served?,
@@ -235,7 +242,14 @@ impl Keepers {
     }
 }
 
-async fn terminated(cancelled: CancellationToken) {
+/// Waits until the manager is to end, and hands over what it looks after.
+async fn ended(intercepts: Intercepts, cancelled: CancellationToken) {
+    terminated(&cancelled).await;
+    intercepts.hand_over().await;
+    cancelled.cancel();
+}
+
+async fn terminated(cancelled: &CancellationToken) {
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => {
             terminate.recv().await;
@@ -245,5 +259,4 @@ async fn terminated(cancelled: CancellationToken) {
             cancelled.cancelled().await;
         }
     }
-    cancelled.cancel();
 }

@@ -15,10 +15,13 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::follow;
-use crate::args::{InterceptArgs, LeaveArgs, Ports, PreviewArgs, ReplaceArgs, TakeArgs};
+use crate::args::{
+    InterceptArgs, LeaveArgs, Ports, PreviewArgs, ReplaceArgs, TakeArgs, WiretapArgs,
+};
 use crate::daemons::{self, User};
 use crate::mark::Mark;
 use crate::output;
+use crate::rule_args::RuleArgs;
 
 /// How long a program that kdev started may take until it listens.
 const LISTENS: Duration = Duration::from_secs(60);
@@ -40,26 +43,7 @@ struct Wanted {
 ///
 /// What is in the way; nothing that this call has intercepted is then left so.
 pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
-    let mark = args.mine.then(Mark::of_user);
-    let rule = match &mark {
-        Some(mark) => mark
-            .rule()
-            .map_err(|error| Failure::internal("there is no mark", error))?,
-        None => args.rule.rule()?,
-    };
-    let rule = match rule.is_everything() {
-        true => String::new(),
-        false => rule
-            .to_json()
-            .map_err(|error| Failure::internal("the rule can't be sent", error))?,
-    };
-    if let Some(mark) = mark {
-        let host = match &args.take.namespace {
-            Some(namespace) => format!("{}.{namespace}", args.take.service),
-            None => args.take.service.clone(),
-        };
-        output::progress(&mark.how_to(&host));
-    }
+    let rule = rule(&args.take, &args.rule, args.mine)?;
     run(Wanted {
         take: args.take,
         rule,
@@ -67,6 +51,45 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
         take_over: args.take_over,
     })
     .await
+}
+
+/// Has a copy of what a service gets come here.
+///
+/// # Errors
+///
+/// See [`intercept`].
+pub async fn wiretap(args: WiretapArgs) -> Result<u8, Failure> {
+    let rule = rule(&args.take, &args.rule, args.mine)?;
+    run(Wanted {
+        take: args.take,
+        rule,
+        mode: InterceptMode::Wiretap,
+        take_over: false,
+    })
+    .await
+}
+
+/// The JSON of the rule that is meant; empty for every connection. Says how to send one's own mark.
+fn rule(take: &TakeArgs, typed: &RuleArgs, mine: bool) -> Result<String, Failure> {
+    let mark = mine.then(Mark::of_user);
+    let rule = match &mark {
+        Some(mark) => mark
+            .rule()
+            .map_err(|error| Failure::internal("there is no mark", error))?,
+        None => typed.rule()?,
+    };
+    if let Some(mark) = mark {
+        let host = match &take.namespace {
+            Some(namespace) => format!("{}.{namespace}", take.service),
+            None => take.service.clone(),
+        };
+        output::progress(&mark.how_to(&host));
+    }
+    if rule.is_everything() {
+        return Ok(String::new());
+    }
+    rule.to_json()
+        .map_err(|error| Failure::internal("the rule can't be sent", error))
 }
 
 /// Intercepts a service, and scales what is behind it to zero.

@@ -30,6 +30,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
         Command::Status(args) => status::status(args.output).await,
         Command::List(args) => list::list(args).await,
         Command::Intercept(args) => return intercept::intercept(args).await,
+        Command::Wiretap(args) => return intercept::wiretap(args).await,
         Command::Replace(args) => return intercept::replace(args).await,
         Command::Preview(args) => return intercept::preview(args).await,
         Command::Recover(args) => manager::recover(args).await,

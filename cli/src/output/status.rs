@@ -200,6 +200,7 @@ fn intercept(intercept: &InterceptStatus) -> InterceptView {
             InterceptMode::Unspecified => "intercept",
             InterceptMode::Replace => "replace",
             InterceptMode::Preview => "preview",
+            InterceptMode::Wiretap => "wiretap",
         },
         part: part(intercept.part.as_ref()),
     }
@@ -303,6 +304,7 @@ fn more(mode: &str) -> &'static str {
     match mode {
         "replace" => ", scaled to zero,",
         "preview" => ", made for it,",
+        "wiretap" => ", a copy,",
         _ => "",
     }
 }

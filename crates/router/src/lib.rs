@@ -9,6 +9,8 @@
 //! | HTTP/2 with prior knowledge | per stream | the same header lists, data, trailers and resets, in frames of its own |
 //! | anything else, or nothing | never | all bytes, at the pods |
 //!
+//! Whoever [`Ways::copies`] names gets a copy of a request as well, and answers nobody (`tap`, `h2::copy`).
+//!
 //! ```text
 //!            sniff ──► h1: serve ──► exchange ──► pass        (pure: head, framing, body, chunked)
 //! serve ──►        ──► h2: serve ──► stream ──► pipe          (upstream: one connection per destination)
@@ -26,6 +28,7 @@ mod limits;
 mod peer;
 mod serve;
 mod sniff;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod ways;
@@ -33,4 +36,5 @@ mod ways;
 pub use error::{DialError, RouterError};
 pub use limits::Limits;
 pub use serve::serve;
+pub use tap::Tapped;
 pub use ways::Ways;

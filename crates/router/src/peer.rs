@@ -9,6 +9,8 @@ use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf,
 };
 
+use crate::tap::Tap;
+
 /// How much is read at once of a side that says little, and of one that says much.
 const LITTLE: usize = 8 << 10;
 const MUCH: usize = 64 << 10;
@@ -32,6 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             write: Writer {
                 half: write,
                 dirty: false,
+                taps: Vec::new(),
             },
         }
     }
@@ -40,6 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(crate) fn into_stream(self) -> Unread<S> {
         Unread {
             buffer: self.read.buffer,
+            taps: self.write.taps,
             stream: self.read.half.unsplit(self.write.half),
         }
     }
@@ -93,6 +97,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 pub(crate) struct Writer<S> {
     half: WriteHalf<S>,
     dirty: bool,
+    /// Who hears what is handed over as well.
+    pub(crate) taps: Vec<Tap>,
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
@@ -103,6 +109,9 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         if count == 0 && most > 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        self.taps
+            .iter_mut()
+            .for_each(|tap| tap.say(&buffer[..count]));
         buffer.advance(count);
         self.dirty = true;
         Ok(count)
@@ -133,6 +142,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 #[derive(Debug)]
 pub(crate) struct Unread<S> {
     buffer: BytesMut,
+    taps: Vec<Tap>,
     stream: S,
 }
 
@@ -161,19 +171,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unread<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.taps
+            .iter_mut()
+            .for_each(|tap| tap.say(&bytes[..count]));
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -9,6 +9,7 @@ use crate::error::RouterError;
 use crate::limits::Limits;
 use crate::peer::{Peer, Reader};
 use crate::sniff::{Protocol, Sniffer};
+use crate::tap::{Tap, tap};
 use crate::ways::Ways;
 use crate::{h1, h2};
 
@@ -35,7 +36,15 @@ where
     match protocol {
         Protocol::Http1 => h1::serve(client, ways, limits, since).await,
         Protocol::Http2 => h2::serve(client.into_stream(), ways, limits).await,
-        Protocol::Other => splice(client, to_pods(&*ways).await?).await,
+        Protocol::Other => {
+            let mut pods = to_pods(&*ways).await?;
+            pods.write.taps = ways
+                .copies(None)
+                .into_iter()
+                .map(|to| copy(&ways, to))
+                .collect();
+            splice(client, pods).await
+        }
     }
 }
 
@@ -66,6 +75,13 @@ async fn listen<C: AsyncRead + Unpin>(
             return Ok((Protocol::Http1, since));
         }
     }
+}
+
+/// Begins a copy of what a client says.
+pub(crate) fn copy<W: Ways>(ways: &Arc<W>, to: W::Key) -> Tap {
+    let (tap, tapped) = tap();
+    ways.spawn_copy(tapped, to);
+    tap
 }
 
 /// A connection to the pods.

@@ -1,11 +1,13 @@
 //! Where requests go, as this crate asks for it.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use kdev_rules::Head;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::DialError;
+use crate::tap::Tapped;
 
 /// Where requests go, and how to get there.
 pub trait Ways: Send + Sync + 'static {
@@ -16,6 +18,18 @@ pub trait Ways: Send + Sync + 'static {
 
     /// Whose a request is; none is the pods'. Asked for each request, as rules change while connections live.
     fn route(&self, head: &Head<'_>) -> Option<Self::Key>;
+
+    /// Who gets a copy of a request as well, and doesn't answer it; of what isn't HTTP there is no head.
+    fn copies(&self, head: Option<&Head<'_>>) -> Vec<Self::Key> {
+        let _ = head;
+        Vec::new()
+    }
+
+    /// Serves a copy of what a client says, in a task of its own, by [`Tapped::serve`]. Its end isn't this
+    /// connection's.
+    fn spawn_copy(self: &Arc<Self>, copy: Tapped, to: Self::Key) {
+        drop((copy, to));
+    }
 
     /// Connects to a destination, or to the pods. Takes no longer than a client may wait.
     ///

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::{Intercept, Mode};
+use kdev_cluster::redirect::{Intercept, Mode, ServiceName};
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{InterceptMode, InterceptStart, InterceptState, InterceptStatus, Part, State};
@@ -85,6 +85,7 @@ impl Intercepts {
                 let is_it = one.namespace == namespace
                     && one.service == service
                     && one.intercept.port == by.port
+                    && one.intercept.mode == by.mode
                     && overlap(&one.intercept.rule, &by.rule).is_some();
                 !is_it || one.part.state() != State::Down
             });
@@ -125,6 +126,19 @@ impl Intercepts {
         if let Some(one) = self.lock().get_mut(id) {
             one.connections += 1;
         }
+    }
+
+    /// No manager looks after a Service any more; what becomes of its intercepts meanwhile.
+    pub fn handle_unattended(&self, service: &ServiceName, text: &str) {
+        self.edit(|held| {
+            let of_it = held.values_mut().filter(|one| {
+                (&one.namespace, &one.service) == (&service.namespace, &service.name)
+                    && one.part.state() == State::Ok
+            });
+            for one in of_it {
+                one.part = one.part.then(State::Degraded, text.to_owned());
+            }
+        });
     }
 
     /// Waits until the manager's report on an intercept is one that `wanted` accepts; `None` when it
@@ -180,6 +194,7 @@ impl Intercepts {
                     Mode::Intercept => InterceptMode::Unspecified,
                     Mode::Replace => InterceptMode::Replace,
                     Mode::Preview => InterceptMode::Preview,
+                    Mode::Wiretap => InterceptMode::Wiretap,
                 }
                 .into(),
             })

@@ -7,6 +7,7 @@ mod acceptor;
 mod backoff;
 mod carrier;
 pub mod direct;
+mod guardian;
 pub mod intercepts;
 mod look;
 mod manager_access;
@@ -35,6 +36,7 @@ use crate::failures;
 use crate::progress::Sink;
 use backoff::Nudge;
 use direct::Direct;
+use guardian::Guardian;
 use intercepts::Intercepts;
 use look::Found;
 use manager_access::ManagerAccess;
@@ -218,6 +220,13 @@ impl Session {
             tasks.clone(),
             cancelled.clone(),
         ));
+        let guardian = Guardian {
+            cluster: Arc::clone(&cluster),
+            namespace: manager_namespace.clone(),
+            link: manager.link.clone(),
+            intercepts: Arc::clone(&intercepts),
+        };
+        tasks.spawn(guardian.run(cancelled.clone()));
         tasks.spawn(release_when_over(manager.link.clone(), network.clone()));
         let since = Part::new(State::Ok, "connected");
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::Intercept;
+use kdev_cluster::redirect::{Intercept, Mode};
 use kdev_rules::{Head, Table};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -37,12 +37,19 @@ impl Claimant {
 #[derive(Clone, Default)]
 pub struct Snapshot {
     rules: Table<Arc<Claimant>>,
+    /// Those who get copies.
+    taps: Vec<Arc<Claimant>>,
 }
 
 impl Snapshot {
     /// Whether nobody has.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.taps.is_empty()
+    }
+
+    /// Whether anybody gets copies.
+    pub fn has_taps(&self) -> bool {
+        !self.taps.is_empty()
     }
 
     /// Who has every connection, whatever it carries.
@@ -57,8 +64,30 @@ impl Snapshot {
         self.rules.route(head)
     }
 
+    /// Who gets a copy of a request; of what isn't a request there is no head.
+    pub fn copies<'a>(
+        &'a self,
+        head: Option<&'a Head<'_>>,
+    ) -> impl Iterator<Item = &'a Arc<Claimant>> {
+        self.taps.iter().filter(move |tap| match head {
+            Some(head) => tap.claim.rule.matches(head),
+            None => tap.claim.rule.is_everything(),
+        })
+    }
+
+    fn add(&mut self, claimant: &Arc<Claimant>) {
+        let one = Arc::clone(claimant);
+        match claimant.claim.mode {
+            Mode::Wiretap => self.taps.push(one),
+            Mode::Intercept | Mode::Replace | Mode::Preview => {
+                self.rules.push(claimant.claim.rule.clone(), one);
+            }
+        }
+    }
+
     fn claimants(&self) -> impl Iterator<Item = &Arc<Claimant>> {
-        self.rules.iter().map(|(_, claimant)| claimant)
+        let rules = self.rules.iter().map(|(_, claimant)| claimant);
+        rules.chain(&self.taps)
     }
 }
 
@@ -82,8 +111,7 @@ impl Claimants {
     pub fn add(&self, claimant: &Arc<Claimant>) {
         let mut current = self.lock();
         let mut next = Snapshot::clone(&current);
-        next.rules
-            .push(claimant.claim.rule.clone(), Arc::clone(claimant));
+        next.add(claimant);
         *current = Arc::new(next);
     }
 
@@ -95,8 +123,7 @@ impl Claimants {
             if claimant.claim.id == id {
                 claimant.left.cancel();
             } else {
-                next.rules
-                    .push(claimant.claim.rule.clone(), Arc::clone(claimant));
+                next.add(claimant);
             }
         }
         *current = Arc::new(next);

@@ -228,8 +228,10 @@ async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(
         return to_pods(connection, way).await;
     }
     match current.of_everything() {
-        Some(claimant) => to_machine(connection, client, claimant, way).await,
-        None => requests(connection, client, way).await,
+        Some(claimant) if !current.has_taps() => {
+            to_machine(connection, client, claimant, way).await
+        }
+        _ => requests(connection, client, way).await,
     }
 }
 
@@ -280,6 +282,7 @@ async fn requests(mut connection: TcpStream, client: SocketAddr, way: &Way) -> R
         claimants: Arc::clone(&way.claimants),
         pods: way.pods.clone(),
         client,
+        limits: way.limits.clone(),
         tasks: way.tasks.clone(),
     });
     let served = serve(&mut connection, ways, &way.limits).await;

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kdev_cluster::redirect::Mode;
 use kdev_flow::pipe::{Pipe, carry_pipe, pipe};
-use kdev_router::{DialError, Ways};
+use kdev_router::{DialError, Limits, Tapped, Ways};
 use kdev_rules::Head;
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
@@ -25,6 +26,8 @@ pub struct Requests {
     pub pods: Pods,
     /// Who makes them.
     pub client: SocketAddr,
+    /// How much of everything they may have.
+    pub limits: Limits,
     /// Where what carries them to machines runs.
     pub tasks: TaskTracker,
 }
@@ -48,6 +51,15 @@ impl std::hash::Hash for Whose {
 }
 
 impl Requests {
+    /// Asks a machine to take a connection.
+    async fn to_machine(&self, claimant: &Claimant) -> Result<Upstream, NotTaken> {
+        let taken = claimant.take(Purpose::Client(self.client)).await?;
+        let (stream, near) = pipe();
+        self.tasks
+            .spawn(carry_pipe(near, taken.stream, taken.registered));
+        Ok(Either::Right(stream))
+    }
+
     async fn to_pods(&self) -> Result<Upstream, DialError> {
         let dialled = self.pods.dial().await;
         dialled
@@ -65,24 +77,44 @@ impl Ways for Requests {
         current.of_request(head).cloned().map(Whose)
     }
 
+    fn copies(&self, head: Option<&Head<'_>>) -> Vec<Whose> {
+        let current = self.claimants.current();
+        current.copies(head).cloned().map(Whose).collect()
+    }
+
+    fn spawn_copy(self: &Arc<Self>, copy: Tapped, to: Whose) {
+        let (ways, limits) = (Arc::clone(self), self.limits.clone());
+        self.tasks.spawn(async move {
+            let left = to.0.left.clone();
+            tokio::select! {
+                () = left.cancelled() => {}
+                served = copy.serve(ways, to, &limits) => if let Err(error) = served {
+                    tracing::debug!(%error, "a copy broke off");
+                }
+            }
+        });
+    }
+
     async fn dial(&self, to: Option<&Whose>) -> Result<Upstream, DialError> {
-        let Some(Whose(claimant)) = to else {
-            return self.to_pods().await;
+        let current = self.claimants.current();
+        let claimant = match to {
+            Some(Whose(claimant)) => claimant,
+            // What isn't HTTP is theirs who have everything.
+            None => match current.of_everything() {
+                Some(claimant) => claimant,
+                None => return self.to_pods().await,
+            },
         };
+        let is_copy = claimant.claim.mode == Mode::Wiretap;
         let taken = tokio::select! {
             // It has left since the request was looked at.
-            () = claimant.left.cancelled() => return self.to_pods().await,
-            taken = claimant.take(Purpose::Client(self.client)) => taken,
+            () = claimant.left.cancelled(), if !is_copy => return self.to_pods().await,
+            taken = self.to_machine(claimant) => taken,
         };
         match taken {
-            Ok(taken) => {
-                let (stream, near) = pipe();
-                self.tasks
-                    .spawn(carry_pipe(near, taken.stream, taken.registered));
-                Ok(Either::Right(stream))
-            }
+            Ok(stream) => Ok(stream),
             // Its machine was asked just before it left.
-            Err(_) if claimant.left.is_cancelled() => self.to_pods().await,
+            Err(_) if claimant.left.is_cancelled() && !is_copy => self.to_pods().await,
             Err(why) => Err(unavailable(claimant, why)),
         }
     }

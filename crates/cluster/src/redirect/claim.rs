@@ -259,6 +259,10 @@ fn check(
         if (other.port.number, other.port.protocol) != (port.number, port.protocol) {
             continue;
         }
+        // A copy is in nobody's way.
+        if [other.mode, wanted.mode].contains(&Mode::Wiretap) {
+            continue;
+        }
         if let Some(conflict) = overlap(&other.rule, &wanted.rule) {
             return Err(ClaimError::Taken {
                 service: name.clone(),

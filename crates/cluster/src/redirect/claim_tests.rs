@@ -83,6 +83,17 @@ fn rules_that_no_request_meets_together_share_a_port() {
 }
 
 #[test]
+fn a_copy_is_in_nobodys_way() {
+    let claims = [intercept("i1", ("http", 80))];
+    let copy = Claim {
+        mode: Mode::Wiretap,
+        ..wanted("i2", "http")
+    };
+    let copy = check(&name(), &web(), &claims, &copy).unwrap();
+    assert!(check(&name(), &web(), &[copy], &wanted("i3", "http")).is_ok());
+}
+
+#[test]
 fn a_claim_that_is_there_already_is_the_answer() {
     let claims = [intercept("i2", ("http", 80))];
     let claim = check(&name(), &web(), &claims, &wanted("i2", "grpc")).unwrap();

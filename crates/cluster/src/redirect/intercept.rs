@@ -46,6 +46,8 @@ pub enum Mode {
     Replace,
     /// The Service was made for it, and goes with it.
     Preview,
+    /// Requests go where they would without it; what comes is a copy.
+    Wiretap,
 }
 
 impl Mode {

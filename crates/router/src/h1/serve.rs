@@ -1,5 +1,6 @@
 //! A client's HTTP/1 connection: one request after the other, each where it belongs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kdev_rules::Head;
@@ -14,7 +15,8 @@ use super::pass::{Message, Passed};
 use crate::error::RouterError;
 use crate::limits::Limits;
 use crate::peer::Peer;
-use crate::serve::{splice, to_pods};
+use crate::serve::{copy, splice, to_pods};
+use crate::tap::Tap;
 use crate::ways::Ways;
 
 struct Session<'a, C, W: Ways> {
@@ -22,6 +24,8 @@ struct Session<'a, C, W: Ways> {
     ways: Arc<W>,
     limits: &'a Limits,
     kept: Kept<W::Key, W::Stream>,
+    /// Copies of what the client says, by whom they are for.
+    taps: HashMap<W::Key, Tap>,
     story: Story,
 }
 
@@ -72,6 +76,7 @@ where
         ways,
         limits,
         kept: Kept::new(limits.upstreams, limits.idle_upstream),
+        taps: HashMap::new(),
         story: Story::None,
     };
     let mut since = Some(since);
@@ -144,8 +149,8 @@ where
     /// Serves the request whose head has so many bytes.
     async fn request(&mut self, length: usize) -> Result<Then<W::Stream>, RouterError> {
         let bytes = &self.client.read.buffer[..length];
-        let route = |head: &Head<'_>| self.ways.route(head);
-        let (asked, to) = match head::request(bytes, self.limits.headers, route) {
+        let whose = |head: &Head<'_>| (self.ways.route(head), self.ways.copies(Some(head)));
+        let (asked, (to, copies)) = match head::request(bytes, self.limits.headers, whose) {
             Ok(request) => request,
             Err(Refused::TooManyHeaders) => return self.too_large().await,
             Err(Refused::Unclear(unclear)) => {
@@ -176,6 +181,7 @@ where
                 false => None,
             };
             let alone = self.story == Story::Pods;
+            upstream.write.taps = self.tapped(&copies);
             let request = (length, &asked);
             let (client, limits) = (&mut self.client, self.limits);
             let mut exchange = Exchange::new(client, &mut upstream, request, limits, alone);
@@ -183,7 +189,13 @@ where
             if let (Ended::NoAnswer(_), Some(head)) = (&ended, head) {
                 let sent = length - exchange.unsent();
                 self.client.read.put_back(&head[..sent]);
+                // What is said again isn't to be heard twice.
+                upstream.write.taps.iter_mut().for_each(Tap::break_off);
                 continue;
+            }
+            if !matches!(ended, Ended::Switch) {
+                let taps = std::mem::take(&mut upstream.write.taps);
+                self.taps.extend(copies.into_iter().zip(taps));
             }
             return match ended {
                 Ended::Again => {
@@ -203,6 +215,15 @@ where
                 Ended::Unclear { answered: true } => Ok(Then::Close),
             };
         }
+    }
+
+    /// Those who get a copy, each of all that is for them of this client.
+    fn tapped(&mut self, copies: &[W::Key]) -> Vec<Tap> {
+        let taps = copies.iter().map(|to| {
+            let known = self.taps.remove(to).filter(|tap| !tap.is_broken());
+            known.unwrap_or_else(|| copy(&self.ways, to.clone()))
+        });
+        taps.collect()
     }
 
     /// The pods, as long as nobody else has heard anything of the client.

@@ -1,6 +1,7 @@
 //! HTTP/2: each stream of the client's connection becomes one on the connection of its destination.
 
 mod answer;
+mod copy;
 mod head;
 mod pipe;
 mod serve;

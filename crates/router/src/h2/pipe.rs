@@ -6,6 +6,8 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::{Error, Reason, RecvStream, SendStream};
 
+use super::copy::Copy;
+
 /// Which side ended a stream before its end, and with which code; none when its connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reset {
@@ -17,7 +19,11 @@ pub(crate) enum Reset {
 
 /// Passes on until the end. A side that doesn't take what is said keeps the other from saying more: its
 /// window opens only as far as data has been taken.
-pub(crate) async fn pipe(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> Result<(), Reset> {
+pub(crate) async fn pipe(
+    from: &mut RecvStream,
+    to: &mut SendStream<Bytes>,
+    copies: &mut Vec<Copy>,
+) -> Result<(), Reset> {
     loop {
         let data = poll_fn(|cx| {
             if let Poll::Ready(reset) = to.poll_reset(cx) {
@@ -27,7 +33,9 @@ pub(crate) async fn pipe(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> R
         });
         match data.await? {
             Some(Ok(data)) => {
+                copies.retain(|copy| copy.data(&data));
                 if send(data, from, to).await? {
+                    copies.retain(Copy::end);
                     return Ok(());
                 }
             }
@@ -42,8 +50,14 @@ pub(crate) async fn pipe(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> R
         from.poll_trailers(cx).map(Ok)
     });
     let sent = match trailers.await? {
-        Ok(Some(trailers)) => to.send_trailers(trailers),
-        Ok(None) => to.send_data(Bytes::new(), true),
+        Ok(Some(trailers)) => {
+            copies.retain(|copy| copy.trailers(&trailers));
+            to.send_trailers(trailers)
+        }
+        Ok(None) => {
+            copies.retain(Copy::end);
+            to.send_data(Bytes::new(), true)
+        }
         Err(error) => return Err(Reset::Source(error.reason())),
     };
     sent.map_err(|error| Reset::Target(error.reason()))
@@ -79,7 +93,7 @@ async fn send(
 }
 
 /// How much may be sent now, of what was reserved.
-async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Option<Reason>> {
+pub(super) async fn capacity(to: &mut SendStream<Bytes>) -> Result<usize, Option<Reason>> {
     poll_fn(|cx| {
         if let Poll::Ready(reset) = to.poll_reset(cx) {
             return Poll::Ready(Err(reason_of(reset)));

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use http::Request;
+use kdev_rules::Head;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 
+use super::copy::copy;
 use super::stream::Failed;
 use super::upstream::{Driver, Upstream};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, STREAMS, head, stream};
@@ -103,15 +105,30 @@ impl<W: Ways> Session<'_, W> {
             return stream::too_many_headers(&request, &mut respond);
         }
         let (parts, body) = request.into_parts();
-        let to = head::show(&parts, |head| self.ways.route(head));
+        let whose = |head: &Head<'_>| (self.ways.route(head), self.ways.copies(Some(head)));
+        let (to, copies) = head::show(&parts, whose);
         let new = |to: &Option<W::Key>| {
             let ways = Arc::clone(&self.ways);
             Arc::new(Upstream::new(ways, to.clone(), self.drivers.clone()))
         };
-        let upstream = self.upstreams.entry(to);
-        let upstream = upstream.or_insert_with_key(new);
+        let mut upstream = |to| {
+            let upstream = self.upstreams.entry(to);
+            Arc::clone(upstream.or_insert_with_key(new))
+        };
+        let ends = body.is_end_stream();
+        let mut near = Vec::new();
+        for to in copies {
+            let request = head::request(parts.clone());
+            let (copy, far) = copy(upstream(Some(to)), request, ends);
+            near.push(copy);
+            self.streams.spawn(async move {
+                far.await;
+                Ok(())
+            });
+        }
+        let upstream = upstream(to);
         let request = Request::from_parts(parts, body);
-        let serve = stream::serve(request, respond, Arc::clone(upstream));
+        let serve = stream::serve(request, respond, upstream, near);
         self.streams.spawn(serve);
     }
 

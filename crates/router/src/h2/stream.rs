@@ -13,6 +13,7 @@ use h2::{Error, Reason, RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 
 use super::answer::Asked;
+use super::copy::Copy;
 use super::head;
 use super::pipe::{Reset, pipe, reason_of};
 use super::upstream::{OpenError, Opened, Upstream};
@@ -61,6 +62,7 @@ pub(crate) async fn serve<W: Ways>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     upstream: Arc<Upstream<W>>,
+    mut copies: Vec<Copy>,
 ) -> Result<(), Failed> {
     let (parts, mut body) = request.into_parts();
     let asked = Asked::of(&parts.method, &parts.headers);
@@ -89,7 +91,7 @@ pub(crate) async fn serve<W: Ways>(
             }
             Err(OpenError::Ending) => return Ok(()),
         };
-        match exchange(&mut body, &mut respond, opened, ends).await {
+        match exchange(&mut body, &mut respond, opened, ends, &mut copies).await {
             Ended::Unseen if again => again = false,
             Ended::Unseen => {
                 respond.send_reset(Reason::REFUSED_STREAM);
@@ -130,6 +132,7 @@ async fn exchange(
     respond: &mut SendResponse<Bytes>,
     opened: Opened,
     ends: bool,
+    copies: &mut Vec<Copy>,
 ) -> Ended {
     let Opened {
         response,
@@ -140,7 +143,7 @@ async fn exchange(
         let mut up = pin!(async {
             match ends {
                 true => Ok(()),
-                false => pipe(body, &mut send).await,
+                false => pipe(body, &mut send, copies).await,
             }
         });
         let mut down = pin!(down(response, respond));
@@ -196,7 +199,7 @@ async fn down(
     let sent = respond.send_response(Response::from_parts(parts, ()), ends);
     let mut send = sent.map_err(|error| Ended::ByClient(error.reason()))?;
     if !ends {
-        pipe(&mut body, &mut send)
+        pipe(&mut body, &mut send, &mut Vec::new())
             .await
             .map_err(|reset| match reset {
                 Reset::Source(reason) => Ended::ByUpstream(reason),

@@ -1,6 +1,7 @@
 //! The router between a client and destinations, all on connections of the kernel's.
 
 mod bulk;
+mod copies;
 mod h1;
 mod h1_edges;
 mod h2;
@@ -19,12 +20,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::{DialError, Limits, RouterError, Ways, serve};
+use crate::{DialError, Limits, RouterError, Tapped, Ways, serve};
 
 /// What clients are told when `down` is asked for.
 pub(crate) const DOWN: &str = "kdev: the machine of ann@laptop is away, 100%\n";
 
-/// Requests with `x-to: NAME` go to NAME, the others to `pods`.
+/// Requests with `x-to: NAME` go to NAME, the others to `pods`; with `x-copy: NAME` NAME gets a copy. What isn't
+/// HTTP is copied to `tap`, where there is one.
 pub(crate) struct Ports(pub(crate) HashMap<&'static str, SocketAddr>);
 
 impl Ways for Ports {
@@ -32,12 +34,20 @@ impl Ways for Ports {
     type Key = String;
 
     fn route(&self, head: &Head<'_>) -> Option<String> {
-        let mut to = None;
-        head.any_value(&"x-to".parse().unwrap(), |value| {
-            to = Some(String::from_utf8(value.to_vec()).unwrap());
-            true
-        });
-        to
+        value(head, "x-to")
+    }
+
+    fn copies(&self, head: Option<&Head<'_>>) -> Vec<String> {
+        let to = match head {
+            Some(head) => value(head, "x-copy"),
+            None => self.0.contains_key("tap").then(|| "tap".to_owned()),
+        };
+        to.into_iter().collect()
+    }
+
+    fn spawn_copy(self: &Arc<Self>, copy: Tapped, to: String) {
+        let ways = Arc::clone(self);
+        tokio::spawn(async move { copy.serve(ways, to, &patient()).await });
     }
 
     async fn dial(&self, to: Option<&String>) -> Result<TcpStream, DialError> {
@@ -47,6 +57,15 @@ impl Ways for Ports {
         stream.set_nodelay(true).unwrap();
         Ok(stream)
     }
+}
+
+fn value(head: &Head<'_>, name: &str) -> Option<String> {
+    let mut found = None;
+    head.any_value(&name.parse().unwrap(), |value| {
+        found = Some(String::from_utf8(value.to_vec()).unwrap());
+        true
+    });
+    found
 }
 
 /// A client, the router, and where requests may go.

@@ -83,6 +83,51 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
 }
 
 #[test]
+fn a_wiretap_gets_copies_and_nobody_notices() {
+    let (desk, web) = connected("wiretap");
+    let address = web.address(80);
+    let mut program = desk.laptop.serve(9000);
+    let tap = ["wiretap", "web", "--port", "9000:http"];
+    desk.kdev(&[&tap[..], &["--header", "x-user=ann"]].concat())
+        .ok()
+        .says("active");
+    desk.kdev(&[&tap[..], &["--path-prefix", "/sum"]].concat())
+        .ok();
+    let connections = || {
+        let all = desk.status()["intercepts"].as_array().unwrap().clone();
+        all.iter()
+            .map(|one| one["connections"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        for _ in 0..100 {
+            let who = kept.who_answers("x-user: ann\r\n").unwrap();
+            assert!(who.starts_with("web-"), "{who}");
+        }
+        assert!(kept.who_answers("").unwrap().starts_with("web-"));
+    });
+    wait::until_true("the copies have come", Duration::from_secs(20), || {
+        connections() >= 1
+    });
+    // Somebody else's intercept goes on beside it.
+    let _other = desk.laptop.serve_as("bobs-laptop", 9001);
+    desk.kdev(&["intercept", "web", "--port", "9001:http"]).ok();
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        assert_eq!(kept.who_answers("x-user: ann\r\n").unwrap(), "bobs-laptop");
+    });
+    // Nothing of the copy's fate is the client's.
+    program.end();
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        assert_eq!(kept.who_answers("x-user: ann\r\n").unwrap(), "bobs-laptop");
+    });
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
 fn what_can_not_be_replaced_is_refused_with_the_reason() {
     let (desk, web) = connected("bare");
     let _program = desk.laptop.serve(9000);

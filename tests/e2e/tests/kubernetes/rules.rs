@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use kdev_e2e::desk::Desk;
+use kdev_e2e::http::Requests;
 use kdev_e2e::kept::{Http2, Kept};
+use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
 
 /// `kdev`'s exit code for what others hold.
@@ -255,4 +257,94 @@ fn who_isnt_there_is_said_to_those_who_want_them_only() {
     });
     desk.kdev(&["quit"]).ok();
     web.assert_untouched();
+}
+
+#[test]
+fn a_manager_that_is_lost_takes_nobody_elses_requests_with_it() {
+    let (desk, web) = connected("lost");
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    let manager = ["-n", "kdev", "deploy/kdev-traffic-manager"];
+    let scale = |replicas: &str| {
+        desk.cluster
+            .kubectl(&[&["scale"], &manager[..], &[replicas]].concat())
+            .ok();
+    };
+    let requests = Requests::start(desk.cluster.node(), web.address(80));
+    requests.more(30);
+    scale("--replicas=0");
+    wait::until_true("the Service is as it was", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    requests.more(300);
+    let one = &desk.status()["intercepts"][0];
+    assert_eq!(one["state"], "degraded", "{one}");
+    assert!(one["detail"].to_string().contains("no manager"), "{one}");
+    scale("--replicas=1");
+    let anns = || {
+        let mut kept = desk
+            .cluster
+            .node()
+            .inside(|| Kept::connect(web.address(80)).ok())?;
+        let who = desk
+            .cluster
+            .node()
+            .inside(|| kept.who_answers("x-user: ann\r\n").ok())?;
+        (who == "anns-laptop").then_some(())
+    };
+    wait::until("ann's requests come again", Duration::from_secs(40), anns);
+    requests.more(100);
+    let tally = requests.stop();
+    assert!(tally.failed.is_empty(), "{tally:?}");
+    assert!(!tally.answered.contains_key("anns-laptop"), "{tally:?}");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn a_manager_that_is_killed_is_missed_for_seconds_only() {
+    let (desk, web) = connected("killed");
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    let requests = Requests::start(desk.cluster.node(), web.address(80));
+    requests.more(30);
+    // Without a word, and without a successor.
+    let scale = [
+        "-n",
+        "kdev",
+        "scale",
+        "deploy/kdev-traffic-manager",
+        "--replicas=0",
+    ];
+    let kill = [
+        "-n",
+        "kdev",
+        "delete",
+        "pods",
+        "--force",
+        "--grace-period=0",
+        "-l",
+        "app.kubernetes.io/name=kdev-traffic-manager",
+    ];
+    desk.cluster.kubectl(&scale).ok();
+    desk.cluster.kubectl(&kill).ok();
+    wait::until_true("the Service is as it was", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    requests.more(300);
+    let tally = requests.stop();
+    if let (Some((first, _)), Some((last, _))) = (tally.failed.first(), tally.failed.last()) {
+        // 3 s are wanted; a machine that is busy has as much again.
+        assert!(*last - *first < Duration::from_secs(6), "{tally:?}");
+    }
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+    let back = [
+        "-n",
+        "kdev",
+        "scale",
+        "deploy/kdev-traffic-manager",
+        "--replicas=1",
+    ];
+    desk.cluster.kubectl(&back).ok();
 }
