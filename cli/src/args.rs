@@ -191,6 +191,10 @@ pub struct InterceptArgs {
     /// End an earlier intercept of yours that is in the way.
     #[arg(long)]
     pub take_over: bool,
+    /// What becomes of requests while nothing listens on the local port: "refuse" answers with 502, or a
+    /// reset; "pass" sends them to the pods.
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "pass"], default_value = "refuse")]
+    pub if_down: String,
 }
 
 /// Arguments of `kdev wiretap`.

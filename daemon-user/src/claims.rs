@@ -93,6 +93,7 @@ pub async fn intercept(
         port,
         rule,
         mode,
+        pass_if_down: request.pass_if_down,
     };
     let name = ServiceName::new(&namespace, &service);
     let client = session.cluster.kube();

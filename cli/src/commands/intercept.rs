@@ -35,6 +35,7 @@ struct Wanted {
     rule: String,
     mode: InterceptMode,
     take_over: bool,
+    pass_if_down: bool,
 }
 
 /// Intercepts a service; the exit code is that of the program, if there is one.
@@ -49,6 +50,7 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
         rule,
         mode: InterceptMode::Unspecified,
         take_over: args.take_over,
+        pass_if_down: args.if_down == "pass",
     })
     .await
 }
@@ -65,6 +67,7 @@ pub async fn wiretap(args: WiretapArgs) -> Result<u8, Failure> {
         rule,
         mode: InterceptMode::Wiretap,
         take_over: false,
+        pass_if_down: false,
     })
     .await
 }
@@ -103,6 +106,7 @@ pub async fn replace(args: ReplaceArgs) -> Result<u8, Failure> {
         rule: String::new(),
         mode: InterceptMode::Replace,
         take_over: args.take_over,
+        pass_if_down: false,
     })
     .await
 }
@@ -126,6 +130,7 @@ pub async fn preview(args: PreviewArgs) -> Result<u8, Failure> {
         rule: String::new(),
         mode: InterceptMode::Preview,
         take_over: false,
+        pass_if_down: false,
     })
     .await
 }
@@ -202,6 +207,7 @@ async fn all(user: &mut User, wanted: &Wanted, made: &mut usize) -> Result<(), F
             rule: wanted.rule.clone(),
             mode: wanted.mode.into(),
             take_over: wanted.take_over,
+            pass_if_down: wanted.pass_if_down,
         };
         follow(user.intercept(request).await).await?;
         *made += 1;

@@ -8,12 +8,30 @@ use std::sync::Arc;
 #[error("{body}")]
 pub struct DialError {
     body: Arc<str>,
+    to_pods: bool,
 }
 
 impl DialError {
     /// One that tells clients this text: who it is that answers instead, what failed, and whom to ask.
     pub fn new(body: impl Into<Arc<str>>) -> Self {
-        Self { body: body.into() }
+        Self {
+            body: body.into(),
+            to_pods: false,
+        }
+    }
+
+    /// The same, where the pods take what the destination doesn't.
+    #[must_use]
+    pub fn pass_to_pods(self) -> Self {
+        Self {
+            to_pods: true,
+            ..self
+        }
+    }
+
+    /// Whether the pods take it.
+    pub(crate) fn is_for_pods(&self) -> bool {
+        self.to_pods
     }
 
     /// What clients are told.

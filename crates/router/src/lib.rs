@@ -22,6 +22,8 @@
 //! them; otherwise the client is answered 400.
 
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod h1;
 mod h2;
 mod limits;

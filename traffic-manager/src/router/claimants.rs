@@ -31,6 +31,11 @@ impl Claimant {
     pub async fn take(&self, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
         self.machine.take(&self.claim.id, purpose).await
     }
+
+    /// Whether the pods take what its machine doesn't.
+    pub fn passes(&self, why: NotTaken) -> bool {
+        self.claim.pass_if_down && why == NotTaken::Refused
+    }
 }
 
 /// Everybody who has claimed a port, as it was at one moment.

@@ -265,6 +265,7 @@ async fn to_machine(
         }
         // It was asked just before the intercept ended.
         Err(_) if claimant.left.is_cancelled() => to_pods(connection, way).await,
+        Err(why) if claimant.passes(why) => to_pods(connection, way).await,
         Err(why) => {
             tracing::info!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
             let ways = Arc::new(Unavailable::new(claimant, why));

@@ -33,6 +33,8 @@ pub struct Claim {
     pub rule: Rule,
     /// What comes with it.
     pub mode: Mode,
+    /// Whether the pods take what the machine refuses.
+    pub pass_if_down: bool,
 }
 
 /// Why a claim can't be written or taken back.
@@ -281,6 +283,7 @@ fn check(
         since: now(),
         rule: wanted.rule.clone(),
         mode: wanted.mode,
+        pass_if_down: wanted.pass_if_down,
     })
 }
 

@@ -26,6 +26,7 @@ fn wanted(id: &str, port: &str) -> Claim {
         port: port.parse().unwrap(),
         rule: Rule::default(),
         mode: Mode::default(),
+        pass_if_down: false,
     }
 }
 

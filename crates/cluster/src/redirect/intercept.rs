@@ -33,6 +33,9 @@ pub struct Intercept {
     /// What else comes with it.
     #[serde(default, skip_serializing_if = "Mode::is_intercept")]
     pub mode: Mode,
+    /// Whether the pods take what the machine refuses, as long as nothing listens there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pass_if_down: bool,
 }
 
 /// What comes with an intercept.

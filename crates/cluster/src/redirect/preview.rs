@@ -40,6 +40,7 @@ pub async fn create_preview(
         since: now(),
         rule: claim.rule.clone(),
         mode: Mode::Preview,
+        pass_if_down: false,
     };
     let service = service(name, &intercept);
     let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);

@@ -90,6 +90,7 @@ pub(crate) fn intercept(id: &str, (name, number): (&str, u16)) -> Intercept {
         since: Timestamp::from_second(1_700_000_000).unwrap(),
         rule: Rule::default(),
         mode: Mode::default(),
+        pass_if_down: false,
     }
 }
 

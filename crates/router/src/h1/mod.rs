@@ -5,6 +5,8 @@ mod body;
 mod chunked;
 mod exchange;
 mod framing;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod head;
 mod kept;
 mod pass;

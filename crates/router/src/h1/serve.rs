@@ -150,7 +150,7 @@ where
     async fn request(&mut self, length: usize) -> Result<Then<W::Stream>, RouterError> {
         let bytes = &self.client.read.buffer[..length];
         let whose = |head: &Head<'_>| (self.ways.route(head), self.ways.copies(Some(head)));
-        let (asked, (to, copies)) = match head::request(bytes, self.limits.headers, whose) {
+        let (asked, (mut to, copies)) = match head::request(bytes, self.limits.headers, whose) {
             Ok(request) => request,
             Err(Refused::TooManyHeaders) => return self.too_large().await,
             Err(Refused::Unclear(unclear)) => {
@@ -168,6 +168,11 @@ where
                 None => match self.ways.dial(to.as_ref()).await {
                     Ok(stream) => Peer::new(stream),
                     Err(error) if to.is_none() => return Err(RouterError::Pods(error)),
+                    Err(error) if error.is_for_pods() => {
+                        to = None;
+                        old = self.kept.take(None);
+                        continue;
+                    }
                     Err(error) => return self.unreachable(length, asked, error.body()).await,
                 },
             };

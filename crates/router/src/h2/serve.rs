@@ -126,9 +126,9 @@ impl<W: Ways> Session<'_, W> {
                 Ok(())
             });
         }
-        let upstream = upstream(to);
+        let upstreams = (upstream(to), upstream(None));
         let request = Request::from_parts(parts, body);
-        let serve = stream::serve(request, respond, upstream, near);
+        let serve = stream::serve(request, respond, upstreams, near);
         self.streams.spawn(serve);
     }
 

@@ -61,7 +61,7 @@ enum Ended {
 pub(crate) async fn serve<W: Ways>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    upstream: Arc<Upstream<W>>,
+    (mut upstream, pods): (Arc<Upstream<W>>, Arc<Upstream<W>>),
     mut copies: Vec<Copy>,
 ) -> Result<(), Failed> {
     let (parts, mut body) = request.into_parts();
@@ -80,6 +80,10 @@ pub(crate) async fn serve<W: Ways>(
             Err(OpenError::Dial(error)) if upstream.is_pods() => {
                 respond.send_reset(Reason::REFUSED_STREAM);
                 return Err(Failed::Pods(error));
+            }
+            Err(OpenError::Dial(error)) if error.is_for_pods() => {
+                upstream = Arc::clone(&pods);
+                continue;
             }
             Err(OpenError::Dial(error)) => {
                 asked.unreachable(&mut respond, error.body());

@@ -249,3 +249,18 @@ async fn after_an_upgrade_all_bytes_pass_both_ways() {
         rig.ends().await;
     }
 }
+
+#[tokio::test]
+async fn the_pods_take_what_is_passed_to_them() {
+    let mut rig = Rig::new().await;
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nx-to: passing\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    says(&mut rig.client, request).await;
+    let mut pod = rig.accept("pods").await;
+    for _ in 0..2 {
+        hears(&mut pod, request).await;
+        says(&mut pod, answer).await;
+        hears(&mut rig.client, answer).await;
+        says(&mut rig.client, request).await;
+    }
+}

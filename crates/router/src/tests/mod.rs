@@ -25,7 +25,7 @@ use crate::{DialError, Limits, RouterError, Tapped, Ways, serve};
 /// What clients are told when `down` is asked for.
 pub(crate) const DOWN: &str = "kdev: the machine of ann@laptop is away, 100%\n";
 
-/// Requests with `x-to: NAME` go to NAME, the others to `pods`; with `x-copy: NAME` NAME gets a copy. What isn't
+/// What `passing` refuses goes to the pods. Requests with `x-to: NAME` go to NAME, the others to `pods`; with `x-copy: NAME` NAME gets a copy. What isn't
 /// HTTP is copied to `tap`, where there is one.
 pub(crate) struct Ports(pub(crate) HashMap<&'static str, SocketAddr>);
 
@@ -52,7 +52,11 @@ impl Ways for Ports {
 
     async fn dial(&self, to: Option<&String>) -> Result<TcpStream, DialError> {
         let port = self.0.get(to.map_or("pods", String::as_str));
-        let port = port.ok_or_else(|| DialError::new(DOWN))?;
+        let down = || match to.map(String::as_str) {
+            Some("passing") => DialError::new(DOWN).pass_to_pods(),
+            _ => DialError::new(DOWN),
+        };
+        let port = port.ok_or_else(down)?;
         let stream = TcpStream::connect(port).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Ok(stream)

@@ -47,12 +47,14 @@ fn users() -> impl Iterator<Item = &'static str> {
 
 /// Works within the cluster's node, in a runtime.
 fn in_cluster<T: Send>(desk: &Desk, work: impl Future<Output = T> + Send) -> T {
-    desk.cluster.node().inside(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.unwrap().block_on(work)
-    })
+    desk.cluster.node().inside(|| in_runtime(work))
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(work)
 }
 
 #[test]
@@ -249,7 +251,28 @@ fn who_isnt_there_is_said_to_those_who_want_them_only() {
             );
         }
     });
-    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["leave", "web"]).ok();
+    let mut program = desk.laptop.serve(9000);
+    let pass = ["--header", "x-user=ann", "--if-down", "pass"];
+    intercept(&desk, "9000:http", &pass);
+    desk.cluster.node().inside(|| {
+        let mut kept = Kept::connect(address).unwrap();
+        assert_eq!(kept.who_answers("x-user: ann\r\n").unwrap(), "the-laptop");
+        program.end();
+        for _ in 0..20 {
+            let who = kept.who_answers("x-user: ann\r\n").unwrap();
+            assert!(who.starts_with("web-"), "{who}");
+        }
+        let http2 = in_runtime(async {
+            let connection = Http2::connect(address).await.unwrap();
+            connection.who_answers("ann").await.unwrap()
+        });
+        assert!(http2.starts_with("web-"), "{http2}");
+        program = desk.laptop.serve(9000);
+        assert_eq!(kept.who_answers("x-user: ann\r\n").unwrap(), "the-laptop");
+    });
+    desk.kdev(&["leave", "web"]).ok();
+    intercept(&desk, "9000:http", &["--baggage", "user=ann"]);
     desk.cluster.node().inside(|| {
         let mut kept = Kept::connect(address).unwrap();
         let who = kept.who_answers("tracestate: user=ann\r\n").unwrap();
