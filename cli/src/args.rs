@@ -311,6 +311,9 @@ pub struct LeaveArgs {
     /// Only this port of the service, by number or name [default: all that this session has].
     #[arg(short, long, value_name = "PORT")]
     pub port: Option<String>,
+    /// Only the intercept with this rule.
+    #[command(flatten)]
+    pub rule: RuleArgs,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kdev_cluster::redirect::{
     self, Claim, ClaimError, Intercept, Mode, PortQuery, Protocol, ServiceName,
 };
-use kdev_cluster::replace::{self, Workload};
+use kdev_cluster::replace;
 use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
@@ -42,12 +42,7 @@ pub async fn intercept(
     request: InterceptRequest,
     sink: &Sink,
 ) -> Result<String, Failure> {
-    let mode = match request.mode() {
-        InterceptMode::Unspecified => Mode::Intercept,
-        InterceptMode::Replace => Mode::Replace,
-        InterceptMode::Preview => Mode::Preview,
-        InterceptMode::Wiretap => Mode::Wiretap,
-    };
+    let mode = mode(request.mode());
     let service = request.service;
     let namespace = or(request.namespace, &session.namespace);
     let local_port = u16::try_from(request.local_port)
@@ -72,18 +67,7 @@ pub async fn intercept(
             "start your program first, then intercept",
         ));
     };
-    let rule = match request.rule.as_str() {
-        "" => Ok(Rule::default()),
-        text => Rule::from_json(text),
-    };
-    let rule = rule.map_err(|error| {
-        Failure::new(
-            ErrorKind::Usage,
-            format!("can't intercept {namespace}/{service}"),
-            error.to_string(),
-            "`kdev intercept --help` shows how conditions are written",
-        )
-    })?;
+    let rule = rule(&request.rule)?;
     let Ok(port) = request.port.parse::<PortQuery>();
     let wanted = Claim {
         id: format!("{:032x}", rand::random::<u128>()),
@@ -94,19 +78,20 @@ pub async fn intercept(
         rule,
         mode,
         pass_if_down: request.pass_if_down,
+        take_over: request.take_over,
     };
     let name = ServiceName::new(&namespace, &service);
     let client = session.cluster.kube();
-    let workloads = match mode {
-        Mode::Replace => replace::find(client, &name)
+    if mode == Mode::Replace {
+        // Before anything changes.
+        replace::find(client, &name)
             .await
-            .map_err(|error| failures::replace(&name, &error))?,
-        Mode::Intercept | Mode::Preview | Mode::Wiretap => Vec::new(),
-    };
+            .map_err(|error| failures::replace(&name, &error))?;
+    }
     let claimed = match mode {
         Mode::Preview => preview(client, &name, local_port, &request.port, &wanted).await?,
         Mode::Intercept | Mode::Replace | Mode::Wiretap => {
-            claim(session, &name, &wanted, request.take_over, sink).await?
+            claim(session, &name, &wanted, sink).await?
         }
     };
     let id = claimed.id.clone();
@@ -143,13 +128,27 @@ pub async fn intercept(
         mode,
     };
     let active = async {
-        let probe_us = wait_active(session, &id, sink).await?;
-        scale_down(&held, &workloads, sink).await?;
+        let probe_us = wait_active(session, &id, sink).await.map_err(|why| {
+            Failure::new(
+                ErrorKind::Probe,
+                format!("intercepting {name} didn't work"),
+                why,
+                "",
+            )
+        })?;
+        if mode == Mode::Replace {
+            scale_down(&held, sink).await?;
+        }
         Ok(probe_us)
     };
     let active = tokio::select! {
         active = active => active,
-        () = sink.closed() => Err("the command was interrupted".to_owned()),
+        () = sink.closed() => Err(Failure::new(
+            ErrorKind::Probe,
+            format!("intercepting {name} didn't work"),
+            "the command was interrupted",
+            "",
+        )),
     };
     match active {
         Ok(probe_us) => Ok(format!(
@@ -157,18 +156,38 @@ pub async fn intercept(
              {:.1} ms)",
             Duration::from_micros(probe_us).as_secs_f64() * 1000.0
         )),
-        Err(why) => {
+        Err(failure) => {
             let next = match undo(&held, sink).await {
-                Ok(()) => "the Service is as it was; mend the reason and try again".to_owned(),
-                Err(failure) => format!("restoring it failed as well: {failure}"),
+                Ok(()) => "what it changed is put back; mend the reason and try again".to_owned(),
+                Err(failure) => format!("putting it back failed as well: {failure}"),
             };
-            Err(Failure::new(
-                ErrorKind::Probe,
-                format!("intercepting {name} didn't work"),
-                why,
-                next,
-            ))
+            Err(failure.with_next(next))
         }
+    }
+}
+
+/// Reads a rule as the command writes it.
+fn rule(json: &str) -> Result<Rule, Failure> {
+    let rule = match json {
+        "" => Ok(Rule::default()),
+        json => Rule::from_json(json),
+    };
+    rule.map_err(|error| {
+        Failure::new(
+            ErrorKind::Usage,
+            "can't use the conditions",
+            error.to_string(),
+            "`kdev intercept --help` shows how they are written",
+        )
+    })
+}
+
+fn mode(mode: InterceptMode) -> Mode {
+    match mode {
+        InterceptMode::Unspecified => Mode::Intercept,
+        InterceptMode::Replace => Mode::Replace,
+        InterceptMode::Preview => Mode::Preview,
+        InterceptMode::Wiretap => Mode::Wiretap,
     }
 }
 
@@ -180,39 +199,33 @@ struct Taken<'a> {
     mode: Mode,
 }
 
-/// Writes the claim. One that is in the way ends if it is the same owner's and that is wanted.
+/// Writes the claim. What it took the place of is put back.
 async fn claim(
     session: &Session,
     name: &ServiceName,
     wanted: &Claim,
-    take_over: bool,
     sink: &Sink,
 ) -> Result<Intercept, Failure> {
     let client = session.cluster.kube();
-    // Each round ends one that is in the way.
-    loop {
-        let error = match redirect::claim(client, name, wanted).await {
-            Ok(claimed) => return Ok(claimed),
-            Err(error) => error,
-        };
-        let own = match &error {
-            ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => theirs.id.clone(),
-            _ => return Err(failures::claim(name, &error)),
-        };
-        if !take_over {
-            return Err(failures::claim(name, &error)
-                .with_next("it is your own: `kdev leave` it, or add --take-over, which ends it"));
+    let claimed = redirect::claim(client, name, wanted).await;
+    let (claimed, over) = claimed.map_err(|error| match &error {
+        ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => {
+            failures::claim(name, &error)
+                .with_next("it is your own: `kdev leave` it, or add --take-over, which ends it")
         }
-        redirect::release(client, name, &own)
-            .await
-            .map_err(|error| failures::release(name, &error))?;
-        replace::restore(client, &name.namespace, &own)
-            .await
-            .map_err(|error| failures::replace(name, &error))?;
-        session.intercepts.remove(&own);
+        _ => failures::claim(name, &error),
+    })?;
+    for one in over {
+        if one.mode == Mode::Replace {
+            replace::restore(client, &name.namespace, &one.id)
+                .await
+                .map_err(|error| failures::replace(name, &error))?;
+        }
+        session.intercepts.remove(&one.id);
         sink.line(format!("ended your earlier intercept of {name}"))
             .await;
     }
+    Ok(claimed)
 }
 
 /// Makes a Service that leads here and nowhere else.
@@ -240,13 +253,14 @@ async fn preview(
         .map_err(|error| failures::claim(name, &error))
 }
 
-/// Scales what is behind the Service to zero; why not, in words.
-async fn scale_down(held: &Taken<'_>, workloads: &[Workload], sink: &Sink) -> Result<(), String> {
+/// Scales what is behind the Service to zero.
+async fn scale_down(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     let client = held.session.cluster.kube();
-    for workload in workloads {
-        replace::scale_down(client, workload, held.id, &held.session.manager_namespace)
+    let failed = |error| failures::replace(held.name, &error);
+    for workload in replace::find(client, held.name).await.map_err(failed)? {
+        replace::scale_down(client, &workload, held.id, &held.session.manager_namespace)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(failed)?;
         let replicas = workload.replicas();
         sink.line(format!("scaled {workload} from {replicas} to 0"))
             .await;
@@ -313,10 +327,18 @@ pub async fn leave(
     request: LeaveRequest,
     sink: &Sink,
 ) -> Result<String, Failure> {
-    let namespace = or(request.namespace, &session.namespace);
+    let namespace = or(request.namespace.clone(), &session.namespace);
     let Ok(port) = request.port.parse::<PortQuery>();
     let mut held = session.intercepts.of_service(&namespace, &request.service);
     held.retain(|one| port.matches(&one.intercept.port));
+    if let Some(json) = &request.rule {
+        let wanted = rule(json)?;
+        held.retain(|one| one.intercept.rule == wanted);
+    }
+    if request.mode.is_some() {
+        let wanted = mode(request.mode());
+        held.retain(|one| one.intercept.mode == wanted);
+    }
     if held.is_empty() {
         return Err(Failure::new(
             ErrorKind::NotFound,
@@ -325,14 +347,16 @@ pub async fn leave(
             "`kdev status` lists what it intercepts; -n names another namespace",
         ));
     }
+    let mut left = Ok(());
     for one in &held {
-        leave_one(session, one, sink).await?;
+        left = left.and(leave_one(session, one, sink).await);
     }
+    left?;
     let stay = session.intercepts.of_service(&namespace, &request.service);
     let rest = match stay.len() {
         0 => "the Service is as it was".to_owned(),
-        1 => "another port stays intercepted".to_owned(),
-        more => format!("{more} other ports stay intercepted"),
+        1 => "another intercept of it stays".to_owned(),
+        more => format!("{more} other intercepts of it stay"),
     };
     Ok(format!("left {namespace}/{}: {rest}", request.service))
 }

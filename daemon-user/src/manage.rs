@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kdev_cluster::client::{self, ClusterClient, KubeTarget};
 use kdev_cluster::install::{
-    self, Answer, Change, Direct, InstallOptions, NamespaceFate, PullPolicy,
+    self, Answer, Change, Direct, InstallOptions, ManagerError, NamespaceFate, PullPolicy,
 };
 use kdev_cluster::recover;
 use kdev_cluster::redirect::{Intercept, PortRef};
@@ -189,17 +189,22 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
             false => format!("would put back: {changed}"),
         });
     }
-    if let Ok(pod) = install::find_manager(client, &namespace).await {
-        return Err(Failure::new(
-            ErrorKind::Conflict,
-            "nothing is put back",
-            format!(
-                "a traffic manager runs (pod {} in namespace {namespace}), and puts back by itself what \
-                 sessions leave",
-                pod.name
-            ),
-            "`kdev leave` ends an intercept of yours, `kdev uninstall` all of everybody's",
-        ));
+    match install::find_manager(client, &namespace).await {
+        Ok(pod) => {
+            return Err(Failure::new(
+                ErrorKind::Conflict,
+                "nothing is put back",
+                format!(
+                    "a traffic manager runs (pod {} in namespace {namespace}), and puts back by itself \
+                     what sessions leave",
+                    pod.name
+                ),
+                "`kdev leave` ends an intercept of yours, `kdev uninstall` all of everybody's",
+            ));
+        }
+        // It may well run, and serve others.
+        Err(error @ ManagerError::Api(_)) => return Err(failures::manager(&namespace, &error)),
+        Err(_) => {}
     }
     let recovered = recover::recover(client, &namespace, RESTORE)
         .await

@@ -44,6 +44,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// What a session hears that asks for what is over.
 const GIVEN_BACK: &str =
     "the manager gave the Service back, as the session was away for too long; intercept it again";
+/// How often undoing what comes with an intercept is tried, and the pause after the first attempt.
+const PUT_BACK_ATTEMPTS: u32 = 4;
+const PUT_BACK_AGAIN: Duration = Duration::from_secs(1);
 /// Before an API server that doesn't answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
@@ -149,9 +152,27 @@ pub async fn run(
     one.restore(&reporter.session, news, end).await;
 }
 
-/// Undoes what comes with an intercept, where its session hasn't.
+/// Undoes what comes with an intercept, where its session hasn't. What fails for long is left to whoever sweeps.
 pub async fn put_back(client: &Client, service: &ServiceName, claim: &Intercept) {
-    let undone: Result<(), Box<dyn Error + Send + Sync>> = match claim.mode {
+    let mut pause = PUT_BACK_AGAIN;
+    for _ in 0..PUT_BACK_ATTEMPTS {
+        match try_put_back(client, service, claim).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(%service, %error, mode = ?claim.mode, "what came with an intercept isn't undone yet");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+async fn try_put_back(
+    client: &Client,
+    service: &ServiceName,
+    claim: &Intercept,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match claim.mode {
         Mode::Intercept | Mode::Wiretap => Ok(()),
         Mode::Replace => replace::restore(client, &service.namespace, &claim.id)
             .await
@@ -160,9 +181,6 @@ pub async fn put_back(client: &Client, service: &ServiceName, claim: &Intercept)
         Mode::Preview => redirect::delete_preview(client, service, &claim.id)
             .await
             .map_err(Into::into),
-    };
-    if let Err(error) = undone {
-        tracing::warn!(%service, %error, mode = ?claim.mode, "what came with an intercept isn't undone; `kdev recover` does that");
     }
 }
 

@@ -61,8 +61,8 @@ struct Entry {
 pub struct Intercepts {
     tools: Arc<Tools>,
     running: Arc<Mutex<HashMap<String, Entry>>>,
-    /// Those whose ports lead to the pods again.
-    given_back: watch::Sender<HashSet<String>>,
+    /// Those whose ports lead here.
+    redirected: watch::Sender<HashSet<String>>,
 }
 
 impl Intercepts {
@@ -71,7 +71,7 @@ impl Intercepts {
         Self {
             tools: Arc::new(tools),
             running: Arc::default(),
-            given_back: watch::Sender::default(),
+            redirected: watch::Sender::default(),
         }
     }
 
@@ -109,7 +109,6 @@ impl Intercepts {
             Arc::clone(session),
             Arc::clone(&self.running),
         );
-        let given_back = self.given_back.clone();
         self.tools.tasks.spawn(async move {
             let service = ServiceName::new(start.namespace, start.service);
             tokio::select! {
@@ -120,7 +119,6 @@ impl Intercepts {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&id);
-            given_back.send_if_modified(|given_back| given_back.remove(&id));
         });
     }
 
@@ -140,7 +138,8 @@ impl Intercepts {
     /// The manager ends: Services lead to their pods until the next one takes their claims up. What still
     /// comes here goes on meanwhile, so that no new connection is lost.
     pub async fn hand_over(&self) {
-        let ids: Vec<String> = self.lock().keys().cloned().collect();
+        let mut redirected = self.redirected.subscribe();
+        let ids = redirected.borrow().clone();
         if ids.is_empty() {
             return;
         }
@@ -149,13 +148,12 @@ impl Intercepts {
                 return;
             }
         }
-        let mut given_back = self.given_back.subscribe();
-        let all = given_back.wait_for(|given_back| ids.iter().all(|id| given_back.contains(id)));
-        match tokio::time::timeout(HAND_OVER, all).await {
-            // Not to be seen from here.
-            Ok(_) => tokio::time::sleep(NODES).await,
-            Err(_) => tracing::warn!("not every Service leads to its pods, and the manager ends"),
+        let none = redirected.wait_for(HashSet::is_empty);
+        if tokio::time::timeout(HAND_OVER, none).await.is_err() {
+            tracing::warn!("not every Service leads to its pods, and the manager ends");
         }
+        // Not to be seen from here.
+        tokio::time::sleep(NODES).await;
     }
 
     /// A session is over: everything that it claimed is restored, and nothing of it goes on.
@@ -172,12 +170,23 @@ impl Intercepts {
         }
         // Also what it claimed without asking for it, or asked of an earlier manager.
         let claims = self.tools.redirector.annotated().borrow().clone();
-        for claim in claims
-            .iter()
-            .filter(|claim| claim.intercept.session == session)
-        {
-            let _ = self.tools.redirector.forget(&claim.intercept.id).await;
-            intercept::put_back(&self.tools.client, &claim.service, &claim.intercept).await;
+        for claim in claims.iter() {
+            let id = &claim.intercept.id;
+            // One that runs does it itself.
+            if claim.intercept.session != session || self.lock().contains_key(id) {
+                continue;
+            }
+            let (tools, claim) = (Arc::clone(&self.tools), claim.clone());
+            self.tools.tasks.spawn(async move {
+                let undo = async {
+                    intercept::put_back(&tools.client, &claim.service, &claim.intercept).await;
+                    let _ = tools.redirector.forget(&claim.intercept.id).await;
+                };
+                tokio::select! {
+                    () = tools.ended() => {}
+                    () = undo => {}
+                }
+            });
         }
     }
 
@@ -186,19 +195,21 @@ impl Intercepts {
         while let Some(event) = events.recv().await {
             let (ids, news) = match event {
                 Event::Redirected { ids, .. } => {
-                    self.given_back
-                        .send_modify(|given_back| given_back.retain(|id| !ids.contains(id)));
+                    self.redirected
+                        .send_modify(|redirected| redirected.extend(ids.iter().cloned()));
                     (ids, News::Redirected)
                 }
                 // Whoever gave it back looks for himself.
                 Event::Restored { ids, .. } => {
-                    let running = self.lock();
-                    let known = ids.into_iter().filter(|id| running.contains_key(id));
-                    self.given_back
-                        .send_modify(|given_back| given_back.extend(known));
+                    self.redirected
+                        .send_modify(|redirected| redirected.retain(|id| !ids.contains(id)));
                     continue;
                 }
-                Event::Lost { id, reason, .. } => (vec![id], News::Lost(reason.to_string())),
+                Event::Lost { id, reason, .. } => {
+                    self.redirected
+                        .send_if_modified(|redirected| redirected.remove(&id));
+                    (vec![id], News::Lost(reason.to_string()))
+                }
                 Event::Contested {
                     service,
                     ids,

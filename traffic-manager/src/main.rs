@@ -16,6 +16,7 @@ mod router;
 mod server;
 mod sessions;
 mod settings;
+mod sweep;
 mod vouching;
 mod waiting;
 

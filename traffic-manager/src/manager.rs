@@ -32,7 +32,7 @@ use crate::router::RouterPorts;
 use crate::server::Server;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
-use crate::vouching;
+use crate::{sweep, vouching};
 
 /// How long flows may take to end when the manager does. Short: the next manager starts only then.
 pub const DRAIN: Duration = Duration::from_secs(1);
@@ -91,6 +91,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     spawn_until(&tasks, &cancelled, published);
     let sessions = Arc::new(Sessions::new(settings.grace));
     let flows = ResumableFlows::default();
+    let claims = running.redirector.annotated();
     let intercepts = Intercepts::new(Tools {
         client: client.clone(),
         redirector: running.redirector,
@@ -99,6 +100,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     });
+    spawn_until(
+        &tasks,
+        &cancelled,
+        sweep::run(client.clone(), settings.pod.namespace.clone(), claims),
+    );
     let following = intercepts.clone();
     spawn_until(&tasks, &cancelled, async move {
         following.follow(running.events).await;

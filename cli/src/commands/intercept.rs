@@ -9,6 +9,7 @@ use std::time::Duration;
 use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::{ErrorKind, InterceptMode, InterceptRequest, LeaveRequest};
+use kdev_rules::Rule;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -88,6 +89,11 @@ fn rule(take: &TakeArgs, typed: &RuleArgs, mine: bool) -> Result<String, Failure
         };
         output::progress(&mark.how_to(&host));
     }
+    json(&rule)
+}
+
+/// As the daemon reads it; empty for every connection.
+fn json(rule: &Rule) -> Result<String, Failure> {
     if rule.is_everything() {
         return Ok(String::new());
     }
@@ -164,7 +170,7 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
         (Ok(None), None) => Ok(0),
         (Ok(None), Some(mut child)) => {
             let ended = attend(&mut child, &mut signals).await;
-            leave_all(&mut user, args, made).await?;
+            leave_all(&mut user, &wanted, made).await?;
             ended
                 .map(exit_code)
                 .map_err(|error| Failure::internal("the program was lost sight of", error))
@@ -173,7 +179,7 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
             if let Some(mut child) = child {
                 end(&mut child).await;
             }
-            if let Err(left) = leave_all(&mut user, args, made).await {
+            if let Err(left) = leave_all(&mut user, &wanted, made).await {
                 output::failure(&left);
             }
             broken_off.map(|sent| sent.map_or(0, |sent| signalled(sent as i32)))
@@ -187,10 +193,13 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
 ///
 /// When it isn't intercepted, or isn't restored in time.
 pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
+    let rule = json(&args.rule.rule()?)?;
     let request = LeaveRequest {
         service: args.service,
         namespace: args.namespace.unwrap_or_default(),
         port: args.port.unwrap_or_default(),
+        rule: (!rule.is_empty()).then_some(rule),
+        mode: None,
     };
     follow(daemons::connected_user().await?.leave(request).await).await
 }
@@ -216,19 +225,27 @@ async fn all(user: &mut User, wanted: &Wanted, made: &mut usize) -> Result<(), F
 }
 
 /// Leaves the first `made` ports; the first failure, after all were tried.
-async fn leave_all(user: &mut User, args: &TakeArgs, made: usize) -> Result<(), Failure> {
+async fn leave_all(user: &mut User, wanted: &Wanted, made: usize) -> Result<(), Failure> {
     let mut left = Ok(());
-    for ports in &args.port[..made] {
-        left = left.and(leave_one(user, args, ports).await);
+    for ports in &wanted.take.port[..made] {
+        left = left.and(leave_one(user, wanted, ports).await);
     }
     left
 }
 
-async fn leave_one(user: &mut User, args: &TakeArgs, ports: &Ports) -> Result<(), Failure> {
+/// Leaves what this call has made, and nothing else that the session has of the Service.
+async fn leave_one(user: &mut User, wanted: &Wanted, ports: &Ports) -> Result<(), Failure> {
+    let port = match wanted.mode {
+        // Its Service has one.
+        InterceptMode::Preview => String::new(),
+        _ => ports.service.clone().unwrap_or_default(),
+    };
     let request = LeaveRequest {
-        service: args.service.clone(),
-        namespace: args.namespace.clone().unwrap_or_default(),
-        port: ports.service.clone().unwrap_or_default(),
+        service: wanted.take.service.clone(),
+        namespace: wanted.take.namespace.clone().unwrap_or_default(),
+        port,
+        rule: Some(wanted.rule.clone()),
+        mode: Some(wanted.mode.into()),
     };
     follow(user.leave(request).await).await
 }

@@ -18,10 +18,10 @@ impl Budget {
     /// Bytes that the other side of each flow may send at first, whatever the others do: it begins before
     /// it could be told anything else.
     pub const SHARE: u64 = 256 << 10;
-    /// Bytes that each flow may keep whatever the others do, so that it always goes on. As much as TCP
-    /// sends at first (RFC 6928), and little enough that the flows of a full session keep no more in this
-    /// way than the budget of a process.
-    pub const FLOOR: u64 = 16 << 10;
+    /// Bytes that each flow may keep whatever the others do, so that it always goes on, and is of use to
+    /// somebody where many stand still: at 16 KiB a round trip, flows beside many that are stuck had a
+    /// twentieth of their speed. The flows of a full session keep four budgets of a process in this way.
+    pub const FLOOR: u64 = 64 << 10;
     /// Of what is left, one flow has a part at most.
     const PART: u64 = 8;
 

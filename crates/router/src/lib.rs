@@ -37,6 +37,6 @@ mod ways;
 
 pub use error::{DialError, RouterError};
 pub use limits::Limits;
-pub use serve::serve;
+pub use serve::{pass, serve};
 pub use tap::Tapped;
 pub use ways::Ways;

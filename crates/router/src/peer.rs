@@ -35,6 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                 half: write,
                 dirty: false,
                 taps: Vec::new(),
+                heard: 0,
             },
         }
     }
@@ -99,6 +100,8 @@ pub(crate) struct Writer<S> {
     dirty: bool,
     /// Who hears what is handed over as well.
     pub(crate) taps: Vec<Tap>,
+    /// So many bytes they have heard already.
+    pub(crate) heard: usize,
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
@@ -109,9 +112,11 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         if count == 0 && most > 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        let heard = self.heard.min(count);
+        self.heard -= heard;
         self.taps
             .iter_mut()
-            .for_each(|tap| tap.say(&buffer[..count]));
+            .for_each(|tap| tap.say(&buffer[heard..count]));
         buffer.advance(count);
         self.dirty = true;
         Ok(count)

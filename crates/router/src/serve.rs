@@ -36,16 +36,35 @@ where
     match protocol {
         Protocol::Http1 => h1::serve(client, ways, limits, since).await,
         Protocol::Http2 => h2::serve(client.into_stream(), ways, limits).await,
-        Protocol::Other => {
-            let mut pods = to_pods(&*ways).await?;
-            pods.write.taps = ways
-                .copies(None)
-                .into_iter()
-                .map(|to| copy(&ways, to))
-                .collect();
-            splice(client, pods).await
-        }
+        Protocol::Other => pass_on(client, ways).await,
     }
+}
+
+/// Passes all that a client says on to where what isn't HTTP goes, without a look at it.
+///
+/// # Errors
+///
+/// See [`serve()`].
+pub async fn pass<C, W>(client: C, ways: Arc<W>) -> Result<(), RouterError>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    W: Ways,
+{
+    pass_on(Peer::new(client), ways).await
+}
+
+async fn pass_on<C, W>(client: Peer<C>, ways: Arc<W>) -> Result<(), RouterError>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    W: Ways,
+{
+    let mut pods = to_pods(&*ways).await?;
+    pods.write.taps = ways
+        .copies(None)
+        .into_iter()
+        .map(|to| copy(&ways, to))
+        .collect();
+    splice(client, pods).await
 }
 
 /// Reads until it is known what a client speaks, and says since when it has spoken.

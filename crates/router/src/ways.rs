@@ -31,6 +31,11 @@ pub trait Ways: Send + Sync + 'static {
         drop((copy, to));
     }
 
+    /// Runs a task that has to do with copies for `to`, as long as there may be any. It outlives this connection.
+    fn spawn(&self, to: &Self::Key, task: impl Future<Output = ()> + Send + 'static) {
+        drop((to, task));
+    }
+
     /// Connects to a destination, or to the pods. Takes no longer than a client may wait.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use kdev_cluster::client::ClusterClient;
 use kdev_cluster::install::{ManagerError, find_manager};
-use kdev_cluster::redirect::{Desired, Limits, ServiceName, reconcile};
+use kdev_cluster::redirect::{Desired, Limits, Mode, ServiceName, reconcile};
+use kdev_cluster::replace;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +23,9 @@ use super::manager_link::Link;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long putting one Service back may take.
-const RESTORE: Duration = Duration::from_secs(10);
+/// How long putting one Service back may take before the manager is looked for again: one that is back has the
+/// Service, also from machines whose links are slower.
+const RESTORE: Duration = Duration::from_secs(2);
 
 /// What it needs.
 pub struct Guardian {
@@ -98,7 +100,23 @@ impl Guardian {
             .collect()
     }
 
+    /// The pods of a Service that is replaced are to answer as well.
+    async fn restore_workloads(&self, name: &ServiceName) {
+        let held = self.intercepts.of_service(&name.namespace, &name.name);
+        for one in held
+            .iter()
+            .filter(|one| one.intercept.mode == Mode::Replace)
+        {
+            let client = self.cluster.kube();
+            let restored = replace::restore(client, &name.namespace, &one.intercept.id).await;
+            if let Err(error) = restored {
+                tracing::warn!(service = %name, %error, "not scaled back, and no manager runs");
+            }
+        }
+    }
+
     async fn restore(&self, name: &ServiceName) -> bool {
+        self.restore_workloads(name).await;
         let limits = Limits {
             deadline: RESTORE,
             ..Limits::default()

@@ -64,6 +64,11 @@ impl Snapshot {
             .map(|(_, claimant)| claimant)
     }
 
+    /// Whether no condition asks what a connection carries.
+    pub fn reads_nothing(&self) -> bool {
+        self.claimants().all(|one| one.claim.rule.is_everything())
+    }
+
     /// Whose a request is; `None` when it is the pods'.
     pub fn of_request(&self, head: &Head<'_>) -> Option<&Arc<Claimant>> {
         self.rules.route(head)

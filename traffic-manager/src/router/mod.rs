@@ -17,7 +17,7 @@ use std::time::Duration;
 use kdev_cluster::redirect::{Intercept, PortRef, ServiceName};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::splice;
-use kdev_router::{Limits, RouterError, serve};
+use kdev_router::{Limits, RouterError, pass, serve};
 use kube::Client;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -104,13 +104,7 @@ impl RouterPort {
             None => return Err(io::Error::other("the pod has no address")),
         };
         let closed = CancellationToken::new();
-        let pods = Pods::follow(
-            client.clone(),
-            service.clone(),
-            port.clone(),
-            tasks,
-            closed.clone(),
-        );
+        let pods = Pods::follow(client.clone(), service.clone(), port.clone(), tasks);
         let way = Arc::new(Way {
             service: service.clone(),
             claimants: Arc::default(),
@@ -231,7 +225,7 @@ async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(
         Some(claimant) if !current.has_taps() => {
             to_machine(connection, client, claimant, way).await
         }
-        _ => requests(connection, client, way).await,
+        _ => requests(connection, client, current.reads_nothing(), way).await,
     }
 }
 
@@ -270,15 +264,30 @@ async fn to_machine(
             tracing::info!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
             let ways = Arc::new(Unavailable::new(claimant, why));
             let mut connection = connection;
-            let said = serve(&mut connection, ways, &way.limits).await;
+            let said = serve(&mut connection, ways, &hasty(&way.limits)).await;
             // Who speaks HTTP has been told.
             said.map_err(|_| reset(&connection, Reset::Machine(why)))
         }
     }
 }
 
-/// Hands each request of a connection to whom it is for.
-async fn requests(mut connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(), Reset> {
+/// The limits where nobody is there to hear more: who doesn't say at once what they speak learns soon that
+/// they aren't heard.
+fn hasty(limits: &Limits) -> Limits {
+    Limits {
+        first_byte: Duration::from_millis(200),
+        head_time: Duration::from_secs(1),
+        ..limits.clone()
+    }
+}
+
+/// Hands each request of a connection to whom it is for; or all that is said, where nobody asks what it is.
+async fn requests(
+    mut connection: TcpStream,
+    client: SocketAddr,
+    whole: bool,
+    way: &Way,
+) -> Result<(), Reset> {
     let ways = Arc::new(Requests {
         claimants: Arc::clone(&way.claimants),
         pods: way.pods.clone(),
@@ -286,7 +295,10 @@ async fn requests(mut connection: TcpStream, client: SocketAddr, way: &Way) -> R
         limits: way.limits.clone(),
         tasks: way.tasks.clone(),
     });
-    let served = serve(&mut connection, ways, &way.limits).await;
+    let served = match whole {
+        true => pass(&mut connection, ways).await,
+        false => serve(&mut connection, ways, &way.limits).await,
+    };
     served.map_err(|error| reset(&connection, Reset::Requests(error)))
 }
 

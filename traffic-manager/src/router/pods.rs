@@ -9,7 +9,6 @@ use kube::Client;
 use rand::seq::SliceRandom as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long one pod may take to accept while there is another.
@@ -41,20 +40,17 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// Follows them in a task of `tasks` until `closed`.
+    /// Follows them in a task of `tasks`, as long as a clone of the result is there: connections outlive their
+    /// port.
     pub fn follow(
         client: Client,
         service: ServiceName,
         port: PortRef,
         tasks: &TaskTracker,
-        closed: CancellationToken,
     ) -> Self {
         let (known_tx, known) = watch::channel(None);
         tasks.spawn(async move {
-            tokio::select! {
-                () = closed.cancelled() => {}
-                () = follow_backends(&client, &service, &port, known_tx) => {}
-            }
+            follow_backends(&client, &service, &port, known_tx).await;
         });
         Self { known }
     }

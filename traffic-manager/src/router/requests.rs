@@ -95,6 +95,16 @@ impl Ways for Requests {
         });
     }
 
+    fn spawn(&self, to: &Whose, task: impl Future<Output = ()> + Send + 'static) {
+        let left = to.0.left.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = left.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
     async fn dial(&self, to: Option<&Whose>) -> Result<Upstream, DialError> {
         let current = self.claimants.current();
         let claimant = match to {

@@ -35,6 +35,8 @@ pub struct Claim {
     pub mode: Mode,
     /// Whether the pods take what the machine refuses.
     pub pass_if_down: bool,
+    /// Whether claims of the same owner's that are in the way end.
+    pub take_over: bool,
 }
 
 /// Why a claim can't be written or taken back.
@@ -139,24 +141,36 @@ pub enum ClaimError {
     Api(ApiError),
 }
 
-/// Writes a claim on a Service and returns it with the port that was found.
+/// Writes a claim on a Service and returns it with the port that was found, and the claims that it took the place
+/// of: those in its way whose owner is the same, where it may take over.
 ///
 /// Does nothing if the claim is there already.
 pub async fn claim(
     client: &Client,
     service: &ServiceName,
     claim: &Claim,
-) -> Result<Intercept, ClaimError> {
+) -> Result<(Intercept, Vec<Intercept>), ClaimError> {
     let result = edit(client, service, "claim a port", |found, claims| {
-        let intercept = check(service, found, claims, claim)?;
-        let is_new = claims.iter().all(|other| other.id != intercept.id);
-        Ok(match is_new {
-            true => {
-                let claims = claims.iter().chain([&intercept]).cloned().collect();
-                (intercept, Some(claims))
+        let (mut stay, mut over) = (claims.to_vec(), Vec::new());
+        let intercept = loop {
+            match check(service, found, &stay, claim) {
+                // A preview's Service would go with it.
+                Err(ClaimError::Taken { theirs, .. })
+                    if claim.take_over
+                        && theirs.owner == claim.owner
+                        && theirs.mode != Mode::Preview =>
+                {
+                    stay.retain(|other| other.id != theirs.id);
+                    over.push(*theirs);
+                }
+                checked => break checked?,
             }
-            false => (intercept, None),
-        })
+        };
+        if claims.iter().any(|other| other.id == intercept.id) {
+            return Ok(((intercept, over), None));
+        }
+        stay.push(intercept.clone());
+        Ok(((intercept, over), Some(stay)))
     });
     result.await?.ok_or_else(|| ClaimError::ServiceNotFound {
         service: service.clone(),

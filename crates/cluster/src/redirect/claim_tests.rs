@@ -27,6 +27,7 @@ fn wanted(id: &str, port: &str) -> Claim {
         rule: Rule::default(),
         mode: Mode::default(),
         pass_if_down: false,
+        take_over: false,
     }
 }
 

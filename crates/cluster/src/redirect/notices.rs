@@ -1,10 +1,10 @@
-//! Notices that a Service's pods or slices have changed.
+//! Notices that a Service, its pods or slices have changed.
 
 use std::collections::BTreeMap;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use futures::{FutureExt, future};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -22,7 +22,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// Watches the pods of `selector`, and all slices of the Service.
+    /// Watches the pods of `selector`, the Service and all its slices.
     pub(super) fn watch(
         client: &Client,
         service: &ServiceName,
@@ -38,10 +38,19 @@ impl Notices {
         let slices = watcher(slices, config.labels(&slices_of(&service.name)))
             .backoff(ApiBackoff::new())
             .filter_map(|event| future::ready(is_news(event)));
+        // Its ports may lead elsewhere.
+        let services: Api<PartialObjectMeta<Service>> =
+            Api::namespaced(client.clone(), &service.namespace);
+        let this = watcher::Config::default()
+            .timeout(WATCH_SECONDS)
+            .fields(&format!("metadata.name={}", service.name));
+        let services = watcher(services, this)
+            .backoff(ApiBackoff::new())
+            .filter_map(|event| future::ready(is_news(event)));
         let selector = selector.clone();
         Self {
             selector,
-            stream: stream::select(pods, slices).boxed(),
+            stream: stream::select(stream::select(pods, slices), services).boxed(),
         }
     }
 

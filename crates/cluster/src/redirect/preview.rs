@@ -5,12 +5,12 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client};
 
 use super::api::ServiceName;
 use super::claim::{Claim, ClaimError, refused};
-use super::intercept::{Intercept, Mode, now};
+use super::intercept::{Intercept, Mode, intercepts, now, original_selector};
 use super::objects::{FIELD_MANAGER, INTERCEPTS, MANAGER_LABEL, PREVIEW};
 use super::port::{PortRef, Protocol};
 use crate::client::{ApiError, ApiFailure, call};
@@ -68,7 +68,7 @@ pub async fn create_preview(
 pub async fn delete_preview(client: &Client, name: &ServiceName, id: &str) -> Result<(), ApiError> {
     let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
     let found = call(format!("read service {name}"), services.get_opt(&name.name)).await?;
-    let Some(found) = found.filter(|found| preview_of(found) == Some(id)) else {
+    let Some(found) = found.filter(|found| is_preview(found, id)) else {
         return Ok(());
     };
     let params = DeleteParams {
@@ -87,6 +87,43 @@ pub async fn delete_preview(client: &Client, name: &ServiceName, id: &str) -> Re
             _ => Err(error),
         },
     }
+}
+
+/// Deletes the previews of the traffic manager in `manager` that nobody claims any more; returns them.
+///
+/// # Errors
+///
+/// When the API server refuses.
+pub async fn delete_orphans(client: &Client, manager: &str) -> Result<Vec<ServiceName>, ApiError> {
+    let services: Api<Service> = Api::all(client.clone());
+    let marked = ListParams::default().labels(&format!("{PREVIEW},{MANAGER_LABEL}={manager}"));
+    let mut deleted = Vec::new();
+    for service in call("list previews", services.list(&marked)).await? {
+        let Some(id) = preview_of(&service) else {
+            continue;
+        };
+        let claims = intercepts(&service.metadata).unwrap_or_default();
+        if claims.is_empty() && is_preview(&service, id) {
+            let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+            let name = service.metadata.name.as_deref().unwrap_or_default();
+            let name = ServiceName::new(namespace, name);
+            delete_preview(client, &name, id).await?;
+            deleted.push(name);
+        }
+    }
+    Ok(deleted)
+}
+
+/// Whether a Service was made for this intercept and has not become anything else: what the manager deletes must not
+/// be anybody's who only wrote a label on it.
+fn is_preview(service: &Service, id: &str) -> bool {
+    let spec = service.spec.as_ref();
+    let selects = original_selector(service);
+    let own = [(PREVIEW.to_owned(), id.to_owned())].into();
+    let kind = spec.and_then(|spec| spec.type_.as_deref());
+    preview_of(service) == Some(id)
+        && selects.as_ref() == Some(&own)
+        && matches!(kind, None | Some("ClusterIP"))
 }
 
 /// The intercept that a Service was made for.
@@ -144,5 +181,9 @@ mod tests {
         assert_eq!(spec.selector.as_ref().unwrap()[PREVIEW], "i1");
         spec.cluster_ip = Some("10.96.0.8".to_owned());
         assert_eq!(interceptable(&service), Ok(()));
+        assert!(is_preview(&service, "i1") && !is_preview(&service, "i2"));
+        // Somebody's own, with the label only.
+        service.spec.as_mut().unwrap().selector = Some(testing::strings(&[("app", "web")]));
+        assert!(!is_preview(&service, "i1"));
     }
 }

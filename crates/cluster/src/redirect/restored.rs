@@ -1,6 +1,6 @@
 //! Looking whether a Service is as it was, and making all of them so where no manager does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::api::ServiceName;
 use super::intercept::{intercepts, original};
-use super::objects::{SERVICE_NAME_LABEL, slices_by};
+use super::objects::{MANAGER_LABEL, SERVICE_NAME_LABEL, slices_by};
 use super::observed::Desired;
-use super::preview::delete_preview;
+use super::preview::{delete_preview, preview_of};
 use super::reconcile::{Limits, ReconcileError, reconcile};
 use crate::client::{ApiError, call};
 
@@ -133,11 +133,18 @@ async fn ours(
     for service in services {
         let claims = intercepts(&service.metadata).unwrap_or_default();
         let saved = original(&service.metadata).ok().flatten();
-        let ours: Vec<String> = claims
+        let made_here = service
+            .labels()
+            .get(MANAGER_LABEL)
+            .is_some_and(|by| by == manager);
+        let preview = preview_of(&service).filter(|_| made_here);
+        let ours: BTreeSet<String> = claims
             .into_iter()
             .filter(|claim| claim.manager == manager)
             .map(|claim| claim.id)
+            .chain(preview.map(str::to_owned))
             .collect();
+        let ours: Vec<String> = ours.into_iter().collect();
         if !ours.is_empty() || saved.is_some_and(|saved| saved.manager == manager) {
             let namespace = service.namespace().unwrap_or_default();
             found.insert(ServiceName::new(namespace, service.name_any()), ours);

@@ -22,7 +22,7 @@ use crate::client::{ApiError, ApiFailure, Forbidden};
 use crate::redirect::ServiceName;
 
 pub use find::find;
-pub use scale::{restore, restore_by, scale_down, scaled_by, wait_ready};
+pub use scale::{restore, restore_by, restore_orphans, scale_down, scaled_by, wait_ready};
 
 /// The label with the intercept for whose time a workload is scaled to zero.
 pub const REPLACED: &str = "kdev.dev/replaced";

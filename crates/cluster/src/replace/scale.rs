@@ -1,12 +1,13 @@
 //! Scaling to zero and back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{Kind, REPLACED, REPLICAS, ReplaceError, Workload};
 use crate::client::{ApiFailure, call};
@@ -14,6 +15,8 @@ use crate::redirect::objects::{FIELD_MANAGER, MANAGER_LABEL};
 
 /// How often to try when others change a workload at the same time.
 const ATTEMPTS: u32 = 8;
+/// Between two looks at a workload.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Scales a workload to zero for the time of an intercept, and marks it.
 ///
@@ -67,20 +70,48 @@ pub async fn restore_by(client: &Client, manager: &str) -> Result<Vec<Workload>,
     restore_all(client, scaled_by(client, manager).await?).await
 }
 
-/// Waits until a pod of each is ready, or no pod is wanted; `false` when that takes too long.
+/// Waits until a pod of each is ready, or no pod is wanted; `false` when that takes too long. Needs no right to
+/// watch.
 pub async fn wait_ready(client: &Client, workloads: &[Workload], deadline: Duration) -> bool {
-    let all = workloads.iter().map(|workload| {
-        let ready = |object: Option<&DynamicObject>| {
-            object.is_none_or(|object| {
-                let wanted = object.data["spec"]["replicas"].as_u64().unwrap_or(1);
-                wanted == 0 || object.data["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0
-            })
-        };
-        await_condition(api(client, workload), workload.name(), ready)
+    let all = workloads.iter().map(async |workload| {
+        let api = api(client, workload);
+        loop {
+            let read = call(format!("read {workload}"), api.get_opt(workload.name()));
+            // What can't be read now may be the next time.
+            if let Ok(found) = read.await
+                && found.as_ref().is_none_or(is_ready)
+            {
+                return;
+            }
+            sleep(LOOK).await;
+        }
     });
     let all = futures::future::join_all(all);
-    let ended = tokio::time::timeout(deadline, all).await;
-    ended.is_ok_and(|all| all.iter().all(Result::is_ok))
+    tokio::time::timeout(deadline, all).await.is_ok()
+}
+
+/// Whether what is wanted was seen by the controller, and a pod is ready if any is.
+fn is_ready(object: &DynamicObject) -> bool {
+    let (spec, status) = (&object.data["spec"], &object.data["status"]);
+    let seen = status["observedGeneration"].as_i64() >= object.metadata.generation;
+    let wanted = spec["replicas"].as_u64().unwrap_or(1);
+    seen && (wanted == 0 || status["readyReplicas"].as_u64().unwrap_or(0) > 0)
+}
+
+/// The same for those of them whose intercept isn't among `known`, which is asked for once they are found.
+///
+/// # Errors
+///
+/// See [`restore`].
+pub async fn restore_orphans(
+    client: &Client,
+    manager: &str,
+    known: impl FnOnce() -> BTreeSet<String>,
+) -> Result<Vec<Workload>, ReplaceError> {
+    let mut scaled = scaled_by(client, manager).await?;
+    let known = known();
+    scaled.retain(|one| one.label(REPLACED).is_none_or(|id| !known.contains(id)));
+    restore_all(client, scaled).await
 }
 
 /// Finds what is scaled to zero for sessions of the traffic manager in a namespace.
@@ -102,7 +133,8 @@ async fn restore_all(
 ) -> Result<Vec<Workload>, ReplaceError> {
     let (mut restored, mut first) = (Vec::new(), Ok(()));
     for workload in workloads {
-        match edit(client, &workload, "scale back", |now| Ok(back(now))).await {
+        let id = workload.label(REPLACED).unwrap_or_default().to_owned();
+        match edit(client, &workload, "scale back", |now| Ok(back(now, &id))).await {
             Ok(()) => restored.push(workload),
             Err(error) => first = first.and(Err(error)),
         }
@@ -129,9 +161,11 @@ async fn marked(
     Ok(workloads)
 }
 
-/// What gives a workload its replicas back; `None` when it isn't marked any more.
-fn back(now: &Workload) -> Option<Value> {
-    now.label(REPLACED)?;
+/// What gives a workload its replicas back; `None` when it isn't marked for this intercept any more.
+fn back(now: &Workload, id: &str) -> Option<Value> {
+    if now.label(REPLACED) != Some(id) {
+        return None;
+    }
     let annotations = now.object.metadata.annotations.as_ref();
     let saved = annotations.and_then(|all| all.get(REPLICAS)?.parse::<u32>().ok());
     let mut patch = json!({
@@ -219,17 +253,33 @@ mod tests {
                 "spec": { "replicas": replicas },
             }))
         };
-        let patch = back(&marked(0)).unwrap();
+        let patch = back(&marked(0), "i1").unwrap();
         assert_eq!(patch["spec"]["replicas"], 3);
         assert_eq!(patch["metadata"]["labels"][REPLACED], Value::Null);
         assert_eq!(marked(0).to_string(), "deployment shop/web");
-        let scaled_by_others = back(&marked(5)).unwrap();
+        let scaled_by_others = back(&marked(5), "i1").unwrap();
         assert_eq!(scaled_by_others.get("spec"), None);
+    }
+
+    #[test]
+    fn a_workload_is_ready_when_its_controller_has_seen_what_is_wanted() {
+        let object = |generation: i64, observed: i64, wanted: u32, ready: u32| {
+            let object = json!({
+                "metadata": { "name": "web", "generation": generation },
+                "spec": { "replicas": wanted },
+                "status": { "observedGeneration": observed, "readyReplicas": ready },
+            });
+            is_ready(&serde_json::from_value(object).unwrap())
+        };
+        assert!(object(2, 2, 2, 1));
+        assert!(!object(2, 1, 2, 2));
+        assert!(!object(2, 2, 2, 0));
+        assert!(object(2, 2, 0, 0));
     }
 
     #[test]
     fn what_isnt_marked_is_left_alone() {
         let plain = workload(json!({ "metadata": { "name": "web" }, "spec": { "replicas": 0 } }));
-        assert_eq!(back(&plain), None);
+        assert_eq!(back(&plain, "i1"), None);
     }
 }

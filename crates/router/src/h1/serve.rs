@@ -161,6 +161,8 @@ where
             }
         };
         let mut old = self.kept.take(to.as_ref());
+        // What copies have heard of a request that is said again.
+        let mut heard = 0;
         loop {
             let reused = old.is_some();
             let mut upstream = match old.take() {
@@ -187,6 +189,7 @@ where
             };
             let alone = self.story == Story::Pods;
             upstream.write.taps = self.tapped(&copies);
+            upstream.write.heard = std::mem::take(&mut heard);
             let request = (length, &asked);
             let (client, limits) = (&mut self.client, self.limits);
             let mut exchange = Exchange::new(client, &mut upstream, request, limits, alone);
@@ -194,8 +197,9 @@ where
             if let (Ended::NoAnswer(_), Some(head)) = (&ended, head) {
                 let sent = length - exchange.unsent();
                 self.client.read.put_back(&head[..sent]);
-                // What is said again isn't to be heard twice.
-                upstream.write.taps.iter_mut().for_each(Tap::break_off);
+                let taps = std::mem::take(&mut upstream.write.taps);
+                self.taps.extend(copies.iter().cloned().zip(taps));
+                heard = sent;
                 continue;
             }
             if !matches!(ended, Ended::Switch) {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 
-use super::copy::copy;
+use super::copy::{Copier, Copy};
 use super::stream::Failed;
 use super::upstream::{Driver, Upstream};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, STREAMS, head, stream};
@@ -32,6 +32,8 @@ struct Session<'a, W: Ways> {
     upstreams: HashMap<Option<W::Key>, Arc<Upstream<W>>>,
     drivers: mpsc::Sender<Driver<W>>,
     streams: JoinSet<Result<(), Failed>>,
+    /// Those who get copies.
+    copiers: HashMap<W::Key, Copier<W>>,
 }
 
 /// Serves an HTTP/2 client from its preface on.
@@ -58,6 +60,7 @@ where
         upstreams: HashMap::new(),
         drivers,
         streams: JoinSet::new(),
+        copiers: HashMap::new(),
     };
     let mut sweep = interval_at(Instant::now() + limits.idle_upstream, limits.idle_upstream);
     loop {
@@ -116,16 +119,12 @@ impl<W: Ways> Session<'_, W> {
             Arc::clone(upstream.or_insert_with_key(new))
         };
         let ends = body.is_end_stream();
-        let mut near = Vec::new();
-        for to in copies {
-            let request = head::request(parts.clone());
-            let (copy, far) = copy(upstream(Some(to)), request, ends);
-            near.push(copy);
-            self.streams.spawn(async move {
-                far.await;
-                Ok(())
-            });
-        }
+        let copies = copies.into_iter().filter_map(|to| {
+            let copier = self.copiers.entry(to.clone());
+            let copier = copier.or_insert_with(|| Copier::new(&self.ways, to));
+            copier.copy(&parts, ends)
+        });
+        let near: Vec<Copy> = copies.collect();
         let upstreams = (upstream(to), upstream(None));
         let request = Request::from_parts(parts, body);
         let serve = stream::serve(request, respond, upstreams, near);

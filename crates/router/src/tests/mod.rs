@@ -50,6 +50,10 @@ impl Ways for Ports {
         tokio::spawn(async move { copy.serve(ways, to, &patient()).await });
     }
 
+    fn spawn(&self, _: &String, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
     async fn dial(&self, to: Option<&String>) -> Result<TcpStream, DialError> {
         let port = self.0.get(to.map_or("pods", String::as_str));
         let down = || match to.map(String::as_str) {

@@ -87,7 +87,11 @@ impl Index {
             Some(_) => LostReason::ClaimRemoved,
             None => LostReason::ServiceGone,
         };
-        let marks = marks.unwrap_or_default();
+        let mut marks = marks.unwrap_or_default();
+        // An id is one intercept's: a copy of it on another Service means nothing.
+        marks
+            .intercepts
+            .retain(|claim| !self.is_elsewhere(service, &claim.id));
         let stays = |id: &str| marks.intercepts.iter().any(|claim| claim.id == id);
         let before = self.services.remove(service).unwrap_or_default();
         let mut lost = Vec::new();
@@ -104,6 +108,11 @@ impl Index {
             self.services.insert(service.clone(), marks);
         }
         lost
+    }
+
+    fn is_elsewhere(&self, service: &ServiceName, id: &str) -> bool {
+        let mut others = self.services.iter().filter(|(name, _)| *name != service);
+        others.any(|(_, marks)| marks.intercepts.iter().any(|claim| claim.id == id))
     }
 
     /// Notes all Services, after a new list of them.
@@ -153,9 +162,10 @@ impl Index {
             .find(|(_, marks)| marks.intercepts.iter().any(|claim| claim.id == id))
             .map(|(service, _)| service.clone());
         // What is forgotten before it was seen has nothing to be undone.
+        let is_over = self.wishes.get(&id) == Some(&Wish::Forget);
         if service.is_none() && wish == Wish::Forget {
             self.wishes.remove(&id);
-        } else {
+        } else if !(is_over && wish == Wish::Hold) {
             self.wishes.insert(id, wish);
         }
         service

@@ -150,3 +150,23 @@ fn what_is_forgotten_before_it_was_seen_leaves_nothing() {
     index.handle_service(&web(), marks(&[intercept("i1", ("http", 80))]));
     assert_eq!(goal(&index), Goal::Hold);
 }
+
+#[test]
+fn an_id_that_is_copied_to_another_service_means_nothing_there() {
+    let mut index = index(&[intercept("i1", ("http", 80))]);
+    index.handle_wish("i1".into(), routed());
+    let other = ServiceName::new("shop", "another");
+    let copied = intercept("i1", ("http", 80));
+    assert_eq!(index.handle_service(&other, marks(&[copied])), []);
+    assert_eq!(index.handle_service(&other, marks(&[])), []);
+    assert_eq!(index.handle_wish("i1".into(), Wish::Forget), Some(web()));
+    assert_eq!(goal(&index), Goal::Restore);
+}
+
+#[test]
+fn what_is_over_isnt_held() {
+    let mut index = index(&[intercept("i1", ("http", 80))]);
+    index.handle_wish("i1".into(), Wish::Forget);
+    index.handle_wish("i1".into(), Wish::Hold);
+    assert_eq!(goal(&index), Goal::Restore);
+}
