@@ -12,6 +12,7 @@ pub mod killable;
 pub mod known;
 pub mod logging;
 pub mod loopback;
+pub mod memory;
 pub mod outage;
 pub mod paths;
 pub mod runtime;

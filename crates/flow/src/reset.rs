@@ -9,6 +9,10 @@ use tokio::net::TcpStream;
 /// otherwise hold its connection for ever.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// What the kernel takes for a peer beyond what it may send it. Otherwise it takes megabytes for one that doesn't
+/// read, which looks as if it were read, and has the flow's window grow: that is memory, and others' share of it.
+const UNSENT: u32 = 128 << 10;
+
 /// A connection that is closed in order only when told so; otherwise, also by cancellation, it is
 /// reset, so that its peer never takes a part for the whole.
 #[derive(Debug)]
@@ -22,7 +26,9 @@ impl ResetUnlessClosed {
         // The flow has its own chunks: waiting for more would only add latency.
         let _ = connection.set_nodelay(true);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-        let _ = SockRef::from(&connection).set_tcp_keepalive(&keepalive);
+        let socket = SockRef::from(&connection);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
         Self {
             connection,
             closed: false,

@@ -261,7 +261,7 @@ async fn to_machine(
         Err(_) if claimant.left.is_cancelled() => to_pods(connection, way).await,
         Err(why) if claimant.passes(why) => to_pods(connection, way).await,
         Err(why) => {
-            tracing::info!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
+            tracing::debug!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
             let ways = Arc::new(Unavailable::new(claimant, why));
             let mut connection = connection;
             let said = serve(&mut connection, ways, &hasty(&way.limits)).await;
