@@ -2,8 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use kdev_common::person::Person;
 use kdev_rules::{Flag, Item, Rule, RuleError};
-use nix::unistd::{Uid, User, gethostname};
 
 /// The member of `baggage` that carries it, so that services hand it on to those that they ask
 /// (W3C Baggage).
@@ -16,11 +16,8 @@ pub struct Mark(String);
 impl Mark {
     /// That of the user on this machine.
     pub fn of_user() -> Self {
-        let uid = Uid::effective();
-        let user = User::from_uid(uid).ok().flatten();
-        let user = user.map_or_else(|| uid.to_string(), |user| user.name);
-        let machine = gethostname().ok().and_then(|name| name.into_string().ok());
-        Self::of(&user, &machine.unwrap_or_default())
+        let here = Person::here();
+        Self::of(&here.user, &here.machine)
     }
 
     fn of(user: &str, machine: &str) -> Self {

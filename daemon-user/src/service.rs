@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kdev_cluster::client::KubeTarget;
 use kdev_cluster::install::DEFAULT_NAMESPACE;
+use kdev_common::person::Person;
 use kdev_common::{paths, socket};
 use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
@@ -74,20 +75,6 @@ fn direct(text: &str) -> direct::Wanted {
         "never" => direct::Wanted::Never,
         named => direct::Wanted::At(named.to_owned()),
     }
-}
-
-/// "user@machine", for people who look at what was intercepted.
-fn owner() -> String {
-    let uid = nix::unistd::Uid::effective();
-    let user = nix::unistd::User::from_uid(uid).ok().flatten();
-    let user = user.map_or_else(|| uid.to_string(), |user| user.name);
-    let machine = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
-    format!(
-        "{user}@{}",
-        machine.unwrap_or_else(|| "localhost".to_owned())
-    )
 }
 
 #[tonic::async_trait]
@@ -308,7 +295,7 @@ async fn connect_or_mend(
             session.namespace
         ));
     }
-    let session = Arc::new(Session::connect(wanted, owner(), sink).await?);
+    let session = Arc::new(Session::connect(wanted, Person::here().to_string(), sink).await?);
     daemon.current.send_replace(Some(Arc::clone(&session)));
     let line = format!(
         "connected to context {}, namespace {}",

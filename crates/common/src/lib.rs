@@ -15,6 +15,8 @@ pub mod loopback;
 pub mod memory;
 pub mod outage;
 pub mod paths;
+#[cfg(unix)]
+pub mod person;
 pub mod runtime;
 pub mod socket;
 pub mod transport;
