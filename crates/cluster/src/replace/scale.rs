@@ -70,6 +70,22 @@ pub async fn restore_by(client: &Client, manager: &str) -> Result<Vec<Workload>,
     restore_all(client, scaled_by(client, manager).await?).await
 }
 
+/// The same for those of them whose intercept isn't among `known`, which is asked for once they are found.
+///
+/// # Errors
+///
+/// See [`restore`].
+pub async fn restore_orphans(
+    client: &Client,
+    manager: &str,
+    known: impl FnOnce() -> BTreeSet<String>,
+) -> Result<Vec<Workload>, ReplaceError> {
+    let mut scaled = scaled_by(client, manager).await?;
+    let known = known();
+    scaled.retain(|one| one.label(REPLACED).is_none_or(|id| !known.contains(id)));
+    restore_all(client, scaled).await
+}
+
 /// Waits until a pod of each is ready, or no pod is wanted; `false` when that takes too long. Needs no right to
 /// watch.
 pub async fn wait_ready(client: &Client, workloads: &[Workload], deadline: Duration) -> bool {
@@ -96,22 +112,6 @@ fn is_ready(object: &DynamicObject) -> bool {
     let seen = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let wanted = spec["replicas"].as_u64().unwrap_or(1);
     seen && (wanted == 0 || status["readyReplicas"].as_u64().unwrap_or(0) > 0)
-}
-
-/// The same for those of them whose intercept isn't among `known`, which is asked for once they are found.
-///
-/// # Errors
-///
-/// See [`restore`].
-pub async fn restore_orphans(
-    client: &Client,
-    manager: &str,
-    known: impl FnOnce() -> BTreeSet<String>,
-) -> Result<Vec<Workload>, ReplaceError> {
-    let mut scaled = scaled_by(client, manager).await?;
-    let known = known();
-    scaled.retain(|one| one.label(REPLACED).is_none_or(|id| !known.contains(id)));
-    restore_all(client, scaled).await
 }
 
 /// Finds what is scaled to zero for sessions of the traffic manager in a namespace.
