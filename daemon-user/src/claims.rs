@@ -10,13 +10,12 @@ use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
-use kdev_proto::v1::{
-    ErrorKind, InterceptMode, InterceptRequest, InterceptStart, InterceptStop, LeaveRequest,
-};
+use kdev_proto::v1::{ErrorKind, InterceptRequest, InterceptStart, InterceptStop, LeaveRequest};
 use kdev_rules::Rule;
 use kube::Client;
 
 use crate::failures;
+use crate::modes;
 use crate::progress::Sink;
 use crate::session::Session;
 use crate::session::intercepts::Held;
@@ -42,7 +41,7 @@ pub async fn intercept(
     request: InterceptRequest,
     sink: &Sink,
 ) -> Result<String, Failure> {
-    let mode = mode(request.mode());
+    let mode = modes::in_cluster(request.mode());
     let service = request.service;
     let namespace = or(request.namespace, &session.namespace);
     let local_port = u16::try_from(request.local_port)
@@ -180,15 +179,6 @@ fn rule(json: &str) -> Result<Rule, Failure> {
             "`kdev intercept --help` shows how they are written",
         )
     })
-}
-
-fn mode(mode: InterceptMode) -> Mode {
-    match mode {
-        InterceptMode::Unspecified => Mode::Intercept,
-        InterceptMode::Replace => Mode::Replace,
-        InterceptMode::Preview => Mode::Preview,
-        InterceptMode::Wiretap => Mode::Wiretap,
-    }
 }
 
 /// An intercept that this session has claimed.
@@ -336,7 +326,7 @@ pub async fn leave(
         held.retain(|one| one.intercept.rule == wanted);
     }
     if request.mode.is_some() {
-        let wanted = mode(request.mode());
+        let wanted = modes::in_cluster(request.mode());
         held.retain(|one| one.intercept.mode == wanted);
     }
     if held.is_empty() {

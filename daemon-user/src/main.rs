@@ -4,6 +4,7 @@ mod claims;
 mod daemon;
 mod failures;
 mod manage;
+mod modes;
 mod progress;
 mod service;
 mod session;

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::{Intercept, Mode, ServiceName};
+use kdev_cluster::redirect::{Intercept, ServiceName};
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
-use kdev_proto::v1::{InterceptMode, InterceptStart, InterceptState, InterceptStatus, Part, State};
+use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
 use kdev_rules::overlap;
 use tokio::sync::watch;
 
 use super::manager_link::InterceptEvents;
+use crate::modes;
 
 /// An intercept of this session.
 #[derive(Debug, Clone)]
@@ -190,13 +191,7 @@ impl Intercepts {
                 part: Some(part(one)),
                 connections: one.connections,
                 rule: one.intercept.rule.to_string(),
-                mode: match one.intercept.mode {
-                    Mode::Intercept => InterceptMode::Unspecified,
-                    Mode::Replace => InterceptMode::Replace,
-                    Mode::Preview => InterceptMode::Preview,
-                    Mode::Wiretap => InterceptMode::Wiretap,
-                }
-                .into(),
+                mode: modes::in_command(one.intercept.mode).into(),
             })
             .collect()
     }
