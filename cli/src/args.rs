@@ -176,6 +176,17 @@ pub struct TakeArgs {
     pub command: Vec<OsString>,
 }
 
+/// Which requests.
+#[derive(Debug, ClapArgs)]
+pub struct WhichArgs {
+    /// By conditions.
+    #[command(flatten)]
+    pub rule: RuleArgs,
+    /// Only requests that carry your own mark; how to send it is printed.
+    #[arg(long, conflicts_with_all = RuleArgs::NAMES)]
+    pub mine: bool,
+}
+
 /// Arguments of `kdev intercept`.
 #[derive(Debug, ClapArgs)]
 pub struct InterceptArgs {
@@ -184,10 +195,7 @@ pub struct InterceptArgs {
     pub take: TakeArgs,
     /// Which of it.
     #[command(flatten)]
-    pub rule: RuleArgs,
-    /// Only requests that carry your own mark; how to send it is printed.
-    #[arg(long, conflicts_with_all = RuleArgs::NAMES)]
-    pub mine: bool,
+    pub which: WhichArgs,
     /// End an earlier intercept of yours that is in the way.
     #[arg(long)]
     pub take_over: bool,
@@ -205,10 +213,7 @@ pub struct WiretapArgs {
     pub take: TakeArgs,
     /// Which of it.
     #[command(flatten)]
-    pub rule: RuleArgs,
-    /// Only requests that carry your own mark; how to send it is printed.
-    #[arg(long, conflicts_with_all = RuleArgs::NAMES)]
-    pub mine: bool,
+    pub which: WhichArgs,
 }
 
 /// Arguments of `kdev replace`.

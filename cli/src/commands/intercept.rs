@@ -17,12 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::follow;
 use crate::args::{
-    InterceptArgs, LeaveArgs, Ports, PreviewArgs, ReplaceArgs, TakeArgs, WiretapArgs,
+    InterceptArgs, LeaveArgs, Ports, PreviewArgs, ReplaceArgs, TakeArgs, WhichArgs, WiretapArgs,
 };
 use crate::daemons::{self, User};
 use crate::mark::Mark;
 use crate::output;
-use crate::rule_args::RuleArgs;
 
 /// How long a program that kdev started may take until it listens.
 const LISTENS: Duration = Duration::from_secs(60);
@@ -45,7 +44,7 @@ struct Wanted {
 ///
 /// What is in the way; nothing that this call has intercepted is then left so.
 pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
-    let rule = rule(&args.take, &args.rule, args.mine)?;
+    let rule = rule(&args.take, &args.which)?;
     run(Wanted {
         take: args.take,
         rule,
@@ -62,7 +61,7 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
 ///
 /// See [`intercept`].
 pub async fn wiretap(args: WiretapArgs) -> Result<u8, Failure> {
-    let rule = rule(&args.take, &args.rule, args.mine)?;
+    let rule = rule(&args.take, &args.which)?;
     run(Wanted {
         take: args.take,
         rule,
@@ -74,13 +73,13 @@ pub async fn wiretap(args: WiretapArgs) -> Result<u8, Failure> {
 }
 
 /// The JSON of the rule that is meant; empty for every connection. Says how to send one's own mark.
-fn rule(take: &TakeArgs, typed: &RuleArgs, mine: bool) -> Result<String, Failure> {
-    let mark = mine.then(Mark::of_user);
+fn rule(take: &TakeArgs, which: &WhichArgs) -> Result<String, Failure> {
+    let mark = which.mine.then(Mark::of_user);
     let rule = match &mark {
         Some(mark) => mark
             .rule()
             .map_err(|error| Failure::internal("there is no mark", error))?,
-        None => typed.rule()?,
+        None => which.rule.rule()?,
     };
     if let Some(mark) = mark {
         let host = match &take.namespace {
