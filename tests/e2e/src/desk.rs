@@ -10,6 +10,7 @@ use crate::command::Outcome;
 use crate::laptop::{COMMAND, Laptop, User};
 use crate::snapshot::Machine;
 use crate::tools;
+use crate::workload::Workload;
 
 /// The namespace of the test workload that nobody changes.
 pub const DEMO: &str = "demo";
@@ -88,7 +89,15 @@ impl Desk {
         desk
     }
 
-    /// The same with more arguments for `kdev connect`.
+    /// A laptop that is connected, and a workload in the session's own namespace.
+    pub fn beside(topic: &str) -> (Self, Workload<'static>) {
+        let desk = Self::with_manager();
+        let web = Workload::up(desk.cluster, topic);
+        desk.kdev(&["connect", "-n", web.namespace()]).ok();
+        (desk, web)
+    }
+
+    /// The same as [`Desk::connected`] with more arguments for `kdev connect`.
     pub fn connected_by(options: &[&str]) -> Self {
         let desk = Self::with_manager();
         desk.kdev(&[&["connect", "-n", DEMO], options].concat())

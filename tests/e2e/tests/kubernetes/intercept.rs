@@ -17,14 +17,6 @@ fn answers(desk: &Desk, address: SocketAddr) -> String {
     desk.cluster.node().inside(|| who_answers(address)).unwrap()
 }
 
-/// A laptop that is connected, and a workload in the session's own namespace.
-fn connected(topic: &str) -> (Desk, Workload<'static>) {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, topic);
-    desk.kdev(&["connect", "-n", web.namespace()]).ok();
-    (desk, web)
-}
-
 #[test]
 fn what_the_cluster_sends_comes_to_the_local_program_until_it_is_left() {
     let desk = Desk::with_manager();
@@ -68,7 +60,7 @@ fn what_the_cluster_sends_comes_to_the_local_program_until_it_is_left() {
 
 #[test]
 fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
-    let (desk, web) = connected("every");
+    let (desk, web) = Desk::beside("every");
     let _program = desk.laptop.serve(9000);
     let address = web.address(80);
     for _ in 0..3 {
@@ -83,7 +75,7 @@ fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
 
 #[test]
 fn no_request_fails_while_a_service_is_switched_there_and_back() {
-    let (desk, web) = connected("switch");
+    let (desk, web) = Desk::beside("switch");
     let program = desk.laptop.serve(9000);
     let requests = Requests::start(desk.cluster.node(), web.address(80));
     for _ in 0..5 {
@@ -103,7 +95,7 @@ fn no_request_fails_while_a_service_is_switched_there_and_back() {
 
 #[test]
 fn quitting_gives_back_what_is_intercepted() {
-    let (desk, web) = connected("quit");
+    let (desk, web) = Desk::beside("quit");
     let program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     let requests = Requests::start(desk.cluster.node(), web.address(80));
@@ -119,7 +111,7 @@ fn quitting_gives_back_what_is_intercepted() {
 
 #[test]
 fn two_ports_of_a_service_may_come_to_two_programs() {
-    let (desk, web) = connected("two");
+    let (desk, web) = Desk::beside("two");
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     desk.kdev(&["intercept", "web", "--port", "9001:7"]).ok();
@@ -132,7 +124,7 @@ fn two_ports_of_a_service_may_come_to_two_programs() {
 
 #[test]
 fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
-    let (desk, web) = connected("several");
+    let (desk, web) = Desk::beside("several");
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     let both = [
         "intercept",
@@ -167,7 +159,7 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
 
 #[test]
 fn a_program_behind_two_dashes_lives_and_dies_with_the_intercept() {
-    let (desk, web) = connected("program");
+    let (desk, web) = Desk::beside("program");
     let address = web.address(80);
     // Its exit code is handed on, and what it wrote; the Service is its own meanwhile.
     let line = format!(
@@ -282,7 +274,7 @@ fn a_session_that_was_away_for_too_long_learns_that_it_lost_its_intercept() {
 
 #[test]
 fn a_local_program_may_end_and_come_back() {
-    let (desk, web) = connected("restart");
+    let (desk, web) = Desk::beside("restart");
     let mut program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     program.end();
@@ -312,7 +304,7 @@ fn a_local_program_may_end_and_come_back() {
 
 #[test]
 fn a_manager_that_is_replaced_takes_the_intercept_up_again() {
-    let (desk, web) = connected("replaced");
+    let (desk, web) = Desk::beside("replaced");
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     let pods = [
@@ -335,7 +327,7 @@ fn a_manager_that_is_replaced_takes_the_intercept_up_again() {
 
 #[test]
 fn the_audit_log_names_the_developer_who_intercepts() {
-    let (desk, web) = connected("audit");
+    let (desk, web) = Desk::beside("audit");
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     desk.kdev(&["quit"]).ok();

@@ -14,15 +14,7 @@ use serde_json::Value;
 const NOT_FOUND: i32 = 10;
 const CONFLICT: i32 = 11;
 
-/// A laptop that is connected, and a workload in the session's own namespace.
-fn connected(topic: &str) -> (Desk, Workload<'static>) {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, topic);
-    desk.kdev(&["connect", "-n", web.namespace()]).ok();
-    (desk, web)
-}
-
-/// The same with a manager of its own, which gives up sessions that are gone for 3 s.
+/// A laptop that is connected to a manager of its own, which gives up sessions that are gone for 3 s.
 fn impatient(topic: &'static str) -> (Desk, Workload<'static>, Namespace<'static>) {
     let desk = Desk::clean();
     let web = Workload::up(desk.cluster, topic);
@@ -61,7 +53,7 @@ fn assert_scaled_back(desk: &Desk, web: &Workload<'_>) {
 
 #[test]
 fn a_replaced_workload_rests_until_its_service_is_left() {
-    let (desk, web) = connected("replace");
+    let (desk, web) = Desk::beside("replace");
     let _program = desk.laptop.serve(9000);
     let requests = Requests::start(desk.cluster.node(), web.address(80));
     desk.kdev(&["replace", "web", "--port", "9000:http"])
@@ -84,7 +76,7 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
 
 #[test]
 fn a_wiretap_gets_copies_and_nobody_notices() {
-    let (desk, web) = connected("wiretap");
+    let (desk, web) = Desk::beside("wiretap");
     let address = web.address(80);
     let mut program = desk.laptop.serve(9000);
     let tap = ["wiretap", "web", "--port", "9000:http"];
@@ -129,7 +121,7 @@ fn a_wiretap_gets_copies_and_nobody_notices() {
 
 #[test]
 fn what_can_not_be_replaced_is_refused_with_the_reason() {
-    let (desk, web) = connected("bare");
+    let (desk, web) = Desk::beside("bare");
     let _program = desk.laptop.serve(9000);
     let nothing = serde_json::json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
     web.add_service("nobody", &nothing);
@@ -153,7 +145,7 @@ fn what_can_not_be_replaced_is_refused_with_the_reason() {
 
 #[test]
 fn a_preview_is_a_service_of_its_own_until_it_is_left() {
-    let (desk, web) = connected("preview");
+    let (desk, web) = Desk::beside("preview");
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["preview", "mine", "--port", "9000:8080"])
         .ok()
@@ -239,7 +231,7 @@ fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
 
 #[test]
 fn ones_own_mark_is_printed_as_one_sends_it() {
-    let (desk, web) = connected("mark");
+    let (desk, web) = Desk::beside("mark");
     let _program = desk.laptop.serve(9000);
     let run = desk
         .kdev(&["intercept", "web", "--port", "9000:http", "--mine"])
@@ -258,7 +250,7 @@ fn ones_own_mark_is_printed_as_one_sends_it() {
 
 #[test]
 fn ones_own_intercept_of_an_earlier_session_is_taken_over_when_that_is_wanted() {
-    let (desk, web) = connected("over");
+    let (desk, web) = Desk::beside("over");
     let _program = desk.laptop.serve(9000);
     let intercept = ["intercept", "web", "--port", "9000:http"];
     desk.kdev(&intercept).ok();

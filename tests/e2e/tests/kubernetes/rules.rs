@@ -8,18 +8,9 @@ use kdev_e2e::desk::Desk;
 use kdev_e2e::http::Requests;
 use kdev_e2e::kept::{Http2, Kept};
 use kdev_e2e::wait;
-use kdev_e2e::workload::Workload;
 
 /// `kdev`'s exit code for what others hold.
 const CONFLICT: i32 = 11;
-
-/// A laptop that is connected, and a workload in the session's own namespace.
-fn connected(topic: &str) -> (Desk, Workload<'static>) {
-    let desk = Desk::with_manager();
-    let web = Workload::up(desk.cluster, topic);
-    desk.kdev(&["connect", "-n", web.namespace()]).ok();
-    (desk, web)
-}
 
 fn intercept(desk: &Desk, port: &str, rule: &[&str]) {
     desk.kdev(&[&["intercept", "web", "--port", port], rule].concat())
@@ -59,7 +50,7 @@ fn in_runtime<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn users_with_rules_of_their_own_share_a_port_and_its_connections() {
-    let (desk, web) = connected("rules");
+    let (desk, web) = Desk::beside("rules");
     let (pods, address) = (web.pods(), web.address(80));
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     let _bob = desk.laptop.serve_as("bobs-laptop", 9001);
@@ -95,7 +86,7 @@ fn users_with_rules_of_their_own_share_a_port_and_its_connections() {
 
 #[test]
 fn a_connection_that_is_kept_follows_the_rules_as_they_come_and_go() {
-    let (desk, web) = connected("follow");
+    let (desk, web) = Desk::beside("follow");
     let address = web.address(80);
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     let _bob = desk.laptop.serve_as("bobs-laptop", 9001);
@@ -128,7 +119,7 @@ fn a_connection_that_is_kept_follows_the_rules_as_they_come_and_go() {
 
 #[test]
 fn rules_that_want_the_same_request_are_refused_with_it() {
-    let (desk, web) = connected("overlap");
+    let (desk, web) = Desk::beside("overlap");
     let _program = desk.laptop.serve(9000);
     intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
     let same = |rule: &[&str]| {
@@ -148,7 +139,7 @@ fn rules_that_want_the_same_request_are_refused_with_it() {
 
 #[test]
 fn what_isnt_http_passes_a_port_with_rules() {
-    let (desk, web) = connected("bytes");
+    let (desk, web) = Desk::beside("bytes");
     let _program = desk.laptop.serve(9000);
     intercept(&desk, "9000:7", &["--header", "x-user=ann"]);
     let address = web.address(7);
@@ -173,7 +164,7 @@ fn what_isnt_http_passes_a_port_with_rules() {
 
 #[test]
 fn streams_both_ways_and_upgrades_go_where_their_head_says() {
-    let (desk, web) = connected("streams");
+    let (desk, web) = Desk::beside("streams");
     let address = web.address(80);
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
@@ -202,7 +193,7 @@ fn streams_both_ways_and_upgrades_go_where_their_head_says() {
 
 #[test]
 fn a_gigabyte_passes_each_way_through_rules() {
-    let (desk, web) = connected("bulk");
+    let (desk, web) = Desk::beside("bulk");
     let address = web.address(80);
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
@@ -232,7 +223,7 @@ fn a_gigabyte_passes_each_way_through_rules() {
 
 #[test]
 fn who_isnt_there_is_said_to_those_who_want_them_only() {
-    let (desk, web) = connected("absent");
+    let (desk, web) = Desk::beside("absent");
     let address: SocketAddr = web.address(80);
     let mut program = desk.laptop.serve(9000);
     intercept(&desk, "9000:http", &["--baggage", "user=ann"]);
@@ -286,7 +277,7 @@ fn who_isnt_there_is_said_to_those_who_want_them_only() {
 
 #[test]
 fn a_manager_that_is_lost_takes_nobody_elses_requests_with_it() {
-    let (desk, web) = connected("lost");
+    let (desk, web) = Desk::beside("lost");
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
     let manager = ["-n", "kdev", "deploy/kdev-traffic-manager"];
@@ -328,7 +319,7 @@ fn a_manager_that_is_lost_takes_nobody_elses_requests_with_it() {
 
 #[test]
 fn a_manager_that_is_killed_is_missed_for_seconds_only() {
-    let (desk, web) = connected("killed");
+    let (desk, web) = Desk::beside("killed");
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
     let requests = Requests::start(desk.cluster.node(), web.address(80));
