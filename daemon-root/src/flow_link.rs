@@ -1,6 +1,6 @@
 //! The link between a shard, which owns the stack, and the task of one flow.
 //!
-//! Both directions are bounded queues. Neither side ever waits for the other while it holds anything:
+//! Both directions are queues, bounded in items and in bytes. Neither side ever waits for the other while it holds anything:
 //! the shard only tries, and whoever made room or added something pokes the shard to look again.
 //!
 //! Items are boxed: a queue keeps room for 32 of them from its first one on, and thousands of flows are
@@ -13,7 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use kdev_netstack::FlowId;
 use kdev_proto::v1::flow_failed::Reason;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
+
+use crate::held::{Gauge, Held};
 
 /// Items that wait in one direction of a flow.
 pub const QUEUE: usize = 8;
@@ -42,6 +45,28 @@ pub enum Down {
     End,
     /// The far end's connection broke.
     Reset,
+}
+
+/// An item that waits, and that its bytes do.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    item: T,
+    _held: Option<Held>,
+}
+
+impl Waiting<Up> {
+    fn new(item: Up, gauge: &Arc<Gauge>) -> Self {
+        let held = match &item {
+            Up::Data(bytes) => Some(gauge.hold(bytes.len())),
+            Up::End | Up::Reset => None,
+        };
+        Self { item, _held: held }
+    }
+
+    /// Whether nothing comes after it.
+    pub fn is_last(&self) -> bool {
+        !matches!(self.item, Up::Data(_))
+    }
 }
 
 /// The flows at which a shard has to look.
@@ -105,41 +130,61 @@ impl Poke {
 /// The task's side of the link.
 #[derive(Debug)]
 pub struct TaskEnd {
-    up: mpsc::Receiver<Box<Up>>,
-    down: mpsc::Sender<Box<Down>>,
+    up: mpsc::Receiver<Box<Waiting<Up>>>,
+    down: mpsc::Sender<Box<Waiting<Down>>>,
+    gauges: Gauges,
     poke: Poke,
+}
+
+/// What waits in both directions.
+#[derive(Debug, Clone, Default)]
+struct Gauges {
+    up: Arc<Gauge>,
+    down: Arc<Gauge>,
 }
 
 /// Receives what the program sends.
 #[derive(Debug)]
 pub struct FromProgram {
-    up: mpsc::Receiver<Box<Up>>,
+    up: mpsc::Receiver<Box<Waiting<Up>>>,
     /// What was looked at and not taken yet, at most one item more than the queue holds.
-    ahead: VecDeque<Up>,
+    ahead: VecDeque<Waiting<Up>>,
     /// Closed when the shard has let go of the flow.
-    down: mpsc::Sender<Box<Down>>,
+    down: mpsc::Sender<Box<Waiting<Down>>>,
+    gauge: Arc<Gauge>,
     poke: Poke,
 }
 
 /// Sends to the program.
 #[derive(Debug)]
 pub struct ToProgram {
-    down: mpsc::Sender<Box<Down>>,
+    down: mpsc::Sender<Box<Waiting<Down>>>,
+    gauge: Arc<Gauge>,
     poke: Poke,
 }
 
 impl TaskEnd {
     /// Takes the two directions apart.
     pub fn split(self) -> (FromProgram, ToProgram) {
-        let Self { up, down, poke } = self;
+        let Self {
+            up,
+            down,
+            gauges,
+            poke,
+        } = self;
         (
             FromProgram {
                 up,
                 ahead: VecDeque::new(),
                 down: down.clone(),
+                gauge: gauges.up,
                 poke: poke.clone(),
             },
-            ToProgram { down, poke },
+            ToProgram {
+                down,
+                gauge: gauges.down,
+                poke,
+            },
         )
     }
 }
@@ -147,10 +192,11 @@ impl TaskEnd {
 impl FromProgram {
     /// Waits for the next item; a shard that is gone has reset all. Cancel safe.
     pub async fn next(&mut self) -> Up {
-        if let Some(item) = self.ahead.pop_front() {
-            return item;
-        }
-        let item = self.up.recv().await.map_or(Up::Reset, |item| *item);
+        let waiting = match self.ahead.pop_front() {
+            Some(waiting) => Some(waiting),
+            None => self.up.recv().await.map(|waiting| *waiting),
+        };
+        let item = waiting.map_or(Up::Reset, |waiting| waiting.item);
         // The shard may have stopped reading for want of room.
         self.poke.poke();
         item
@@ -158,7 +204,8 @@ impl FromProgram {
 
     /// The next item begins with these bytes, which can't be used yet.
     pub fn put_back(&mut self, bytes: Bytes) {
-        self.ahead.push_front(Up::Data(bytes));
+        let waiting = Waiting::new(Up::Data(bytes), &self.gauge);
+        self.ahead.push_front(waiting);
     }
 
     /// Waits until the shard has let go of the flow though the program hasn't ended it. One that has, and
@@ -169,7 +216,7 @@ impl FromProgram {
         while let Ok(item) = self.up.try_recv() {
             self.ahead.push_back(*item);
         }
-        if self.ahead.back() == Some(&Up::End) {
+        if self.ahead.back().is_some_and(|last| last.item == Up::End) {
             std::future::pending().await
         }
     }
@@ -178,7 +225,15 @@ impl FromProgram {
 impl ToProgram {
     /// Waits for room and sends; false when the flow is gone. Cancel safe.
     pub async fn send(&self, item: Down) -> bool {
-        let sent = self.down.send(Box::new(item)).await.is_ok();
+        let held = match &item {
+            Down::Data(bytes) => {
+                self.gauge.room(bytes.len()).await;
+                Some(self.gauge.hold(bytes.len()))
+            }
+            _ => None,
+        };
+        let waiting = Waiting { item, _held: held };
+        let sent = self.down.send(Box::new(waiting)).await.is_ok();
         self.poke.poke();
         sent
     }
@@ -187,23 +242,59 @@ impl ToProgram {
 /// The shard's side of the link.
 #[derive(Debug)]
 pub struct ShardEnd {
-    /// To the task.
-    pub up: mpsc::Sender<Box<Up>>,
-    /// From the task.
-    pub down: mpsc::Receiver<Box<Down>>,
+    up: mpsc::Sender<Box<Waiting<Up>>>,
+    down: mpsc::Receiver<Box<Waiting<Down>>>,
+    gauge: Arc<Gauge>,
     /// The flow's poke, to be reset before each look.
     pub poke: Poke,
+}
+
+impl ShardEnd {
+    /// Whether so many bytes more may wait for the task. Where not, the task pokes when it takes some.
+    pub fn takes(&self, bytes: usize) -> bool {
+        self.gauge.takes(bytes)
+    }
+
+    /// Makes an item ready for the task.
+    pub fn waiting(&self, item: Up) -> Box<Waiting<Up>> {
+        Box::new(Waiting::new(item, &self.gauge))
+    }
+
+    /// Hands an item to the task.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room, or the task has ended.
+    pub fn offer(&self, waiting: Box<Waiting<Up>>) -> Result<(), TrySendError<Box<Waiting<Up>>>> {
+        self.up.try_send(waiting)
+    }
+
+    /// Takes what the task has for the program.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing, or the task has ended.
+    pub fn take(&mut self) -> Result<Down, mpsc::error::TryRecvError> {
+        self.down.try_recv().map(|waiting| waiting.item)
+    }
 }
 
 /// Makes both sides of a flow's link.
 pub fn link(flow: FlowId, pokes: &Arc<Pokes>) -> (ShardEnd, TaskEnd) {
     let (up, up_receiver) = mpsc::channel(QUEUE);
     let (down_sender, down) = mpsc::channel(QUEUE);
-    let poke = Poke::new(flow, Arc::clone(pokes));
+    let (gauges, poke) = (Gauges::default(), Poke::new(flow, Arc::clone(pokes)));
+    let shard = ShardEnd {
+        up,
+        down,
+        gauge: Arc::clone(&gauges.up),
+        poke: poke.clone(),
+    };
     let task = TaskEnd {
         up: up_receiver,
         down: down_sender,
-        poke: poke.clone(),
+        gauges,
+        poke,
     };
-    (ShardEnd { up, down, poke }, task)
+    (shard, task)
 }

@@ -9,6 +9,7 @@ mod datagram_queue;
 mod dns;
 mod flow_link;
 mod hand_over;
+mod held;
 mod launch;
 mod lease;
 mod lease_view;

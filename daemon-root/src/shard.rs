@@ -16,7 +16,7 @@ use kdev_proto::v1::flow_failed::Reason;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::datagram_flows::{Budget, DatagramFlows, Kind, Reply};
-use crate::flow_link::{Down, Pokes, ShardEnd, Up, link};
+use crate::flow_link::{Down, Pokes, ShardEnd, Up, Waiting, link};
 use crate::hand_over::{Misplaced, Peers};
 use crate::packets;
 use crate::shards::Shared;
@@ -54,7 +54,7 @@ struct Flow {
     /// What was taken from the task's queue and didn't fit into the stack.
     pending: Option<Bytes>,
     /// What was taken from the stack and didn't fit into the task's queue.
-    stuck: Option<Box<Up>>,
+    stuck: Option<Box<Waiting<Up>>>,
     decided: bool,
     /// Nothing more comes from the task.
     down_done: bool,
@@ -334,20 +334,21 @@ impl Shard {
             return;
         };
         while flow.decided && !flow.up_done {
-            let item = match flow.stuck.take() {
-                Some(item) => item,
+            let waiting = match flow.stuck.take() {
+                Some(waiting) => waiting,
+                None if !flow.link.takes(CHUNK) => return,
                 None => match self.stack.recv(id, CHUNK) {
-                    Recv::Data(bytes) => Box::new(Up::Data(bytes)),
+                    Recv::Data(bytes) => flow.link.waiting(Up::Data(bytes)),
                     Recv::Empty => return,
-                    Recv::End => Box::new(Up::End),
-                    Recv::Reset => Box::new(Up::Reset),
+                    Recv::End => flow.link.waiting(Up::End),
+                    Recv::Reset => flow.link.waiting(Up::Reset),
                 },
             };
-            let last = !matches!(*item, Up::Data(_));
-            match flow.link.up.try_send(item) {
+            let last = waiting.is_last();
+            match flow.link.offer(waiting) {
                 Ok(()) => flow.up_done = last,
-                Err(TrySendError::Full(item)) => {
-                    flow.stuck = Some(item);
+                Err(TrySendError::Full(waiting)) => {
+                    flow.stuck = Some(waiting);
                     return;
                 }
                 // The task has ended, and with it the far end.
@@ -372,7 +373,7 @@ impl Shard {
                     return;
                 }
             }
-            match flow.link.down.try_recv().map(|item| *item) {
+            match flow.link.take() {
                 Ok(Down::Data(bytes)) => flow.pending = Some(bytes),
                 Ok(Down::Opened) => self.accept(id),
                 Ok(Down::Failed(reason)) => self.fail(id, reason),
@@ -452,7 +453,7 @@ impl Shard {
             return;
         };
         if reset || !flow.decided {
-            let _ = flow.link.up.try_send(Box::new(Up::Reset));
+            let _ = flow.link.offer(flow.link.waiting(Up::Reset));
             self.stack.abort(id);
             // Dropping the link resets the flow even when its queue is full.
             self.flows.remove(&id);

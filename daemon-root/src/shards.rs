@@ -53,6 +53,7 @@ pub fn shards(queues: &[Arc<Device>], shared: &Shared) -> Vec<Shard> {
         let config = Config {
             mtu: device.mtu(),
             segmentation: device.offload(),
+            max_buffered: share(whole.max_buffered),
             max_flows: share(whole.max_flows),
             max_pending: share(PENDING),
             ..whole.clone()

@@ -39,13 +39,13 @@ impl Budget {
     }
 
     /// The most that one flow may keep, or be granted, now.
-    pub(crate) fn allowance(&self) -> u64 {
+    pub fn allowance(&self) -> u64 {
         let left = self.limit.saturating_sub(self.used());
         (left / Self::PART).clamp(Self::FLOOR, WINDOW)
     }
 
     /// Takes so many bytes, also beyond the limit.
-    pub(crate) fn take(&self, bytes: u64) {
+    pub fn take(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -59,7 +59,7 @@ impl Budget {
     }
 
     /// So many bytes are held no more.
-    pub(crate) fn give_back(&self, bytes: u64) {
+    pub fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -28,7 +28,7 @@ const ACK_DELAY: Duration = Duration::from_millis(200);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What all flows of this process may keep for the other side.
-static BUDGET: Budget = Budget::new(128 << 20);
+static BUDGET: Budget = Budget::new(64 << 20);
 
 /// How long a flow may be without a carrier: the programs at both ends must learn the truth some time.
 pub const RESUME_LIMIT: Duration = Duration::from_secs(60);

@@ -24,6 +24,9 @@ pub struct Config {
     pub rx_buffer: usize,
     /// The transmit buffer of a flow in bytes; as [`rx_buffer`](Self::rx_buffer).
     pub tx_buffer: usize,
+    /// How many bytes the rings of all flows may hold together before each may hold less, down to 64 KiB:
+    /// flows that stand still must neither fill the memory nor stop the others. Default 32 MiB.
+    pub max_buffered: usize,
     /// How many flows may exist at once, undecided ones included. A SYN beyond it is dropped,
     /// so the client tries again. Default 16,384.
     pub max_flows: usize,
@@ -52,6 +55,7 @@ impl Default for Config {
             mtu: 1_500,
             rx_buffer: 1024 * 1024,
             tx_buffer: 1024 * 1024,
+            max_buffered: 32 * 1024 * 1024,
             max_flows: 16_384,
             max_pending: 4_096,
             segmentation: true,

@@ -13,6 +13,7 @@ use crate::ip::{self, IpPacket};
 use crate::link::{Outbox, Port, Sent, Shape, Sink};
 use crate::memory::Rings;
 use crate::offload::{Offload, PacketBuffer};
+use crate::reply::Control;
 use crate::segment::{Segment, is_after};
 use crate::socket::TcpSocket;
 use crate::workaround::{self, Workaround};
@@ -39,6 +40,10 @@ pub(crate) struct Flow {
     shape: Shape,
     dead_after: Duration,
     trim_after: Duration,
+    /// How many bytes each of its rings may hold for now.
+    allowed: usize,
+    /// How many bytes its rings held when they were counted.
+    pub(crate) counted: usize,
     /// When the rings are given back unless more is written to them than so many bytes.
     trim_at: Option<(Micros, usize)>,
     workaround: Workaround,
@@ -85,6 +90,7 @@ impl Flow {
             mtu: config.mtu,
             mss: syn.mss.min(config.mtu - headers),
             offload: config.segmentation,
+            room: usize::MAX,
         };
         let mut socket = TcpSocket::new(rings);
         let tcp = socket.get_mut();
@@ -103,6 +109,8 @@ impl Flow {
             shape,
             dead_after: config.dead_after,
             trim_after: config.trim_after,
+            allowed: usize::MAX,
+            counted: 0,
             trim_at: None,
             workaround: Workaround::default(),
             client_end: syn.segment.end(),
@@ -149,11 +157,23 @@ impl Flow {
         }
     }
 
+    /// Says how many bytes each of its rings may hold from now on.
+    pub(crate) fn allow(&mut self, bytes: usize) {
+        self.allowed = bytes;
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            room: self.allowed.saturating_sub(self.socket.get().recv_queue()),
+            ..self.shape
+        }
+    }
+
     fn feed(&mut self, packet: &[u8], iface: &mut Interface, clock: &Clock, outbox: &mut Outbox) {
         let mut port = Port {
             packet: Some(packet),
             sink: Sink::Outbox(outbox),
-            shape: self.shape,
+            shape: self.shape(),
             sent: &mut self.sent,
         };
         iface.poll_ingress_single(clock.smoltcp(), &mut port, self.socket.set());
@@ -170,7 +190,7 @@ impl Flow {
         let mut port = Port {
             packet: None,
             sink: Sink::Owner(buffer, &mut offload),
-            shape: self.shape,
+            shape: self.shape(),
             sent: &mut self.sent,
         };
         iface.poll_egress(clock.smoltcp(), &mut port, self.socket.set());
@@ -189,7 +209,7 @@ impl Flow {
         let mut port = Port {
             packet: None,
             sink: Sink::Outbox(outbox),
-            shape: self.shape,
+            shape: self.shape(),
             sent: &mut self.sent,
         };
         iface.poll_egress(clock.smoltcp(), &mut port, self.socket.set());
@@ -232,9 +252,9 @@ impl Flow {
         self.over = closed.is_some();
         let tcp = self.socket.get();
         let readable = tcp.recv_queue() > 0 || self.fin_seen || self.over;
-        let room = tcp.send_capacity() - tcp.send_queue();
-        let writable =
-            tcp.may_send() && !self.fin_wanted && room >= WRITABLE.min(tcp.send_capacity() / 2);
+        let capacity = tcp.send_capacity().min(self.allowed);
+        let room = capacity.saturating_sub(tcp.send_queue());
+        let writable = tcp.may_send() && !self.fin_wanted && room >= WRITABLE.min(capacity / 2);
         // A wish that is not granted stays one.
         Changes {
             readable: readable && std::mem::take(&mut self.wants_read),
@@ -290,7 +310,8 @@ impl Flow {
         if self.fin_wanted || self.over {
             return 0;
         }
-        let sent = self.socket.get_mut().send_slice(data).unwrap_or(0);
+        let room = self.room().min(data.len());
+        let sent = self.socket.get_mut().send_slice(&data[..room]).unwrap_or(0);
         self.socket.note_written(sent);
         self.wants_write |= sent < data.len();
         sent
@@ -302,7 +323,32 @@ impl Flow {
         if self.fin_wanted || !tcp.may_send() {
             0
         } else {
-            tcp.send_capacity() - tcp.send_queue()
+            let capacity = tcp.send_capacity().min(self.allowed);
+            capacity.saturating_sub(tcp.send_queue())
+        }
+    }
+
+    /// Returns what tells the client that there is room again, where smoltcp wouldn't say so: it knows
+    /// nothing of a window that was held back.
+    pub(crate) fn reopen(&mut self) -> Option<Control> {
+        let tcp = self.socket.get();
+        let fits = tcp.recv_capacity() - tcp.recv_queue();
+        let room = self.shape().room;
+        let window = self
+            .sent
+            .told
+            .reopen(self.sent.ack, fits, room, WRITABLE / 4)?;
+        self.sent.window = window;
+        Some(self.acknowledgement())
+    }
+
+    /// Returns a segment that repeats what the client was told last.
+    pub(crate) fn acknowledgement(&self) -> Control {
+        Control {
+            reset: false,
+            seq: self.sent.next,
+            ack: Some(self.sent.ack),
+            window: self.sent.window,
         }
     }
 
@@ -329,7 +375,7 @@ impl Flow {
         }
     }
 
-    /// Gives idle pages back if it is time, and returns when the flow wants to be looked at again.
+    /// Gives pages that hold nothing back if it is time, and returns when the flow wants to be looked at again.
     pub(crate) fn deadline(&mut self, iface: &mut Interface, clock: &Clock) -> Option<Micros> {
         self.trim(clock);
         let at = iface.poll_at(clock.smoltcp(), self.socket.set());
@@ -351,9 +397,7 @@ impl Flow {
             .is_some_and(|(_, before)| before == written);
         // Bytes behind a gap lie in the ring without being queued; with everything the client
         // sent acknowledged there is no gap.
-        let tcp = self.socket.get();
-        let empty = tcp.recv_queue() == 0 && tcp.send_queue() == 0;
-        if idle && empty && !is_after(self.client_end, self.sent.ack) {
+        if idle && !is_after(self.client_end, self.sent.ack) {
             self.socket.trim();
         } else if written > 0 {
             // Of thousands of idle flows, even two pages each are too many.

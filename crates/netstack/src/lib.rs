@@ -21,6 +21,7 @@ mod events;
 mod flow;
 mod flow_id;
 mod fragments;
+mod held;
 mod held_syn;
 mod ip;
 mod link;
@@ -35,6 +36,7 @@ mod stats;
 mod tcp;
 mod time_wait;
 mod udp;
+mod window;
 mod workaround;
 
 pub use config::{Config, MAX_PACKET};

@@ -15,7 +15,8 @@ use crate::MAX_PACKET;
 use crate::clock::Clock;
 use crate::ip;
 use crate::offload::{Offload, PacketBuffer, SegmentKind, Segmentation};
-use crate::segment::{CHECKSUM_AT, FIN, SYN, Segment, is_after};
+use crate::segment::{self, CHECKSUM_AT, FIN, SYN, Segment, is_after};
+use crate::window::Window;
 
 /// How many bytes and packets may wait to be handed out, apart from what sockets hold.
 const OUTBOX_BYTES: usize = 4 * 1024 * 1024;
@@ -80,6 +81,8 @@ pub(crate) struct Shape {
     pub(crate) mss: usize,
     /// Whether the device cuts packets and finishes checksums.
     pub(crate) offload: bool,
+    /// How many bytes more the client may send, whatever fits into its ring.
+    pub(crate) room: usize,
 }
 
 /// What the stack last said to a client: enough to answer for a flow without asking its socket.
@@ -94,6 +97,8 @@ pub(crate) struct Sent {
     pub(crate) window: u16,
     /// Whether a FIN was sent.
     pub(crate) fin: bool,
+    /// What that window means.
+    pub(crate) told: Window,
 }
 
 impl Sent {
@@ -205,6 +210,7 @@ pub(crate) fn interface(mtu: usize, offload: bool, seed: u64, clock: &Clock) -> 
             mtu,
             mss: mtu,
             offload,
+            room: usize::MAX,
         },
         sent: &mut Sent::default(),
     };
@@ -220,14 +226,21 @@ pub(crate) fn interface(mtu: usize, offload: bool, seed: u64, clock: &Clock) -> 
 fn finish(packet: &mut [u8], shape: Shape, sent: &mut Sent) -> Offload {
     let (from, to) = ip::addresses(packet);
     let ip_len = ip::header_len(from);
-    let Some(segment) = Segment::parse(&packet[ip_len..]) else {
+    let tcp = &mut packet[ip_len..];
+    let Some(mut segment) = Segment::parse(tcp) else {
         return Offload::default();
     };
+    let window = sent
+        .told
+        .tell(&segment, segment::window_shift(tcp), shape.room);
+    if window != segment.window {
+        segment.window = window;
+        segment::set_window(tcp, window);
+    }
     sent.note(&segment);
     if !shape.offload {
         return Offload::default();
     }
-    let tcp = &mut packet[ip_len..];
     if segment.has(SYN) && segment.header_len >= MSS_VALUE_AT + 2 {
         // smoltcp announced what it believes the MTU to be.
         let mss = (shape.mtu - ip_len - TCP_HEADER) as u16;

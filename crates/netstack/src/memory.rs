@@ -70,9 +70,29 @@ impl Rings {
         self.written > WARM
     }
 
-    /// Gives all pages back; both rings may read as zeroes from now on.
-    pub(crate) fn trim(&mut self) {
-        self.region.discard();
+    /// Gives the pages back that aren't in use, and may read as zeroes from now on: those of the receive
+    /// ring but where so many bytes begin, which may go on at its start, and all of the transmit ring unless
+    /// it is in use.
+    pub(crate) fn trim(&mut self, rx: Option<(*const u8, usize)>, tx_used: bool) {
+        let (base, end) = (self.region.as_ptr().addr(), self.region.len());
+        let unused = match rx {
+            None => 0..self.rx_len,
+            Some((first, used)) => {
+                let first = first.addr().wrapping_sub(base).min(self.rx_len);
+                let behind = first + used;
+                match behind.checked_sub(self.rx_len) {
+                    Some(wrapped) => wrapped..first,
+                    None => {
+                        self.region.discard(behind..self.rx_len);
+                        0..first
+                    }
+                }
+            }
+        };
+        self.region.discard(unused);
+        if !tx_used {
+            self.region.discard(self.rx_len..end);
+        }
         self.written = 0;
     }
 }
@@ -105,7 +125,7 @@ impl Pool {
             return;
         }
         if rings.is_worth_trimming() {
-            rings.trim();
+            rings.trim(None, false);
         }
         self.unused.push(rings);
     }
@@ -128,10 +148,37 @@ mod tests {
         rx.fill(1);
         tx.fill(2);
         assert_eq!((rx[65_535], tx[0]), (1, 2));
-        rings.trim();
+        rings.trim(None, false);
         // SAFETY: the earlier slices are gone, these do not outlive `rings`.
         let (rx, tx) = unsafe { rings.lend() };
         assert!(cfg!(not(target_os = "linux")) || (rx[65_535], tx[0]) == (0, 0));
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let (rx_len, page) = (256 * 1024, 64 * 1024);
+        for (first, used) in [
+            (0, 10),
+            (page + 7, page),
+            (3 * page + 5, page),
+            (rx_len - 1, 2 * page),
+        ] {
+            for tx_used in [false, true] {
+                let mut rings = Rings::new(rx_len, page).unwrap();
+                // SAFETY: the slices are not used after the next call on `rings`.
+                let (rx, tx) = unsafe { rings.lend() };
+                rx.fill(1);
+                tx.fill(2);
+                let from = &raw const rx[first];
+                rings.trim(Some((from, used)), tx_used);
+                // SAFETY: the earlier slices are gone, these do not outlive `rings`.
+                let (rx, tx) = unsafe { rings.lend() };
+                assert!((first..first + used).all(|at| rx[at % rx_len] == 1));
+                let kept = rx.iter().filter(|byte| **byte == 1).count();
+                assert!(cfg!(not(target_os = "linux")) || kept <= used + 2 * page);
+                assert_eq!(tx[page - 1] == 2, tx_used || cfg!(not(target_os = "linux")));
+            }
+        }
     }
 
     #[test]

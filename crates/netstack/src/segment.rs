@@ -1,6 +1,7 @@
 //! The TCP header of a packet, as far as finding and judging its flow needs it.
 
-use smoltcp::wire::{IpProtocol, TcpPacket};
+use smoltcp::wire::checksum::combine;
+use smoltcp::wire::{IpProtocol, TcpOption, TcpPacket};
 
 use crate::ip::{self, IpPacket};
 
@@ -62,6 +63,28 @@ impl Segment {
     }
 }
 
+/// Returns by how many bits a SYN's sender will shift its windows, if it will (RFC 7323 2.2).
+pub(crate) fn window_shift(segment: &[u8]) -> Option<u8> {
+    let header = TcpPacket::new_checked(segment).ok()?;
+    let mut options = header.options();
+    while !options.is_empty() {
+        match TcpOption::parse(options).ok()? {
+            (_, TcpOption::WindowScale(shift)) => return Some(shift),
+            (_, TcpOption::EndOfList) => return None,
+            (rest, _) => options = rest,
+        }
+    }
+    None
+}
+
+/// Says another window, and keeps a right checksum right (RFC 1624).
+pub(crate) fn set_window(segment: &mut [u8], window: u16) {
+    let mut header = TcpPacket::new_unchecked(segment);
+    let sum = combine(&[!header.checksum(), !header.window_len(), window]);
+    header.set_window_len(window);
+    header.set_checksum(!sum);
+}
+
 /// Returns whether `a` is after `b` on the circle of sequence numbers.
 pub(crate) fn is_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
@@ -70,7 +93,7 @@ pub(crate) fn is_after(a: u32, b: u32) -> bool {
 /// Returns whether the TCP or UDP checksum of a whole packet is right. A zero UDP checksum on
 /// IPv4 means there is none.
 pub(crate) fn checksum_is_right(packet: &IpPacket<'_>, transport: &[u8]) -> bool {
-    use smoltcp::wire::checksum::{combine, data};
+    use smoltcp::wire::checksum::data;
     if packet.protocol == IpProtocol::Udp && transport[6..8] == [0, 0] {
         return packet.source.is_ipv4();
     }

@@ -47,9 +47,15 @@ impl TcpSocket {
         self.rings.written()
     }
 
-    /// Gives the pages of both rings back, which must hold nothing.
+    /// Gives the pages back that hold nothing of what is queued: a flow that stands still has been through
+    /// all of its rings, and holds little. Nothing may lie in them beside.
     pub(crate) fn trim(&mut self) {
-        self.rings.trim();
+        let tcp = self.set.get_mut::<tcp::Socket<'_>>(self.handle);
+        let (rx, tx) = (tcp.recv_queue(), tcp.send_queue());
+        // An empty ring begins anew at its start.
+        let first = tcp.peek(rx).ok().filter(|first| !first.is_empty());
+        let first = first.map(|first| first.as_ptr());
+        self.rings.trim(first.map(|first| (first, rx)), tx > 0);
     }
 
     pub(crate) fn into_rings(self) -> Rings {

@@ -14,6 +14,7 @@ use crate::echo;
 use crate::events::Events;
 use crate::flow::Flow;
 use crate::flow_id::FlowTable;
+use crate::held::Held;
 use crate::held_syn::HeldSyn;
 use crate::ip::{IpPacket, Rejected};
 use crate::link::{self, Outbox};
@@ -64,6 +65,7 @@ pub struct Stack {
     pub(crate) outbox: Outbox,
     pub(crate) time_wait: TimeWait,
     pub(crate) pool: Pool,
+    pub(crate) held: Held,
     pub(crate) pending: usize,
     /// Requested flows by the time since when they wait.
     pub(crate) waiting: Timers,
@@ -92,6 +94,7 @@ impl Stack {
             outbox: Outbox::default(),
             time_wait: TimeWait::default(),
             pool: Pool::new(config.rx_buffer, config.tx_buffer),
+            held: Held::new(config.max_buffered),
             pending: 0,
             waiting: Timers::default(),
             stats: Stats::default(),

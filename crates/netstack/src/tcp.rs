@@ -34,21 +34,17 @@ impl Stack {
         let Some(&id) = self.by_key.get(&key) else {
             return self.handle_stray(key, packet, segment);
         };
+        let allowance = self.held.allowance();
         match self.flows.get_mut(id) {
             Some(Slot::Pending(_)) => self.handle_undecided(id, key, packet, segment),
             // A client that opens anew has forgotten the flow: the acknowledgement makes its
             // kernel reset it (RFC 5961 4.2).
             Some(Slot::Open(flow)) if segment.is_request() && flow.is_open() => {
-                let sent = flow.sent;
-                let challenge = Control {
-                    reset: false,
-                    seq: sent.next,
-                    ack: Some(sent.ack),
-                    window: sent.window,
-                };
+                let challenge = flow.acknowledgement();
                 self.reply(key, challenge);
             }
             Some(Slot::Open(flow)) => {
+                flow.allow(allowance);
                 flow.handle(
                     packet,
                     &segment,
@@ -56,6 +52,7 @@ impl Stack {
                     &self.clock,
                     &mut self.outbox,
                 );
+                self.held.count(flow);
                 self.wake(id);
                 self.settle(id);
             }
@@ -236,11 +233,17 @@ impl Stack {
             None => return Recv::Reset,
         };
         let received = open.recv(max);
+        self.held.count(open);
         if open.is_over() {
             if open.is_told_everything() && !matches!(received, Recv::Data(_)) {
                 self.free(flow);
             }
         } else if matches!(received, Recv::Data(_)) {
+            open.allow(self.held.allowance());
+            if let Some(update) = open.reopen() {
+                let key = open.key;
+                self.reply(key, update);
+            }
             self.wake(flow);
         }
         received
@@ -253,7 +256,9 @@ impl Stack {
         let Some(Slot::Open(open)) = self.flows.get_mut(flow) else {
             return 0;
         };
+        open.allow(self.held.allowance());
         let sent = open.send(data);
+        self.held.count(open);
         if sent > 0 {
             self.wake(flow);
         }
@@ -312,6 +317,7 @@ impl Stack {
             if flow.is_over() {
                 continue;
             }
+            flow.allow(self.held.allowance());
             if let Some(offload) = flow.egress(&mut self.iface, &self.clock, buffer) {
                 trace!(flow = ?id, length = buffer.packet().len(), "packet");
                 self.ready.push_back(id);
@@ -382,6 +388,7 @@ impl Stack {
 
     fn free(&mut self, id: FlowId) {
         if let Some(Slot::Open(flow)) = self.flows.remove(id) {
+            self.held.forget(&flow);
             self.pool.give(flow.into_rings());
         }
     }

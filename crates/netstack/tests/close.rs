@@ -362,3 +362,24 @@ fn a_reset_outside_the_window_ends_nothing() {
     assert_eq!(world.events(), []);
     assert_eq!(world.client.tcp(socket).state(), State::Established);
 }
+
+#[test]
+fn a_fin_that_waits_for_a_closed_window_waits_quietly() {
+    let mut world = World::plain();
+    let ring = 48 * KIB;
+    let (socket, flow) = world.connect_with(target(80), ring);
+    let sent = world.stack.send(flow, &pattern(0, ring));
+    assert_eq!(sent, ring);
+    world.stack.shutdown(flow);
+    for _ in 0..20 {
+        world.sleep(Duration::from_secs(1));
+    }
+    let before = world.stack.stats().packets_out;
+    world.sleep(Duration::from_secs(60));
+    assert!(world.stack.stats().packets_out - before < 100);
+    assert!(world.client_read(socket) == pattern(0, ring));
+    for _ in 0..20 {
+        world.sleep(Duration::from_secs(10));
+    }
+    assert_eq!(world.client.tcp(socket).state(), State::CloseWait);
+}

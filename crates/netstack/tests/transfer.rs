@@ -130,6 +130,58 @@ fn every_byte_arrives_once_and_in_order_although_packets_are_lost() {
 }
 
 #[test]
+fn a_window_that_was_held_back_opens_as_soon_as_there_is_room() {
+    for segmentation in [false, true] {
+        let mut world = World::new(Config {
+            segmentation,
+            max_buffered: 0,
+            ..Config::default()
+        });
+        let (socket, flow) = world.connect_with(target(80), MIB);
+        let sent = world.client.tcp(socket).send_slice(&pattern(0, MIB));
+        assert_eq!(sent, Ok(MIB));
+        let (mut received, begin) = (Vec::new(), world.now());
+        while received.len() < MIB {
+            world.settle();
+            let buffered = world.stack.stats().buffered;
+            assert!((1..=64 * KIB).contains(&buffered), "{buffered} bytes");
+            received.extend_from_slice(&world.read_all(flow).0);
+        }
+        assert!(received == pattern(0, MIB));
+        assert_eq!(world.now(), begin, "it took a timer to go on");
+    }
+}
+
+#[test]
+fn what_stands_still_is_bounded_together_and_the_others_go_on() {
+    let mut world = World::new(Config {
+        max_buffered: 4 * MIB,
+        ..Config::default()
+    });
+    let stalled: Vec<_> = (100..160)
+        .map(|port| world.connect_with(target(port), MIB))
+        .collect();
+    for (socket, _) in &stalled {
+        let sent = world.client.tcp(*socket).send_slice(&pattern(0, MIB));
+        assert_eq!(sent, Ok(MIB));
+    }
+    world.settle();
+    let up = world.stack.stats().buffered;
+    for (_, flow) in &stalled {
+        while world.stack.send(*flow, &pattern(0, MIB)) > 0 {}
+    }
+    let both = world.stack.stats().buffered;
+    let most = 4 * MIB + 60 * 64 * KIB;
+    assert!(up <= most, "{up} bytes");
+    assert!(both <= most + 60 * 64 * KIB, "{both} bytes");
+    world.settle();
+    world.events();
+    let (socket, flow) = world.connect(target(80));
+    upload(&mut world, socket, flow, MIB);
+    download(&mut world, socket, flow, MIB);
+}
+
+#[test]
 fn a_stalled_reader_stops_only_its_own_client() {
     let mut world = World::offloading();
     let (stalled, stalled_flow) = world.connect_with(target(80), 4 * MIB);
@@ -186,6 +238,7 @@ fn a_stalled_client_stops_only_its_own_sender() {
     download(&mut world, socket, flow, 2 * MIB);
     world.sleep(Duration::from_secs(3_600));
 
+    world.settle();
     world.events();
     let mut received = world.client_read(stalled);
     while received.len() < sent {

@@ -2,6 +2,7 @@
 
 use std::alloc::{self, Layout};
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// Zeroed memory.
@@ -34,7 +35,7 @@ impl Region {
     }
 
     /// Keeps the pages: this allocator has no way to give them back in place.
-    pub(super) fn discard(&mut self) {}
+    pub(super) fn discard(&mut self, _: Range<usize>) {}
 }
 
 impl Drop for Region {

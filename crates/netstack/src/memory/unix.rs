@@ -1,6 +1,7 @@
 //! Anonymous private mappings.
 
 use std::io;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -48,7 +49,7 @@ impl Region {
             .ok_or_else(|| io::Error::other("the kernel mapped memory at address zero"))?;
         let region = Self { base, len };
         if let Some(advice) = system::FROM_THE_START {
-            region.advise(advice);
+            region.advise(0, len, advice);
         }
         Ok(region)
     }
@@ -61,17 +62,29 @@ impl Region {
         self.len
     }
 
-    /// Gives the pages back to the system; they read as zeroes or as before until written again.
-    pub(super) fn discard(&mut self) {
-        self.advise(system::GIVE_BACK);
+    /// Gives the pages that lie within these bytes back to the system; they read as zeroes or as before
+    /// until written again.
+    pub(super) fn discard(&mut self, bytes: Range<usize>) {
+        let page = page_size();
+        let (start, end) = (bytes.start.next_multiple_of(page), bytes.end.min(self.len));
+        if let Some(len) = (end / page * page).checked_sub(start) {
+            self.advise(start, len, system::GIVE_BACK);
+        }
     }
 
-    /// Advises the kernel. A kernel that knows the advice not just keeps the pages, so a failure
-    /// is no error.
-    fn advise(&self, advice: libc::c_int) {
-        // SAFETY: the range is exactly this region's own mapping.
-        let _ = unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
+    /// Advises the kernel of `len` bytes from `start` on, which are within the region. A kernel that knows
+    /// the advice not just keeps the pages, so a failure is no error.
+    fn advise(&self, start: usize, len: usize, advice: libc::c_int) {
+        // SAFETY: the range is within this region's own mapping.
+        let _ = unsafe { libc::madvise(self.base.as_ptr().add(start).cast(), len, advice) };
     }
+}
+
+/// The size of a page in bytes; where the system doesn't say, that of the largest there are.
+fn page_size() -> usize {
+    // SAFETY: it only returns a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).map_or(64 * 1024, |size| size.max(1))
 }
 
 impl Drop for Region {

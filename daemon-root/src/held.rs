@@ -1,0 +1,85 @@
+//! The bytes that wait between shards and tasks: bounded for each flow, and for all of them together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kdev_flow::budget::Budget;
+use tokio::sync::Notify;
+
+/// What waits between all shards and tasks; the less is left of it, the less waits for each.
+static ALL: Budget = Budget::new(16 << 20);
+
+/// The bytes that wait in one direction of a flow.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    bytes: AtomicU64,
+    less: Notify,
+}
+
+impl Gauge {
+    /// Whether so many bytes more may wait; always, where none do, so that a flow goes on.
+    pub fn takes(&self, bytes: usize) -> bool {
+        let waiting = self.bytes.load(Ordering::Acquire);
+        waiting == 0 || waiting + bytes as u64 <= ALL.allowance()
+    }
+
+    /// Waits until so many bytes more may wait. For one who waits. Cancel safe.
+    pub async fn room(&self, bytes: usize) {
+        while !self.takes(bytes) {
+            self.less.notified().await;
+        }
+    }
+
+    /// Counts bytes for as long as the result lives.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        let bytes = bytes as u64;
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        ALL.take(bytes);
+        Held {
+            gauge: Arc::clone(self),
+            bytes,
+        }
+    }
+}
+
+/// Bytes that are counted.
+#[derive(Debug)]
+pub struct Held {
+    gauge: Arc<Gauge>,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        ALL.give_back(self.bytes);
+        self.gauge.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.gauge.less.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_that_stand_still_leave_each_a_little_and_give_all_of_it_back() {
+        let chunk = kdev_flow::CHUNK;
+        let gauges: Vec<Arc<Gauge>> = (0..2_000).map(|_| Arc::default()).collect();
+        let mut held = Vec::new();
+        for gauge in &gauges {
+            assert!(gauge.takes(chunk), "the first bytes always find room");
+            while gauge.takes(chunk) {
+                held.push(gauge.hold(chunk));
+            }
+        }
+        let most = (16 << 20) + 2_000 * Budget::FLOOR;
+        assert!(ALL.used() <= most, "{} bytes", ALL.used());
+        let last = &gauges[1_999];
+        let room = last.room(chunk);
+        tokio::pin!(room);
+        assert!(futures::poll!(&mut room).is_pending());
+        held.clear();
+        room.await;
+        assert_eq!(ALL.used(), 0);
+    }
+}
