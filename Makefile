@@ -14,7 +14,7 @@ help:
 	@echo 'make test          runs every check and every test'
 	@echo 'make check         runs formatters and linters only'
 	@echo 'make fuzz          gives every parser of bytes from outside random ones, SECONDS=60 each'
-	@echo 'make bench         compares kdev with the kernel, kubectl and sshuttle; BENCH=--quick for a glance'
+	@echo 'make bench         compares kdev with the kernel, kubectl, sshuttle and nginx; BENCH=--quick for a glance'
 	@echo 'make build         builds kdev, kdev-userd, kdev-rootd into target/release'
 	@echo 'make images        builds target/images/traffic-manager.tar'
 	@echo 'make cluster       brings the cluster "$(CLUSTER)" up, ready for kdev and for tests/e2e'

@@ -13,8 +13,8 @@ pub struct Goal {
     pub of: Figure,
     /// What it is compared with; nothing for an absolute one.
     pub over: Option<Figure>,
-    /// How it has to be.
-    pub must: Limit,
+    /// How it has to be; nothing where it is only to be known.
+    pub must: Option<Limit>,
     /// How it ought to be.
     pub aim: Option<Limit>,
 }
@@ -91,21 +91,21 @@ pub fn goals() -> Vec<Goal> {
         delay: 0,
         of: (ours, measure),
         over: Some((theirs, measure)),
-        must,
+        must: Some(must),
         aim: Some(aim),
     };
     let absolute = |contender, delay, measure, must, aim| Goal {
         delay,
         of: (contender, measure),
         over: None,
-        must,
+        must: Some(must),
         aim,
     };
     let beside = |with, without| Goal {
         delay: 0,
         of: (Forward, with),
         over: Some((Forward, without)),
-        must: AtLeast(0.95),
+        must: Some(AtLeast(0.95)),
         aim: None,
     };
     let forward = |measure, must, aim| ratio(Forward, Kubectl, measure, must, aim);
@@ -168,5 +168,77 @@ pub fn goals() -> Vec<Goal> {
         ));
         all.push(absolute(contender, 0, Measure::IdleCpu, AtMost(0.2), None));
     }
+    all.extend(of_intercepts());
+    all.extend(of_routers());
     all
+}
+
+/// What an intercept costs those who ask, which depends on how far away the machine is.
+fn of_intercepts() -> Vec<Goal> {
+    let [pod, taken @ ..] = Contender::INTERCEPTS;
+    let measures = [Measure::Download, Measure::Request, Measure::RequestNew];
+    let beside = |contender, measure| Goal {
+        delay: 0,
+        of: (contender, measure),
+        over: Some((pod, measure)),
+        must: None,
+        aim: None,
+    };
+    let all = taken
+        .iter()
+        .flat_map(|contender| measures.map(|measure| beside(*contender, measure)));
+    all.collect()
+}
+
+/// What an intercept may cost those whom it doesn't concern.
+fn of_routers() -> Vec<Goal> {
+    let limits = [
+        (Measure::Requests, Limit::AtLeast(1.0)),
+        (Measure::RequestsP99, Limit::AtMost(1.0)),
+    ];
+    let goal = |contender, measure, limit| Goal {
+        delay: 0,
+        of: (contender, measure),
+        over: Some((Contender::Nginx, measure)),
+        must: Some(limit),
+        aim: None,
+    };
+    let routers = [Contender::Router1, Contender::Router250].into_iter();
+    let all =
+        routers.flat_map(|router| limits.map(|(measure, limit)| goal(router, measure, limit)));
+    all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn titles(goals: Vec<Goal>) -> Vec<(String, Option<String>)> {
+        let one = |goal: &Goal| (goal.title(), goal.must.map(Limit::text));
+        goals.iter().map(one).collect()
+    }
+
+    #[test]
+    fn the_router_has_to_serve_as_many_requests_as_nginx_and_no_later() {
+        let must = |title: &str, limit: &str| (title.to_owned(), Some(limit.to_owned()));
+        assert_eq!(
+            titles(of_routers()),
+            [
+                must("(l) ÷ (k): requests, 32 kept connections", "≥ 1"),
+                must("(l) ÷ (k): requests, 32 kept connections, p99", "≤ 1"),
+                must("(m) ÷ (k): requests, 32 kept connections", "≥ 1"),
+                must("(m) ÷ (k): requests, 32 kept connections, p99", "≤ 1"),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_intercept_is_compared_with_the_pod_itself() {
+        let all = titles(of_intercepts());
+        assert_eq!(all.len(), 12);
+        assert!(
+            all.iter()
+                .all(|(title, must)| title.contains(" ÷ (f): ") && must.is_none())
+        );
+    }
 }

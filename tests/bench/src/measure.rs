@@ -46,6 +46,20 @@ pub enum Measure {
     Proportional,
     /// CPU time of its processes per time, with nothing to do.
     IdleCpu,
+    /// Bytes of answers to a pod's requests, one connection.
+    Download,
+    /// Small requests of a pod's one after the other on one connection, the median.
+    Request,
+    /// The same, what 99 of 100 stay below.
+    RequestP99,
+    /// Small requests of a pod's one after the other, each on a connection of its own, the median.
+    RequestNew,
+    /// The same, sixteen at a time.
+    RequestsNew16,
+    /// Small requests of many clients at once, each on one connection.
+    Requests,
+    /// How long those take, what 99 of 100 stay below.
+    RequestsP99,
 }
 
 /// What a user chooses with `--only`.
@@ -71,6 +85,10 @@ pub enum Topic {
     IdleConnections,
     /// Memory and CPU with nothing to do.
     Idle,
+    /// Requests of a pod's that come to the machine.
+    Intercepts,
+    /// Requests of a pod's that no rule wants.
+    Router,
 }
 
 impl Topic {
@@ -85,11 +103,18 @@ impl Topic {
         Self::Connections16,
         Self::Lookups,
     ];
+    /// Those that are done for themselves.
+    pub const OTHERS: [Self; 4] = [
+        Self::IdleConnections,
+        Self::Idle,
+        Self::Intercepts,
+        Self::Router,
+    ];
 }
 
 impl Measure {
-    /// All, in the order in which they are shown.
-    pub const ALL: [Self; 20] = [
+    /// Those of ways from the machine to a pod, in the order in which they are shown.
+    pub const OF_WAYS: [Self; 20] = [
         Self::Up1,
         Self::Down1,
         Self::Up8,
@@ -111,6 +136,16 @@ impl Measure {
         Self::Proportional,
         Self::IdleCpu,
     ];
+    /// Those of requests that come to the machine.
+    pub const OF_INTERCEPTS: [Self; 5] = [
+        Self::Download,
+        Self::Request,
+        Self::RequestP99,
+        Self::RequestNew,
+        Self::RequestsNew16,
+    ];
+    /// Those of requests that no rule wants.
+    pub const OF_ROUTERS: [Self; 2] = [Self::Requests, Self::RequestsP99];
 
     /// Whether it is memory that idle connections add.
     pub fn is_growth(self) -> bool {
@@ -140,6 +175,13 @@ impl Measure {
             Self::Resident => "idle: resident",
             Self::Proportional => "idle: proportional share",
             Self::IdleCpu => "idle: CPU",
+            Self::Download => "download, 1 connection",
+            Self::Request => "small request, kept connection, p50",
+            Self::RequestP99 => "small request, kept connection, p99",
+            Self::RequestNew => "small request, new connection, p50",
+            Self::RequestsNew16 => "small requests, new connections, 16 at once",
+            Self::Requests => "requests, 32 kept connections",
+            Self::RequestsP99 => "requests, 32 kept connections, p99",
         }
     }
 
@@ -153,9 +195,20 @@ impl Measure {
             | Self::UpWithout
             | Self::UpWith
             | Self::DownWithout
-            | Self::DownWith => "Gbit/s",
-            Self::RoundTrip | Self::RoundTripP99 | Self::Lookup => "µs",
-            Self::Connections1 | Self::Connections16 | Self::Lookups16 => "/s",
+            | Self::DownWith
+            | Self::Download => "Gbit/s",
+            Self::RoundTrip
+            | Self::RoundTripP99
+            | Self::Lookup
+            | Self::Request
+            | Self::RequestP99
+            | Self::RequestNew
+            | Self::RequestsP99 => "µs",
+            Self::Connections1
+            | Self::Connections16
+            | Self::Lookups16
+            | Self::RequestsNew16
+            | Self::Requests => "/s",
             Self::Begin => "s",
             Self::IdleGrowthEach => "kB",
             Self::IdleGrowth | Self::Resident | Self::Proportional => "MB",

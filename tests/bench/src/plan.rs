@@ -37,6 +37,16 @@ impl Plan {
         if self.quick || delay > 0 { 1 } else { 3 }
     }
 
+    /// How often requests that no rule wants are made; they have no delay.
+    pub fn router_rounds(&self) -> u32 {
+        self.repetitions.get(&0).copied().unwrap_or(0)
+    }
+
+    /// How often requests come to the machine: each round makes two sessions.
+    pub fn intercept_rounds(&self) -> u32 {
+        self.router_rounds().min(3)
+    }
+
     /// Whether a topic was asked for.
     pub fn wants(&self, topic: Topic) -> bool {
         self.topics.contains(&topic)

@@ -108,12 +108,6 @@ impl Record {
         }))
     }
 
-    /// Whether anything of a measure is there.
-    pub fn has(&self, delay: u32, measure: Measure) -> bool {
-        let mut samples = self.samples.iter();
-        samples.any(|sample| sample.delay == delay && sample.measure == measure)
-    }
-
     /// The delays that were asked for.
     pub fn delays(&self) -> Vec<u32> {
         self.settings.repetitions.keys().copied().collect()
@@ -144,21 +138,29 @@ impl Summary {
     }
 }
 
+/// Records for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
 
-    fn sample(contender: Contender, repetition: u32, value: f64) -> Sample {
+    /// A figure without delay.
+    pub(crate) fn sample(
+        contender: Contender,
+        measure: Measure,
+        repetition: u32,
+        value: f64,
+    ) -> Sample {
         Sample {
             contender,
             delay: 0,
-            measure: Measure::Up1,
+            measure,
             repetition,
             value,
         }
     }
 
-    fn record(samples: Vec<Sample>) -> Record {
+    /// A record of such figures.
+    pub(crate) fn record(samples: Vec<Sample>) -> Record {
         Record {
             machine: Machine::default(),
             settings: Settings {
@@ -173,6 +175,16 @@ mod tests {
             failures: Vec::new(),
             took: 1.0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::record;
+    use super::*;
+
+    fn sample(contender: Contender, repetition: u32, value: f64) -> Sample {
+        testing::sample(contender, Measure::Up1, repetition, value)
     }
 
     #[test]

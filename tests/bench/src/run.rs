@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use crate::contender::Contender;
 use crate::idle;
+use crate::intercepts;
 use crate::machine::Machine;
 use crate::measure::{Measure, Topic};
 use crate::plan::{GROUPS, Plan};
 use crate::record::{Failure, Record, Sample, Settings};
+use crate::router;
 use crate::scene::Scene;
 use crate::sshuttle;
 use crate::way::Way;
@@ -60,6 +62,12 @@ pub fn run(scene: &Scene, plan: &Plan, machine: Machine) -> Record {
     if plan.wants(Topic::Idle) {
         running.idle();
     }
+    if plan.wants(Topic::Intercepts) {
+        intercepts::measure(&mut running);
+    }
+    if plan.wants(Topic::Router) {
+        router::measure(&mut running);
+    }
     if plan.wants(Topic::IdleConnections) && plan.repetitions.contains_key(&0) {
         running.idle_connections(&[Contender::Kubectl], 0);
     }
@@ -71,10 +79,19 @@ fn absent(scene: &Scene) -> BTreeMap<Contender, String> {
     let mut absent = BTreeMap::new();
     if !scene.chooses_carriers {
         let why = "`kdev connect` has no `--direct`";
-        absent.insert(Contender::Direct, why.to_owned());
+        for direct in [
+            Contender::Direct,
+            Contender::TakenDirect,
+            Contender::RuledDirect,
+        ] {
+            absent.insert(direct, why.to_owned());
+        }
     }
     if let Some(why) = sshuttle::missing(scene) {
         absent.insert(Contender::Sshuttle, why);
+    }
+    if let Some(why) = router::missing() {
+        absent.insert(Contender::Nginx, why);
     }
     absent
 }
@@ -192,7 +209,7 @@ impl<'a> Running<'a> {
     }
 
     fn idle(&mut self) {
-        for contender in Contender::ALL {
+        for contender in Contender::WAYS {
             if self.takes_part(contender) && contender != Contender::Kernel {
                 idle::nothing(self, contender);
             }

@@ -16,7 +16,7 @@ pub const NAMESPACE: &str = "bench";
 pub const PORT: u16 = 7100;
 /// Where a pod's name server listens.
 const DNS: u16 = 53;
-/// The manager's namespace, and its Service.
+/// The manager's namespace, and the name of its Service and Deployment.
 const MANAGER: [&str; 2] = ["kdev", "kdev-traffic-manager"];
 /// The kernel's table with the kernel's own way to the pods.
 const TABLE: &str = "7100";
@@ -90,6 +90,14 @@ impl Scene {
             chooses_carriers: help.stdout.contains("--direct"),
             cluster,
         })
+    }
+
+    /// What the manager's container asks for, and what it may have at most.
+    pub(crate) fn manager_resources(&self) -> Value {
+        let [namespace, name] = MANAGER;
+        let manager = self.cluster.get(&["-n", namespace, "deployment", name]);
+        let resources = "/spec/template/spec/containers/0/resources";
+        manager.pointer(resources).cloned().unwrap_or_default()
     }
 
     /// The laptop.

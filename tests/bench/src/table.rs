@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::contender::Contender;
-use crate::goals::goals;
+use crate::goals::{Limit, goals};
 use crate::measure::Measure;
 use crate::record::{Record, Summary};
 
@@ -31,30 +31,35 @@ pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
     format!("{}{}{body}", line(head), line(&rule))
 }
 
-/// Everything that was measured with one delay: medians, and the least and the greatest.
-pub fn figures(record: &Record, delay: u32) -> String {
-    let contenders = Contender::ALL.into_iter();
-    let there: Vec<Contender> = contenders
-        .filter(|contender| {
-            let mut samples = record.samples.iter();
-            samples.any(|sample| sample.contender == *contender && sample.delay == delay)
-        })
-        .collect();
+/// What was measured with one delay of some contenders: medians, and the least and the greatest. Those of whom
+/// there is nothing have no column, and what nobody was measured by has no row.
+pub fn figures(
+    record: &Record,
+    delay: u32,
+    contenders: &[Contender],
+    measures: &[Measure],
+) -> String {
+    let of = |contender, measure| record.summary(contender, delay, measure);
+    let found = |contender: &&Contender| measures.iter().any(|it| of(**contender, *it).is_some());
+    let there: Vec<Contender> = contenders.iter().filter(found).copied().collect();
     let mut head = vec![String::new(), "unit".to_owned()];
     head.extend(there.iter().map(|contender| contender.title().to_owned()));
-    let measures = Measure::ALL.into_iter();
     let rows: Vec<Vec<String>> = measures
-        .filter(|measure| record.has(delay, *measure))
+        .iter()
+        .filter(|measure| there.iter().any(|it| of(*it, **measure).is_some()))
         .map(|measure| {
             let mut row = vec![measure.title().to_owned(), measure.unit().to_owned()];
             row.extend(there.iter().map(|contender| {
-                let summary = record.summary(*contender, delay, measure);
+                let summary = of(*contender, *measure);
                 summary.map_or("–".to_owned(), |summary| shown(&summary))
             }));
             row
         })
         .collect();
-    table(&head, &rows)
+    match rows.is_empty() {
+        true => String::new(),
+        false => table(&head, &rows),
+    }
 }
 
 /// What was to be reached, and what was.
@@ -68,18 +73,21 @@ pub fn ratios(record: &Record) -> String {
             let verdict = found.map_or("not measured", |found| {
                 if goal.aim.is_some_and(|aim| aim.is_met(found.median)) {
                     "aim reached"
-                } else if goal.must.is_met(found.median) {
-                    "reached"
                 } else {
-                    "MISSED"
+                    match goal.must.map(|must| must.is_met(found.median)) {
+                        Some(true) => "reached",
+                        Some(false) => "MISSED",
+                        None => "",
+                    }
                 }
             });
+            let limit = |limit: Option<Limit>| limit.map_or(String::new(), Limit::text);
             vec![
                 goal.title(),
                 found.map_or("–".to_owned(), |found| number(found.median)),
                 found.map_or("–".to_owned(), spread),
-                goal.must.text(),
-                goal.aim.map_or(String::new(), |aim| aim.text()),
+                limit(goal.must),
+                limit(goal.aim),
                 verdict.to_owned(),
             ]
         })
@@ -87,11 +95,26 @@ pub fn ratios(record: &Record) -> String {
     table(&head, &rows)
 }
 
-/// Everything, one table per delay and one of the goals.
+/// Everything, one table per delay, those of requests within the cluster, and one of the goals.
 pub fn all(record: &Record) -> String {
+    let ways = |delay| figures(record, delay, &Contender::WAYS, &Measure::OF_WAYS);
+    let mut tables: Vec<(String, String)> = record
+        .delays()
+        .into_iter()
+        .map(|delay| (heading(delay), ways(delay)))
+        .collect();
+    let (intercepts, routers) = (&Contender::INTERCEPTS, &Contender::ROUTERS);
+    tables.push((
+        "### Requests that come to the machine".to_owned(),
+        figures(record, 0, intercepts, &Measure::OF_INTERCEPTS),
+    ));
+    tables.push((
+        "### Requests that no rule wants".to_owned(),
+        figures(record, 0, routers, &Measure::OF_ROUTERS),
+    ));
     let mut text = String::new();
-    for delay in record.delays() {
-        let _ = writeln!(text, "{}\n\n{}", heading(delay), figures(record, delay));
+    for (heading, table) in tables.iter().filter(|(_, table)| !table.is_empty()) {
+        let _ = writeln!(text, "{heading}\n\n{table}");
     }
     let _ = writeln!(text, "### Ratios and limits\n\n{}", ratios(record));
     for (contender, why) in &record.absent {
@@ -135,6 +158,49 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::testing::{record, sample};
+
+    #[test]
+    fn a_table_has_who_was_measured_and_what_was() {
+        let record = record(vec![
+            sample(Contender::Pod, Measure::Requests, 0, 30_000.0),
+            sample(Contender::Router1, Measure::Requests, 0, 16_000.0),
+            sample(Contender::Router1, Measure::Requests, 1, 14_000.0),
+            sample(Contender::Pod, Measure::Download, 0, 20.0),
+        ]);
+        let table = figures(&record, 0, &Contender::ROUTERS, &Measure::OF_ROUTERS);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 3, "{table}");
+        assert!(lines[0].contains("(f) pod") && lines[0].contains("(l) kdev, 1 rule"));
+        assert!(!table.contains("nginx"), "{table}");
+        assert!(
+            lines[2].contains("| 30000   | 15000 (14000–16000) |"),
+            "{table}"
+        );
+        let none = figures(&record, 20, &Contender::ROUTERS, &Measure::OF_ROUTERS);
+        assert_eq!(none, "");
+    }
+
+    #[test]
+    fn what_is_only_to_be_known_has_no_verdict() {
+        let record = record(vec![
+            sample(Contender::Pod, Measure::Download, 0, 20.0),
+            sample(Contender::TakenDirect, Measure::Download, 0, 5.0),
+            sample(Contender::Nginx, Measure::Requests, 0, 10.0),
+            sample(Contender::Router1, Measure::Requests, 0, 9.0),
+        ]);
+        let table = ratios(&record);
+        let row = |title: &str| table.lines().find(|line| line.contains(title)).unwrap();
+        let cells = |title| row(title).split('|').map(str::trim).collect::<Vec<_>>();
+        assert_eq!(
+            cells("(i) ÷ (f): download")[2..7],
+            ["0.25", "0.25–0.25", "", "", ""]
+        );
+        assert_eq!(
+            cells("(l) ÷ (k): requests, 32 kept connections ")[2..7],
+            ["0.90", "0.90–0.90", "≥ 1", "", "MISSED"]
+        );
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

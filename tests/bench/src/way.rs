@@ -14,6 +14,8 @@ use crate::scene::{NAMESPACE, PORT, Scene};
 
 /// How long a way may take to open.
 const OPEN: Duration = Duration::from_secs(60);
+/// How long kdev may take to give hundreds of intercepts back.
+const CLOSE: Duration = Duration::from_secs(180);
 /// Carriers that kdev keeps for flows.
 const CARRIERS: usize = 3;
 /// Where kdev's name server listens.
@@ -59,6 +61,7 @@ impl<'a> Way<'a> {
             Contender::Kubectl => kubectl(scene, delay),
             Contender::Forward | Contender::Direct => kdev(scene, contender, delay),
             Contender::Sshuttle => crate::sshuttle::open(scene, delay),
+            _ => bail!("it doesn't begin on the machine"),
         }
     }
 }
@@ -218,7 +221,7 @@ struct Session<'a>(&'a Scene);
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        self.0.laptop().run(User::Dev, &["kdev", "quit"]);
+        self.0.laptop().run_for(User::Dev, &["kdev", "quit"], CLOSE);
     }
 }
 
@@ -277,7 +280,7 @@ pub fn processes(scene: &Scene, contender: Contender) -> anyhow::Result<Vec<i32>
             let line = "pgrep -f '[p]ython.* sshuttle|[b]in/sshuttle|^ssh .*target/bench/ssh'";
             numbers(&laptop.shell(User::Root, line).stdout)
         }
-        Contender::Kernel => bail!("the kernel has no process"),
+        _ => bail!("{contender} has no process on the machine"),
     };
     ensure!(!found.is_empty(), "no process of {contender}");
     Ok(found)

@@ -54,7 +54,7 @@ pub fn once(
             vec![(Measure::Connections16, found.per_second)]
         }
         Topic::Lookups => load.lookups(slow / 2)?,
-        Topic::IdleConnections | Topic::Idle => Vec::new(),
+        Topic::IdleConnections | Topic::Idle | Topic::Intercepts | Topic::Router => Vec::new(),
     })
 }
 
@@ -110,15 +110,7 @@ impl Load<'_> {
         let time = millis(time);
         let args = ["kdev-bench-load", what, "--to", server, "--time", &time];
         let found: Repeated = result(self.run(&[&args[..], more].concat()))?;
-        // A rate with failures in it is no rate.
-        ensure!(
-            found.failed == 0,
-            "{} of {} failed",
-            found.failed,
-            found.count
-        );
-        ensure!(found.count > 0, "not one was done in time");
-        Ok(found)
+        whole(found)
     }
 
     fn run(&self, args: &[&str]) -> Outcome {
@@ -126,12 +118,21 @@ impl Load<'_> {
     }
 }
 
-fn result<T: DeserializeOwned>(outcome: Outcome) -> anyhow::Result<T> {
+/// A rate with failures in it is no rate.
+pub(crate) fn whole(found: Repeated) -> anyhow::Result<Repeated> {
+    let Repeated { count, failed, .. } = found;
+    ensure!(failed == 0, "{failed} of {count} failed");
+    ensure!(count > 0, "not one was done in time");
+    Ok(found)
+}
+
+/// What a load program has printed.
+pub(crate) fn result<T: DeserializeOwned>(outcome: Outcome) -> anyhow::Result<T> {
     let reason = outcome.stderr.lines().next().unwrap_or_default();
     ensure!(outcome.code == 0, "{reason}");
     serde_json::from_str(&outcome.stdout).with_context(|| outcome.stdout)
 }
 
-fn millis(duration: Duration) -> String {
+pub(crate) fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
 }

@@ -2,6 +2,7 @@
 
 use httparse::{Header, ParserConfig, Request, Response, Status};
 use kdev_rules::Head;
+use memchr::{memchr, memchr_iter};
 
 use super::body::Body;
 use super::framing::{Lines, Unclear};
@@ -62,7 +63,7 @@ impl End {
             self.seen += bytes[self.seen..].iter().take_while(blank).count();
             self.begun = self.seen < bytes.len();
         }
-        while let Some(at) = bytes[self.seen..].iter().position(|byte| *byte == b'\n') {
+        while let Some(at) = memchr(b'\n', &bytes[self.seen..]) {
             let next = self.seen + at + 1;
             match &bytes[next..] {
                 [b'\n', ..] => return Some(next + 1),
@@ -90,11 +91,12 @@ pub(crate) fn request<R>(
     most_headers: usize,
     show: impl FnOnce(&Head<'_>) -> R,
 ) -> Result<(Asked, R), Refused> {
-    let mut headers = vec![httparse::EMPTY_HEADER; most_headers];
+    let mut headers = room(bytes, most_headers);
     let mut request = Request::new(&mut headers);
     whole(request.parse(bytes), bytes)?;
     // Some take an LF alone for a line's end and some don't.
-    if (0..bytes.len()).any(|at| bytes[at] == b'\n' && (at == 0 || bytes[at - 1] != b'\r')) {
+    let without_cr = |at: usize| at == 0 || bytes[at - 1] != b'\r';
+    if memchr_iter(b'\n', bytes).any(without_cr) {
         return Err(unclear("a line ends without CR"));
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
@@ -127,7 +129,7 @@ pub(crate) fn response(
     most_headers: usize,
     asked: &Asked,
 ) -> Result<Answered, Refused> {
-    let mut headers = vec![httparse::EMPTY_HEADER; most_headers];
+    let mut headers = room(bytes, most_headers);
     let mut response = Response::new(&mut headers);
     let mut parser = ParserConfig::default();
     parser
@@ -153,6 +155,12 @@ pub(crate) fn response(
         certain: certain || bodyless,
         body,
     })
+}
+
+/// Room for as many header lines as there can be in a head, which are fewer than may be in most.
+fn room<'a>(bytes: &[u8], most: usize) -> Vec<Header<'a>> {
+    let lines = memchr_iter(b'\n', bytes).count();
+    vec![httparse::EMPTY_HEADER; lines.min(most)]
 }
 
 fn whole(parsed: httparse::Result<usize>, bytes: &[u8]) -> Result<(), Refused> {

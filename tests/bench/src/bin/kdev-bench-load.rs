@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser};
 use kdev_bench::load::lookups::{self, Transport};
 use kdev_bench::load::protocol::Window;
+use kdev_bench::load::requests::Requests;
 use kdev_bench::load::throughput::{self, Direction};
 use kdev_bench::load::{connections, idle, relay, round_trips, server};
 use serde::Serialize;
@@ -17,11 +18,14 @@ use tokio::net::TcpListener;
 #[derive(Debug, Parser)]
 #[command(name = "kdev-bench-load")]
 enum Command {
-    /// Serve until SIGTERM.
+    /// Serve until SIGTERM; says when it listens.
     Serve {
         /// Where.
         #[arg(long, default_value = "0.0.0.0:7100")]
         listen: SocketAddr,
+        /// What answers to HTTP say who gave them.
+        #[arg(long, default_value = "pod")]
+        name: String,
     },
     /// Send as much as goes.
     Up(Transfer),
@@ -38,6 +42,27 @@ enum Command {
     },
     /// Make connections.
     Connections(Parallel),
+    /// Make small requests.
+    Requests {
+        /// The server, and how much.
+        #[command(flatten)]
+        parallel: Parallel,
+        /// What they ask.
+        #[command(flatten)]
+        request: Request,
+        /// Each on a connection of its own; else connections are kept.
+        #[arg(long)]
+        new: bool,
+    },
+    /// Receive what large requests are answered with, on a kept connection.
+    Download {
+        /// The server, and when bytes count.
+        #[command(flatten)]
+        transfer: Transfer,
+        /// What they ask.
+        #[command(flatten)]
+        request: Request,
+    },
     /// Look names up.
     Lookups {
         /// The name server, and how much.
@@ -99,18 +124,36 @@ struct Parallel {
     time: Duration,
 }
 
+#[derive(Debug, Args)]
+struct Request {
+    /// A header line that it has.
+    #[arg(long, default_value = "x-user: nobody")]
+    header: String,
+    /// Who has to answer; an answer of anybody else's is a failure.
+    #[arg(long)]
+    from: String,
+}
+
 fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_millis)
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
-        Command::Serve { listen } => serve(listen),
+        Command::Serve { listen, name } => serve(listen, &name),
         Command::Up(transfer) => throughput(Direction::Up, &transfer),
         Command::Down(transfer) => throughput(Direction::Down, &transfer),
         Command::RoundTrips { to, time } => tell(&round_trips::measure(to, time)?),
         Command::Connections(Parallel { to, at_once, time }) => {
             tell(&connections::measure(to, at_once, time))
+        }
+        Command::Requests {
+            parallel: Parallel { to, at_once, time },
+            request,
+            new,
+        } => tell(&requests(&request, to).small(at_once, new, time)?),
+        Command::Download { transfer, request } => {
+            tell(&requests(&request, transfer.to).download(window(&transfer))?)
         }
         Command::Lookups { parallel, tcp } => {
             let transport = if tcp { Transport::Tcp } else { Transport::Udp };
@@ -133,9 +176,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 #[tokio::main]
-async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
-    let served = server::serve(listen).await;
-    served.with_context(|| format!("serving on {listen}"))
+async fn serve(listen: SocketAddr, name: &str) -> anyhow::Result<()> {
+    let listener = server::listen(listen).with_context(|| format!("listening on {listen}"))?;
+    tell(&"ready")?;
+    Ok(server::serve(listener, name).await?)
 }
 
 #[tokio::main]
@@ -148,12 +192,20 @@ async fn pass_on(listen: SocketAddr, to: SocketAddr, round_trip: Duration) -> an
 }
 
 fn throughput(direction: Direction, transfer: &Transfer) -> anyhow::Result<()> {
-    let window = Window {
+    let (to, streams) = (transfer.to, transfer.streams);
+    let window = window(transfer);
+    tell(&throughput::measure(to, direction, streams, window)?)
+}
+
+fn window(transfer: &Transfer) -> Window {
+    Window {
         warm_up: transfer.warm_up,
         length: transfer.time,
-    };
-    let (to, streams) = (transfer.to, transfer.streams);
-    tell(&throughput::measure(to, direction, streams, window)?)
+    }
+}
+
+fn requests(request: &Request, to: SocketAddr) -> Requests {
+    Requests::new(to, &request.header, &request.from)
 }
 
 fn tell(result: &impl Serialize) -> anyhow::Result<()> {

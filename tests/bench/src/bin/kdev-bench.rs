@@ -1,4 +1,4 @@
-//! Compares kdev with the kernel, `kubectl port-forward` and sshuttle; `tests/bench/run` calls it.
+//! Compares kdev with the kernel, `kubectl port-forward`, sshuttle and nginx; `tests/bench/run` calls it.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -95,11 +95,7 @@ fn plan(args: &RunArgs) -> Plan {
             (true, _) => 1,
         })
     };
-    let all = || {
-        Topic::REPEATED
-            .into_iter()
-            .chain([Topic::IdleConnections, Topic::Idle])
-    };
+    let all = || Topic::REPEATED.into_iter().chain(Topic::OTHERS);
     Plan {
         quick: args.quick,
         repetitions: args
@@ -113,7 +109,7 @@ fn plan(args: &RunArgs) -> Plan {
             args.only.clone()
         },
         contenders: if args.ways.is_empty() {
-            Contender::ALL.to_vec()
+            Contender::all()
         } else {
             args.ways.clone()
         },

@@ -8,6 +8,8 @@ pub const ECHO: u8 = b'E';
 pub const UP: u8 = b'U';
 /// The server sends until it hears a byte, or the end.
 pub const DOWN: u8 = b'D';
+/// The connection carries HTTP/1.1, whose first request begins so.
+pub const GET: u8 = b'G';
 
 /// Bytes per read and write of a transfer.
 pub const CHUNK: usize = 256 * 1024;

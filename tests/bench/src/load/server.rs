@@ -6,36 +6,46 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::protocol::{CHUNK, DOWN, ECHO, MESSAGE, Meter, UP, Window};
+use super::http;
+use super::protocol::{CHUNK, DOWN, ECHO, GET, MESSAGE, Meter, UP, Window};
 
 /// As many as may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
-/// Serves until SIGTERM.
+/// Begins to listen.
 ///
 /// # Errors
 ///
-/// When it can't listen, or not go on accepting.
-pub async fn serve(address: SocketAddr) -> io::Result<()> {
+/// When it can't.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until SIGTERM; answers to HTTP bear the name.
+///
+/// # Errors
+///
+/// When it can't go on accepting.
+pub async fn serve(listener: TcpListener, name: &str) -> io::Result<()> {
     let mut ended = signal(SignalKind::terminate())?;
     let source: Arc<[u8]> = vec![0x5a; CHUNK].into();
+    let name: Arc<str> = name.into();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
-                let source = Arc::clone(&source);
+                let (source, name) = (Arc::clone(&source), Arc::clone(&name));
                 connections.spawn(async move {
                     // Whoever goes away in the middle has its reasons.
-                    let _ = serve_one(stream, &source).await;
+                    let _ = serve_one(stream, &source, &name).await;
                 });
             }
             Some(_) = connections.join_next() => {}
@@ -44,12 +54,13 @@ pub async fn serve(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-async fn serve_one(mut stream: TcpStream, source: &[u8]) -> io::Result<()> {
+async fn serve_one(mut stream: TcpStream, source: &[u8], name: &str) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match stream.read_u8().await? {
         ECHO => echo(stream).await,
         UP => take(stream).await,
         DOWN => give(stream, source).await,
+        GET => http::serve(stream, source, name).await,
         other => Err(io::Error::other(format!("nobody says {other:#x}"))),
     }
 }
