@@ -84,6 +84,31 @@ pub struct InstallArgs {
     /// Seconds after which a session that is gone loses its intercepts [default: 15].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub session_grace: Option<u32>,
+    /// What the manager's router takes of a client.
+    #[command(flatten)]
+    pub router: RouterArgs,
+}
+
+/// Limits of the manager's router, through which connections to intercepted Services go.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Limits of connections to intercepted Services")]
+pub struct RouterArgs {
+    /// Bytes of a request's head; more is answered 431 [default: 65536].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1 << 20))]
+    pub router_head_bytes: Option<u32>,
+    /// Header lines of a request; more is answered 431 [default: 256].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub router_headers: Option<u32>,
+    /// Milliseconds that a client may be silent before its connection goes to a pod, as in protocols in which
+    /// the server speaks first [default: 1000].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub router_first_byte_ms: Option<u32>,
+    /// Milliseconds that a request's head may take from its first byte to its last [default: 10000].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(100..=600_000))]
+    pub router_head_ms: Option<u32>,
+    /// Connections to one port of a Service at once; more wait [default: 4096].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub router_connections: Option<u32>,
 }
 
 fn default_image() -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kdev_cluster::client::{self, ClusterClient, KubeTarget};
 use kdev_cluster::install::{
     self, Answer, Change, Direct, InstallOptions, ManagerError, NamespaceFate, PullPolicy,
+    RouterLimits,
 };
 use kdev_cluster::recover;
 use kdev_cluster::redirect::{Intercept, PortRef};
@@ -34,6 +35,18 @@ async fn reach(target: KubeTarget) -> Result<ClusterClient, Failure> {
         .map_err(|error| failures::cluster(&error))
 }
 
+/// What an installation says of the router's limits.
+fn limits(wanted: v1::RouterLimits) -> RouterLimits {
+    let set = |value: u32| (value != 0).then_some(value);
+    RouterLimits {
+        head_bytes: set(wanted.head_bytes),
+        headers: set(wanted.headers),
+        first_byte_ms: set(wanted.first_byte_ms),
+        head_ms: set(wanted.head_ms),
+        connections: set(wanted.connections),
+    }
+}
+
 /// Installs the manager, or brings it up to date.
 ///
 /// # Errors
@@ -48,6 +61,7 @@ pub async fn install(request: InstallRequest, sink: Sink) -> Result<String, Fail
     options.image_pull_policy = policy(&request.image_pull_policy)?;
     options.session_grace_seconds =
         (request.session_grace_seconds != 0).then_some(request.session_grace_seconds);
+    options.router = limits(request.router.unwrap_or_default());
     let namespace = options.namespace.clone();
     let (mut tell, show) = steps(sink.clone());
     let installing = cluster.kube().clone();

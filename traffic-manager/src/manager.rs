@@ -96,7 +96,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client: client.clone(),
         redirector: running.redirector,
         flows: flows.clone(),
-        ports: RouterPorts::new(client.clone(), settings.pod_ips, tasks.clone()),
+        ports: RouterPorts::new(
+            client.clone(),
+            settings.pod_ips,
+            settings.router,
+            tasks.clone(),
+        ),
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     });

@@ -1,6 +1,7 @@
 //! What the manager is told by its pod's environment.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use kdev_cluster::install::{DIRECT_PORT, GRPC_PORT, HEALTH_PORT};
 use kdev_cluster::vouch::OwnPod;
 
 use crate::lease::Grace;
+use crate::router::PortLimits;
 
 /// The manager's settings.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub health: [SocketAddr; 2],
     /// How long a session may be away.
     pub grace: Grace,
+    /// What the router's ports take.
+    pub router: PortLimits,
 }
 
 /// A variable that is missing or can't be read.
@@ -75,7 +79,36 @@ impl Settings {
             direct: everywhere(DIRECT_PORT),
             health: everywhere(HEALTH_PORT),
             grace,
+            router: router(&get)?,
         })
+    }
+}
+
+/// The router's limits, each as usual unless a variable says otherwise.
+fn router(get: &impl Fn(&str) -> Option<String>) -> Result<PortLimits, SettingsError> {
+    let number = |name: &'static str| -> Result<Option<u32>, SettingsError> {
+        let value = get(name).map(|value| parse::<NonZeroU32>(name, &value));
+        Ok(value.transpose()?.map(NonZeroU32::get))
+    };
+    let count =
+        |name| number(name).map(|value| value.and_then(|value| usize::try_from(value).ok()));
+    let millis = |name| number(name).map(|value| value.map(|it| Duration::from_millis(it.into())));
+    let mut limits = PortLimits::default();
+    let connection = &mut limits.connection;
+    set(&mut connection.head_bytes, count("KDEV_ROUTER_HEAD_BYTES")?);
+    set(&mut connection.headers, count("KDEV_ROUTER_HEADERS")?);
+    set(
+        &mut connection.first_byte,
+        millis("KDEV_ROUTER_FIRST_BYTE_MS")?,
+    );
+    set(&mut connection.head_time, millis("KDEV_ROUTER_HEAD_MS")?);
+    set(&mut limits.connections, count("KDEV_ROUTER_CONNECTIONS")?);
+    Ok(limits)
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
     }
 }
 
@@ -120,6 +153,35 @@ mod tests {
         let settings = Settings::from_env(environment).unwrap();
         assert_eq!(settings.pod_ips.len(), 2);
         assert_eq!(settings.grace, Grace::default());
+    }
+
+    #[test]
+    fn each_limit_of_the_router_has_a_variable() {
+        let values = [
+            ("KDEV_ROUTER_HEAD_BYTES", "1000"),
+            ("KDEV_ROUTER_HEADERS", "20"),
+            ("KDEV_ROUTER_FIRST_BYTE_MS", "30"),
+            ("KDEV_ROUTER_HEAD_MS", "40"),
+            ("KDEV_ROUTER_CONNECTIONS", "50"),
+        ];
+        let get = |name: &str| {
+            let value = values.iter().find(|(set, _)| *set == name);
+            value.map_or_else(|| environment(name), |(_, value)| Some((*value).to_owned()))
+        };
+        let limits = Settings::from_env(get).unwrap().router;
+        let connection = &limits.connection;
+        assert_eq!((connection.head_bytes, connection.headers), (1000, 20));
+        assert_eq!(connection.first_byte, Duration::from_millis(30));
+        assert_eq!(connection.head_time, Duration::from_millis(40));
+        assert_eq!(limits.connections, 50);
+        let usual = Settings::from_env(environment).unwrap().router;
+        assert_eq!(usual, PortLimits::default());
+        let get = |name: &str| match name {
+            "KDEV_ROUTER_HEADERS" => Some("0".to_owned()),
+            other => environment(other),
+        };
+        let error = Settings::from_env(get).unwrap_err().to_string();
+        assert!(error.contains("KDEV_ROUTER_HEADERS"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `kdev install`, `kdev uninstall` and `kdev recover`.
 
 use kdev_proto::Failure;
-use kdev_proto::v1::{InstallRequest, RecoverRequest, UninstallRequest};
+use kdev_proto::v1::{InstallRequest, RecoverRequest, RouterLimits, UninstallRequest};
 
 use super::{cluster, follow};
 use crate::args::{InstallArgs, RecoverArgs, UninstallArgs};
@@ -19,6 +19,13 @@ pub async fn install(args: InstallArgs) -> Result<(), Failure> {
         image_pull_policy: args.image_pull_policy.unwrap_or_default(),
         session_grace_seconds: args.session_grace.unwrap_or_default(),
         direct: args.direct,
+        router: Some(RouterLimits {
+            head_bytes: args.router.router_head_bytes.unwrap_or_default(),
+            headers: args.router.router_headers.unwrap_or_default(),
+            first_byte_ms: args.router.router_first_byte_ms.unwrap_or_default(),
+            head_ms: args.router.router_head_ms.unwrap_or_default(),
+            connections: args.router.router_connections.unwrap_or_default(),
+        }),
     };
     follow(daemons::user().await?.install(request).await).await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How much of everything a client's connection may have. The defaults suit most services.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The bytes of a request's head; a client that sends more is answered 431 (RFC 6585 section 5).
     pub head_bytes: usize,

@@ -4,6 +4,7 @@
 //! one by one, and until the last has, connections still come here.
 
 mod claimants;
+mod limits;
 mod machine;
 mod pods;
 mod ports;
@@ -18,7 +19,6 @@ use kdev_cluster::redirect::{Intercept, PortRef, ServiceName};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::splice;
 use kdev_router::{Limits, RouterError, pass, serve};
-use kube::Client;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -31,11 +31,9 @@ use machine::{NotTaken, Purpose};
 use pods::{Pods, Unreachable};
 use requests::{Requests, Unavailable};
 
+pub use limits::PortLimits;
 pub use machine::Machine;
 pub use ports::RouterPorts;
-
-/// Most connections that one port has at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 4096;
 
 /// Before the next connection is accepted when one couldn't be.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -91,26 +89,21 @@ impl RouterPort {
     /// # Errors
     ///
     /// When no port is free on all of them.
-    async fn open(
-        client: &Client,
-        service: &ServiceName,
-        port: &PortRef,
-        addresses: &[IpAddr],
-        tasks: &TaskTracker,
-    ) -> io::Result<Self> {
-        let listeners = bind_same(addresses).await?;
+    async fn open(all: &RouterPorts, service: &ServiceName, port: &PortRef) -> io::Result<Self> {
+        let tasks = &all.tasks;
+        let listeners = bind_same(&all.addresses).await?;
         let number = match listeners.first() {
             Some(listener) => listener.local_addr()?.port(),
             None => return Err(io::Error::other("the pod has no address")),
         };
         let closed = CancellationToken::new();
-        let pods = Pods::follow(client.clone(), service.clone(), port.clone(), tasks);
+        let pods = Pods::follow(all.client.clone(), service.clone(), port.clone(), tasks);
         let way = Arc::new(Way {
             service: service.clone(),
             claimants: Arc::default(),
             pods,
-            limits: Limits::default(),
-            slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            limits: all.limits.connection.clone(),
+            slots: Arc::new(Semaphore::new(all.limits.connections)),
             closed: closed.clone(),
             tasks: tasks.clone(),
         });
@@ -168,7 +161,16 @@ async fn bind_same(addresses: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
 }
 
 async fn accept(listener: TcpListener, way: Arc<Way>) {
+    let mut full = false;
     loop {
+        let is_full = way.slots.available_permits() == 0;
+        if is_full && !full {
+            tracing::warn!(
+                service = %way.service,
+                "as many connections as a port may have (KDEV_ROUTER_CONNECTIONS); more wait"
+            );
+        }
+        full = is_full;
         let slot = Arc::clone(&way.slots).acquire_owned();
         let accepted = tokio::select! {
             () = way.closed.cancelled() => return,

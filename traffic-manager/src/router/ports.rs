@@ -9,13 +9,14 @@ use kdev_cluster::redirect::{PortRef, Protocol, ServiceName};
 use kube::Client;
 use tokio_util::task::TaskTracker;
 
-use super::RouterPort;
+use super::{PortLimits, RouterPort};
 
 /// All of them; each lives as long as somebody has it.
 pub struct RouterPorts {
-    client: Client,
-    addresses: Vec<IpAddr>,
-    tasks: TaskTracker,
+    pub(super) client: Client,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) limits: PortLimits,
+    pub(super) tasks: TaskTracker,
     open: Mutex<HashMap<Key, Weak<RouterPort>>>,
 }
 
@@ -23,10 +24,16 @@ type Key = (ServiceName, u16, Protocol);
 
 impl RouterPorts {
     /// Has none yet; they listen on each of `addresses`, and what they need runs on `tasks`.
-    pub fn new(client: Client, addresses: Vec<IpAddr>, tasks: TaskTracker) -> Self {
+    pub fn new(
+        client: Client,
+        addresses: Vec<IpAddr>,
+        limits: PortLimits,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             client,
             addresses,
+            limits,
             tasks,
             open: Mutex::default(),
         }
@@ -51,7 +58,7 @@ impl RouterPorts {
         if let Some(open) = self.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(open);
         }
-        let opened = RouterPort::open(&self.client, service, port, &self.addresses, &self.tasks);
+        let opened = RouterPort::open(self, service, port);
         let opened = Arc::new(opened.await?);
         let mut all = self.lock();
         all.retain(|_, port| port.strong_count() > 0);

@@ -240,6 +240,9 @@ fn container(options: &InstallOptions) -> Value {
     if let Some(seconds) = options.session_grace_seconds {
         env.push(json!({ "name": "KDEV_SESSION_GRACE_SECONDS", "value": seconds.to_string() }));
     }
+    for (name, value) in options.router.variables() {
+        env.push(json!({ "name": name, "value": value.to_string() }));
+    }
     let mut container = json!({
         "name": MANAGER,
         "image": options.image,

@@ -36,7 +36,7 @@ pub use self::names::{
 };
 pub use self::options::{
     Answer, Change, Direct, InstallOptions, ObjectChange, Outcome, Progress, ProgressSink,
-    PullPolicy,
+    PullPolicy, RouterLimits,
 };
 pub use self::trouble::{Reason, Trouble};
 pub use self::uninstall::{NamespaceFate, REMOVAL_TIMEOUT, Removed, uninstall};

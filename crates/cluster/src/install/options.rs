@@ -58,6 +58,8 @@ pub struct InstallOptions {
     pub log: Option<String>,
     /// Seconds after which a session that is gone loses its intercepts; `None`: the manager's default.
     pub session_grace_seconds: Option<u32>,
+    /// The limits of its router.
+    pub router: RouterLimits,
     /// How machines reach it directly.
     pub direct: Direct,
     /// How long the manager may take to become available.
@@ -76,9 +78,40 @@ impl InstallOptions {
             run_as_user: Some(65532),
             log: None,
             session_grace_seconds: None,
+            router: RouterLimits::default(),
             direct: Direct::default(),
             timeout: Duration::from_secs(120),
         }
+    }
+}
+
+/// The limits of the manager's router; `None`: the manager's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouterLimits {
+    /// Bytes of a request's head.
+    pub head_bytes: Option<u32>,
+    /// Header lines of a request.
+    pub headers: Option<u32>,
+    /// Milliseconds that a client may be silent before the pods are asked to speak.
+    pub first_byte_ms: Option<u32>,
+    /// Milliseconds that a head may take from its first byte to its last.
+    pub head_ms: Option<u32>,
+    /// Connections of one port of a Service at once.
+    pub connections: Option<u32>,
+}
+
+impl RouterLimits {
+    /// The variables of the manager's environment that say so.
+    pub(crate) fn variables(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let all = [
+            ("KDEV_ROUTER_HEAD_BYTES", self.head_bytes),
+            ("KDEV_ROUTER_HEADERS", self.headers),
+            ("KDEV_ROUTER_FIRST_BYTE_MS", self.first_byte_ms),
+            ("KDEV_ROUTER_HEAD_MS", self.head_ms),
+            ("KDEV_ROUTER_CONNECTIONS", self.connections),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
