@@ -97,6 +97,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         redirector: running.redirector,
         flows: flows.clone(),
         ports: RouterPorts::new(client.clone(), settings.pod_ips, tasks.clone()),
+        node: settings.node,
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     });
