@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kdev_cluster::redirect::{self, Intercept, Mode, RestoreError, Route, ServiceName};
+use kdev_cluster::redirect::{self, Intercept, Mode, Protocol, RestoreError, Route, ServiceName};
 use kdev_cluster::replace;
 use kdev_proto::v1::InterceptState;
 use kdev_proto::v1::intercept_state::Phase;
 use kube::{Api, Client};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -33,6 +34,8 @@ const PROBE: Duration = Duration::from_secs(10);
 const ROUNDS: [usize; 2] = [3, 24];
 /// How long one probe may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long a connection to a pod may take that the prober is to stay with.
+const HAVE_A_POD: Duration = Duration::from_millis(500);
 /// Between two attempts: what the nodes know can't be waited for from here.
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Before a proof that failed is tried again, at first.
@@ -131,17 +134,19 @@ pub async fn run(
     let route = Route {
         addresses: tools.ports.addresses().to_vec(),
         port: port.port(),
+        nodes: tools.node.iter().cloned().collect(),
     };
     let joined = port.join(claim.clone(), machine);
-    if tools.redirector.route(id, route).await.is_err() {
-        return reporter.report(Phase::Failed, "the manager is ending", Duration::ZERO);
-    }
     let one = Claimed {
         tools,
         service,
         claim: &claim,
         joined: &joined,
     };
+    one.stay_with_pods().await;
+    if tools.redirector.route(id, route).await.is_err() {
+        return reporter.report(Phase::Failed, "the manager is ending", Duration::ZERO);
+    }
     let end = match one.redirected(&mut reporter, &mut news).await {
         Ok(()) => one.hold(&mut reporter, &mut news).await,
         Err(end) => end,
@@ -242,6 +247,23 @@ struct Claimed<'a> {
 }
 
 impl Claimed<'_> {
+    /// Where the Service keeps clients with their pods, has the prober be one that has a pod: otherwise its probes
+    /// might all arrive while other clients are still kept away.
+    async fn stay_with_pods(&self) {
+        let Ok(service) = self.read().await else {
+            return;
+        };
+        let affinity = service.spec.as_ref();
+        let affinity = affinity.and_then(|spec| spec.session_affinity.as_deref());
+        if affinity != Some("ClientIP") || self.claim.port.protocol != Protocol::Tcp {
+            return;
+        }
+        for address in self.addresses(service).unwrap_or_default() {
+            // One that isn't answered has no pod to stay with.
+            let _ = tokio::time::timeout(HAVE_A_POD, TcpStream::connect(address)).await;
+        }
+    }
+
     /// Waits until the Service's port leads to the router.
     async fn redirected(
         &self,
@@ -378,7 +400,7 @@ impl Claimed<'_> {
     /// Dials the Service's own addresses until the machine answers every time; returns how long the
     /// first answer took.
     async fn prove(&self) -> Result<Duration, String> {
-        let addresses = self.addresses().await?;
+        let addresses = self.addresses(self.read().await?)?;
         let expected = self.joined.probe();
         let _announced = expected.announce();
         let end = Instant::now() + PROBE;
@@ -391,15 +413,17 @@ impl Claimed<'_> {
         }
     }
 
-    /// The Service's own addresses, with the port that was claimed, of the families that the router
-    /// listens on.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+    /// The Service as it is.
+    async fn read(&self) -> Result<Service, String> {
         let namespace = &self.service.namespace;
         let services: Api<Service> = Api::namespaced(self.tools.client.clone(), namespace);
-        let found = services
-            .get(&self.service.name)
-            .await
-            .map_err(|error| error.to_string())?;
+        let found = services.get(&self.service.name).await;
+        found.map_err(|error| error.to_string())
+    }
+
+    /// The Service's own addresses, with the port that was claimed, of the families that the router
+    /// listens on.
+    fn addresses(&self, found: Service) -> Result<Vec<SocketAddr>, String> {
         let spec = found.spec.unwrap_or_default();
         let own = spec.cluster_ips.unwrap_or_default();
         let own: Vec<IpAddr> = own.iter().filter_map(|ip| ip.parse().ok()).collect();

@@ -37,6 +37,8 @@ pub struct Tools {
     pub flows: ResumableFlows,
     /// Where connections to intercepted Services arrive.
     pub ports: RouterPorts,
+    /// The node that the manager's pod is on, where that is known.
+    pub node: Option<String>,
     /// Where everything runs.
     pub tasks: TaskTracker,
     /// Ends everything; Services stay as they are, for the next manager.

@@ -102,6 +102,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             settings.router,
             tasks.clone(),
         ),
+        node: settings.node,
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),
     });

@@ -18,6 +18,8 @@ pub struct Settings {
     pub pod: OwnPod,
     /// Addresses of its pod, where its router listens: one per address family.
     pub pod_ips: Vec<IpAddr>,
+    /// The node that the pod is on, where that is known.
+    pub node: Option<String>,
     /// Where sessions arrive over port-forwards.
     pub sessions: SocketAddr,
     /// Where they arrive directly: both address families, or one where there is no other.
@@ -75,6 +77,7 @@ impl Settings {
         Ok(Self {
             pod,
             pod_ips,
+            node: get("KDEV_NODE_NAME").filter(|node| !node.is_empty()),
             sessions: (Ipv4Addr::LOCALHOST, GRPC_PORT).into(),
             direct: everywhere(DIRECT_PORT),
             health: everywhere(HEALTH_PORT),

@@ -18,6 +18,7 @@ pub mod firewall;
 pub mod footprint;
 pub mod http;
 pub mod kept;
+pub mod kinds;
 pub mod laptop;
 pub mod namespace;
 pub mod pod;

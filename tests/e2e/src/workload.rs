@@ -98,22 +98,7 @@ impl<'a> Workload<'a> {
 
     /// Its pods.
     pub fn pods(&self) -> Vec<Pod> {
-        let list = self.cluster.get(&["-n", self.namespace(), "pods"]);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mut pods: Vec<Pod> = list["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|pod| Pod {
-                name: text(&pod["metadata"]["name"]),
-                uid: text(&pod["metadata"]["uid"]),
-                restarts: pod["status"]["containerStatuses"][0]["restartCount"]
-                    .as_u64()
-                    .unwrap_or(0),
-            })
-            .collect();
-        pods.sort();
-        pods
+        pods(self.cluster, self.namespace(), "app=web")
     }
 
     /// Runs the workload's client in one of its pods.
@@ -176,7 +161,28 @@ impl<'a> Workload<'a> {
     }
 }
 
-fn pod() -> Value {
+/// The pods of a namespace that a label selector selects.
+pub fn pods(cluster: &Cluster, namespace: &str, selector: &str) -> Vec<Pod> {
+    let list = cluster.get(&["-n", namespace, "pods", "-l", selector]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut pods: Vec<Pod> = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|pod| Pod {
+            name: text(&pod["metadata"]["name"]),
+            uid: text(&pod["metadata"]["uid"]),
+            restarts: pod["status"]["containerStatuses"][0]["restartCount"]
+                .as_u64()
+                .unwrap_or(0),
+        })
+        .collect();
+    pods.sort();
+    pods
+}
+
+/// What a pod of the workload's is made of.
+pub(crate) fn pod() -> Value {
     let name = json!({ "fieldRef": { "fieldPath": "metadata.name" } });
     let port = |name: &str, port: u16| json!({ "name": name, "containerPort": port });
     json!({

@@ -3,6 +3,7 @@
 //! the Service's pods; or all to the pods, once the last intercept is over: the cluster's nodes learn of that
 //! one by one, and until the last has, connections still come here.
 
+mod affinity;
 mod claimants;
 mod limits;
 mod machine;
@@ -221,7 +222,7 @@ async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(
     }
     let current = way.claimants.current();
     if current.is_empty() {
-        return to_pods(connection, way).await;
+        return to_pods(connection, client, way).await;
     }
     match current.of_everything() {
         Some(claimant) if !current.has_taps() => {
@@ -251,7 +252,7 @@ async fn to_machine(
     let taken = tokio::select! {
         biased;
         // Over before the machine has answered.
-        () = claimant.left.cancelled() => return to_pods(connection, way).await,
+        () = claimant.left.cancelled() => return to_pods(connection, client, way).await,
         taken = claimant.take(Purpose::Client(client)) => taken,
     };
     match taken {
@@ -260,8 +261,8 @@ async fn to_machine(
             Ok(())
         }
         // It was asked just before the intercept ended.
-        Err(_) if claimant.left.is_cancelled() => to_pods(connection, way).await,
-        Err(why) if claimant.passes(why) => to_pods(connection, way).await,
+        Err(_) if claimant.left.is_cancelled() => to_pods(connection, client, way).await,
+        Err(why) if claimant.passes(why) => to_pods(connection, client, way).await,
         Err(why) => {
             tracing::debug!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
             let ways = Arc::new(Unavailable::new(claimant, why));
@@ -304,8 +305,8 @@ async fn requests(
     served.map_err(|error| reset(&connection, Reset::Requests(error)))
 }
 
-async fn to_pods(connection: TcpStream, way: &Way) -> Result<(), Reset> {
-    match way.pods.dial().await {
+async fn to_pods(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(), Reset> {
+    match way.pods.dial(client.ip()).await {
         Ok(pod) => splice::splice(connection, pod)
             .await
             .map_err(|_| Reset::Side),

@@ -1,15 +1,17 @@
 //! The pods that a port leads to where nobody's rule wants a connection.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use kdev_cluster::redirect::{PortRef, ServiceName, follow_backends};
+use kdev_cluster::redirect::{Backends, PortRef, ServiceName, follow_backends};
 use kube::Client;
 use rand::seq::SliceRandom as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+
+use super::affinity::Affinity;
 
 /// How long one pod may take to accept while there is another.
 const NEXT: Duration = Duration::from_secs(1);
@@ -36,7 +38,9 @@ pub enum Unreachable {
 /// The ready pods of one port, as the API server shows them.
 #[derive(Debug, Clone)]
 pub struct Pods {
-    known: watch::Receiver<Option<Arc<[SocketAddr]>>>,
+    known: watch::Receiver<Option<Arc<Backends>>>,
+    /// Which of them clients had, where they are to keep them.
+    affinity: Arc<Mutex<Affinity>>,
 }
 
 impl Pods {
@@ -52,21 +56,33 @@ impl Pods {
         tasks.spawn(async move {
             follow_backends(&client, &service, &port, known_tx).await;
         });
-        Self { known }
+        Self {
+            known,
+            affinity: Arc::default(),
+        }
     }
 
-    /// Connects to one of them, in a random order until one accepts.
+    fn affinity(&self) -> MutexGuard<'_, Affinity> {
+        self.affinity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects a client to one of them, in a random order until one accepts; first to the one that the client
+    /// had, where the Service asks for that.
     ///
     /// # Errors
     ///
     /// When none does.
-    pub async fn dial(&self) -> Result<TcpStream, Unreachable> {
-        let mut pods = self.list().await.to_vec();
+    pub async fn dial(&self, client: IpAddr) -> Result<TcpStream, Unreachable> {
+        let backends = self.list().await;
+        let mut pods = backends.addresses.clone();
+        pods.shuffle(&mut rand::rng());
+        if let Some(timeout) = backends.affinity {
+            self.prefer(client, timeout, &mut pods);
+        }
+        pods.truncate(TRIED);
         if pods.is_empty() {
             return Err(Unreachable::NoPod);
         }
-        pods.shuffle(&mut rand::rng());
-        pods.truncate(TRIED);
         let last = pods.len() - 1;
         for (number, pod) in pods.into_iter().enumerate() {
             let patience = if number == last { LAST } else { NEXT };
@@ -74,19 +90,38 @@ impl Pods {
             if let Ok(Ok(connection)) = dial.await {
                 // Requests and answers are small, and nobody waits for more to come.
                 let _ = connection.set_nodelay(true);
+                if number > 0 && backends.affinity.is_some() {
+                    let now = Instant::now();
+                    self.affinity().handle_connection(client, pod, now);
+                }
                 return Ok(connection);
             }
         }
         Err(Unreachable::NoneAccepts)
     }
 
-    async fn list(&self) -> Arc<[SocketAddr]> {
+    /// Puts the pod that a client had first. What comes first is the client's from now on, also for its other
+    /// connections that are being made at the same time.
+    fn prefer(&self, client: IpAddr, timeout: Duration, pods: &mut [SocketAddr]) {
+        let (mut affinity, now) = (self.affinity(), Instant::now());
+        let had = affinity.pod_of(client, timeout, now);
+        let had = had.and_then(|had| pods.iter().position(|pod| *pod == had));
+        if let Some(had) = had {
+            pods.swap(0, had);
+        }
+        if let Some(first) = pods.first() {
+            affinity.handle_connection(client, *first, now);
+        }
+    }
+
+    async fn list(&self) -> Arc<Backends> {
         let mut known = self.known.clone();
         let first = known.wait_for(Option::is_some);
         if !matches!(tokio::time::timeout(KNOWN, first).await, Ok(Ok(_))) {
             return Arc::default();
         }
-        let any = known.wait_for(|list| list.as_ref().is_some_and(|list| !list.is_empty()));
+        let any =
+            known.wait_for(|list| list.as_ref().is_some_and(|list| !list.addresses.is_empty()));
         match tokio::time::timeout(READY, any).await {
             Ok(Ok(list)) => list.clone().unwrap_or_default(),
             _ => Arc::default(),

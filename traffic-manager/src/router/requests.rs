@@ -61,7 +61,7 @@ impl Requests {
     }
 
     async fn to_pods(&self) -> Result<Upstream, DialError> {
-        let dialled = self.pods.dial().await;
+        let dialled = self.pods.dial(self.client.ip()).await;
         dialled
             .map(Either::Left)
             .map_err(|error| DialError::new(format!("kdev: {error}\n")))

@@ -233,6 +233,7 @@ fn container(options: &InstallOptions) -> Value {
         field("KDEV_POD_UID", "metadata.uid"),
         // One per address family.
         field("KDEV_POD_IPS", "status.podIPs"),
+        field("KDEV_NODE_NAME", "spec.nodeName"),
     ];
     if let Some(log) = &options.log {
         env.push(json!({ "name": "KDEV_LOG", "value": log }));

@@ -27,7 +27,7 @@ mod slices;
 mod suitable;
 
 pub use self::api::ServiceName;
-pub use self::backends::follow_backends;
+pub use self::backends::{Backends, follow_backends};
 pub use self::claim::{Claim, ClaimError, claim, release};
 pub use self::intercept::{
     Intercept, Mode, Original, Unreadable, intercepts, label_selector, original, original_selector,

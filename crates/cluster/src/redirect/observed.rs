@@ -77,6 +77,9 @@ pub struct Route {
     pub addresses: Vec<IpAddr>,
     /// The port there.
     pub port: u16,
+    /// The nodes that take the router for their own under a traffic policy `Local`, besides those with a pod: the
+    /// manager's own, which its probe comes from.
+    pub nodes: BTreeSet<String>,
 }
 
 impl Observed {
@@ -124,6 +127,22 @@ impl Observed {
         selector(service)
             .cloned()
             .or_else(|| Some(self.original()?.selector))
+    }
+
+    /// Returns routes that keep the nodes which own slices list the router for: when a workload is replaced, every
+    /// node loses its last pod, and is to have the router still.
+    pub(super) fn lasting(&self, routes: &BTreeMap<PortRef, Route>) -> BTreeMap<PortRef, Route> {
+        let endpoints = self.own().flat_map(|slice| &slice.endpoints);
+        // A pod's endpoint says which pod it is.
+        let routers = endpoints.filter(|endpoint| endpoint.target_ref.is_none());
+        let nodes: BTreeSet<_> = routers
+            .filter_map(|endpoint| endpoint.node_name.clone())
+            .collect();
+        let mut routes = routes.clone();
+        for route in routes.values_mut() {
+            route.nodes.extend(nodes.iter().cloned());
+        }
+        routes
     }
 
     /// Returns the zone of every node that a slice names one for.

@@ -161,7 +161,8 @@ fn redirect(
     routes: &BTreeMap<PortRef, Route>,
     desired: &Desired,
 ) -> Vec<Step> {
-    let wanted = slices::wanted(service, &observed.pods, routes, &observed.zones());
+    let routes = observed.lasting(routes);
+    let wanted = slices::wanted(service, &observed.pods, &routes, &observed.zones());
     let (mut steps, deletes) = slice_steps(changes(observed, service, &saved, wanted));
     if observed.endpoints == EndpointsObject::Plain {
         steps.push(Step::SkipMirrorLabel { on: true });

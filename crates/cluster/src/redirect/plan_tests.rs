@@ -151,6 +151,26 @@ fn holding_leads_all_ports_to_the_pods_and_keeps_the_selector_cleared() {
 }
 
 #[test]
+fn a_node_whose_pods_go_keeps_the_router_under_a_local_policy() {
+    let mut cluster = web();
+    let spec = cluster.service.as_mut().unwrap().spec.as_mut().unwrap();
+    spec.internal_traffic_policy = Some("Local".into());
+    let nodes = |cluster: &Cluster| {
+        let observed = cluster.observe();
+        let endpoints = observed.own().flat_map(|slice| slice.endpoints.clone());
+        let routers = endpoints.filter(|endpoint| endpoint.target_ref.is_none());
+        routers
+            .filter_map(|router| router.node_name)
+            .collect::<Vec<_>>()
+    };
+    converge(&mut cluster, &redirect_http());
+    assert_eq!(nodes(&cluster), ["node-1"]);
+    cluster.pods.clear();
+    converge(&mut cluster, &redirect_http());
+    assert_eq!(nodes(&cluster), ["node-1"]);
+}
+
+#[test]
 fn a_forgotten_claim_leaves_the_annotation_and_the_others_stay() {
     let mut cluster = web();
     let claims = [intercept("i1", ("http", 80)), intercept("i2", ("grpc", 90))];
@@ -296,7 +316,8 @@ proptest! {
             prop_assert_eq!(observed.by_controllers().count(), 0);
             prop_assert_eq!(observed.endpoints, EndpointsObject::SkipMirror);
             let serving = cluster.serving(routes(&end));
-            let wanted = slices::wanted(&now, &observed.pods, routes(&end), &BTreeMap::new());
+            let lasting = observed.lasting(routes(&end));
+            let wanted = slices::wanted(&now, &observed.pods, &lasting, &BTreeMap::new());
             let changes = changes(
                 &observed, &now, &observed.original().unwrap(), wanted,
             );

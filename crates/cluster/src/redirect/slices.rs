@@ -40,20 +40,22 @@ pub(super) fn wanted(
     let mut wanted = Wanted::new();
     for family in Family::of_service(service) {
         let mut routed: BTreeMap<Vec<IpAddr>, Vec<SlicePort>> = BTreeMap::new();
+        let mut nodes = BTreeSet::new();
         let mut passed = Vec::new();
         for port in api_ports(service) {
             match route_of(port, routes, family) {
-                Some((addresses, number)) => {
+                Some((addresses, route)) => {
+                    nodes.extend(&route.nodes);
                     routed
                         .entry(addresses)
                         .or_default()
-                        .push(SlicePort::new(port, number));
+                        .push(SlicePort::new(port, route.port));
                 }
                 None => passed.push(port),
             }
         }
         for (addresses, ports) in routed {
-            let endpoints = router_endpoints(service, pods, &addresses);
+            let endpoints = router_endpoints(service, pods, &nodes, &addresses);
             wanted
                 .entry(Group::new(family, ports))
                 .or_default()
@@ -79,11 +81,11 @@ pub(super) fn wanted(
     wanted
 }
 
-fn route_of(
+fn route_of<'a>(
     port: &ServicePort,
-    routes: &BTreeMap<PortRef, Route>,
+    routes: &'a BTreeMap<PortRef, Route>,
     family: Family,
-) -> Option<(Vec<IpAddr>, u16)> {
+) -> Option<(Vec<IpAddr>, &'a Route)> {
     let (_, route) = routes
         .iter()
         .find(|(intercepted, _)| intercepted.is(port))?;
@@ -91,15 +93,20 @@ fn route_of(
     addresses.retain(|&address| Family::of(address) == family);
     addresses.sort_unstable();
     addresses.dedup();
-    (!addresses.is_empty()).then_some((addresses, route.port))
+    (!addresses.is_empty()).then_some((addresses, route))
 }
 
 /// Makes the router's endpoints.
 ///
 /// Under a traffic policy `Local` a node only uses endpoints of its own, so the router is listed
-/// once for every node that has a pod: kube-proxy takes an address for local if one of its
+/// once for every node that has a pod, and for `others`: kube-proxy takes an address for local if one of its
 /// entries is.
-fn router_endpoints(service: &Service, pods: &[Pod], addresses: &[IpAddr]) -> Vec<Endpoint> {
+fn router_endpoints(
+    service: &Service,
+    pods: &[Pod],
+    others: &BTreeSet<&String>,
+    addresses: &[IpAddr],
+) -> Vec<Endpoint> {
     let spec = service.spec.as_ref();
     let is_local = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Local");
     let local = spec.is_some_and(|spec| {
@@ -108,11 +115,10 @@ fn router_endpoints(service: &Service, pods: &[Pod], addresses: &[IpAddr]) -> Ve
     });
     let mut nodes: BTreeSet<Option<&String>> = BTreeSet::new();
     if local {
-        nodes.extend(
-            pods.iter()
-                .filter_map(|pod| pod.spec.as_ref()?.node_name.as_ref())
-                .map(Some),
-        );
+        let of_pods = pods
+            .iter()
+            .filter_map(|pod| pod.spec.as_ref()?.node_name.as_ref());
+        nodes.extend(of_pods.chain(others.iter().copied()).map(Some));
     }
     if nodes.is_empty() {
         nodes.insert(None);

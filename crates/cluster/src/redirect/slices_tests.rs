@@ -156,6 +156,15 @@ fn a_local_traffic_policy_lists_the_router_on_every_node_with_a_pod() {
         ),
         ["IPv4 =30080/TCP -> 10.9.0.1@node-1 10.9.0.1@node-2"]
     );
+    // And on the manager's.
+    let of_manager = Route {
+        nodes: ["node-3".to_owned()].into(),
+        ..route(&["10.9.0.1"], 30_080)
+    };
+    assert_eq!(
+        wanted_lines(&service, &pods[..1], &[(port("", 80), of_manager)]),
+        ["IPv4 =30080/TCP -> 10.9.0.1@node-1 10.9.0.1@node-3"]
+    );
 }
 
 #[test]

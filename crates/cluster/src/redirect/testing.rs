@@ -1,6 +1,6 @@
 //! Builders of Services, pods and claims, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, Pod, PodCondition, PodIP, PodSpec, PodStatus, Service, ServicePort,
@@ -98,6 +98,7 @@ pub(crate) fn route(addresses: &[&str], port: u16) -> Route {
     Route {
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         port,
+        nodes: BTreeSet::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use kdev_e2e::cluster::Cluster;
 use kdev_e2e::command::Outcome;
 use kdev_e2e::desk::{self, DEMO, Desk};
 use kdev_e2e::http::{Requests, who_answers};
+use kdev_e2e::kept::Kept;
 use kdev_e2e::laptop::{COMMAND, User};
 use kdev_e2e::snapshot::Machine;
 use kdev_e2e::wait;
@@ -237,6 +238,21 @@ fn an_intercept_takes_every_address_and_gives_it_back(
     let tally = requests.stop();
     assert!(tally.failed.is_empty(), "{tally:?}");
     assert!(tally.answered["the-laptop"] >= 10, "{tally:?}");
+
+    let rule = ["--header", "x-user=ann"];
+    site.laptop(&[&intercept[..], &rule].concat())
+        .says("active");
+    for address in addresses {
+        site.cluster.node().inside(|| {
+            let mut kept = Kept::connect(SocketAddr::new(*address, 80)).unwrap();
+            let who = kept.who_answers("x-user: ann\r\n").unwrap();
+            assert_eq!(who, "the-laptop", "{address}");
+            let who = kept.who_answers("x-user: bob\r\n").unwrap();
+            assert!(who.starts_with("web-"), "{address} led to {who}");
+        });
+    }
+    site.laptop(&["kdev", "leave", service]);
+    assert_eq!(site.look_at(service), before);
 }
 
 fn quitting_leaves_nothing(site: &Site<'_>) {

@@ -21,6 +21,7 @@ mod install_refused;
 mod intercept;
 mod intercept_refused;
 mod ipv6;
+mod kinds;
 mod leaves_nothing;
 mod list;
 mod modes;
