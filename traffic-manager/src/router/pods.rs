@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kdev_cluster::redirect::{PortRef, ServiceName, follow_backends};
 use kube::Client;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -78,6 +78,17 @@ impl Pods {
             }
         }
         Err(Unreachable::NoneAccepts)
+    }
+
+    /// One of them, for datagrams; `None` without any.
+    pub async fn any(&self) -> Option<SocketAddr> {
+        self.list().await.choose(&mut rand::rng()).copied()
+    }
+
+    /// Whether it is one of them.
+    pub fn has(&self, pod: SocketAddr) -> bool {
+        let known = self.known.borrow();
+        known.as_ref().is_some_and(|known| known.contains(&pod))
     }
 
     async fn list(&self) -> Arc<[SocketAddr]> {

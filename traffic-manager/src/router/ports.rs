@@ -6,18 +6,23 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kdev_cluster::redirect::{PortRef, Protocol, ServiceName};
+use kdev_flow::budget::Budget;
 use kube::Client;
 use tokio_util::task::TaskTracker;
 
-use super::RouterPort;
+use super::{Means, RouterPort};
 
 /// All of them; each lives as long as somebody has it.
 pub struct RouterPorts {
     client: Client,
     addresses: Vec<IpAddr>,
     tasks: TaskTracker,
+    datagrams: Arc<Budget>,
     open: Mutex<HashMap<Key, Weak<RouterPort>>>,
 }
+
+/// Most bytes of datagrams that wait for their flows on all ports together.
+const DATAGRAMS: u64 = 32 << 20;
 
 type Key = (ServiceName, u16, Protocol);
 
@@ -28,6 +33,7 @@ impl RouterPorts {
             client,
             addresses,
             tasks,
+            datagrams: Arc::new(Budget::new(DATAGRAMS)),
             open: Mutex::default(),
         }
     }
@@ -51,8 +57,13 @@ impl RouterPorts {
         if let Some(open) = self.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(open);
         }
-        let opened = RouterPort::open(&self.client, service, port, &self.addresses, &self.tasks);
-        let opened = Arc::new(opened.await?);
+        let means = Means {
+            client: &self.client,
+            addresses: &self.addresses,
+            datagrams: &self.datagrams,
+            tasks: &self.tasks,
+        };
+        let opened = Arc::new(RouterPort::open(service, port, means).await?);
         let mut all = self.lock();
         all.retain(|_, port| port.strong_count() > 0);
         // Somebody may have been faster; claims on one port have to lead to one.
