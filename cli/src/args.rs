@@ -188,9 +188,9 @@ pub struct TakeArgs {
     /// The service.
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Port of the local program, and the service's port by number or name where it has several; may
-    /// be given several times.
-    #[arg(short, long, value_name = "LOCAL[:PORT]", value_parser = parse_ports, required = true)]
+    /// Port of the local program, and the service's port by number or name where it has several, and its
+    /// protocol where it has both under one number; may be given several times.
+    #[arg(short, long, value_name = "LOCAL[:PORT][/udp|/tcp]", value_parser = parse_ports, required = true)]
     pub port: Vec<Ports>,
     /// Namespace of the service [default: the session's].
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
@@ -225,7 +225,7 @@ pub struct InterceptArgs {
     #[arg(long)]
     pub take_over: bool,
     /// What becomes of requests while nothing listens on the local port: "refuse" answers with 502, or a
-    /// reset; "pass" sends them to the pods.
+    /// reset, and drops datagrams; "pass" sends them to the pods.
     #[arg(long, value_name = "WHAT", value_parser = ["refuse", "pass"], default_value = "refuse")]
     pub if_down: String,
 }
@@ -274,13 +274,36 @@ pub struct RecoverArgs {
     pub dry_run: bool,
 }
 
-/// `LOCAL[:PORT]`.
+/// `LOCAL[:PORT][/PROTOCOL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ports {
     /// Where the local program listens.
     pub local: u16,
     /// The service's port; `None` where it has just one.
     pub service: Option<String>,
+    /// Its protocol; `None` for the one that it has.
+    pub protocol: Option<Protocol>,
+}
+
+impl Ports {
+    /// The service's port as the daemon reads it.
+    pub fn query(&self) -> String {
+        let service = self.service.as_deref().unwrap_or_default();
+        match self.protocol {
+            Some(Protocol::Tcp) => format!("{service}/tcp"),
+            Some(Protocol::Udp) => format!("{service}/udp"),
+            None => service.to_owned(),
+        }
+    }
+}
+
+/// What a port carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// A label of DNS names, RFC 1123 section 2.1, as the API server wants it.
@@ -316,16 +339,32 @@ fn parse_direct(text: &str) -> Result<String, String> {
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {
-    let (local, service) = match text.split_once(':') {
-        Some((_, "")) => return Err("the service's port is missing behind the colon".to_owned()),
-        Some((local, service)) => (local, Some(service.to_owned())),
+    let (ports, protocol) = match text.split_once('/') {
+        Some((ports, protocol)) => (ports, Some(parse_protocol(protocol)?)),
         None => (text, None),
     };
+    let (local, service) = match ports.split_once(':') {
+        Some((_, "")) => return Err("the service's port is missing behind the colon".to_owned()),
+        Some((local, service)) => (local, Some(service.to_owned())),
+        None => (ports, None),
+    };
     match local.parse() {
-        Ok(local) if local != 0 => Ok(Ports { local, service }),
+        Ok(local) if local != 0 => Ok(Ports {
+            local,
+            service,
+            protocol,
+        }),
         _ => Err(format!(
             "\"{local}\" isn't a port of this machine: 1 to 65535"
         )),
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<Protocol, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err(format!("\"{text}\" isn't a protocol: tcp or udp")),
     }
 }
 
@@ -338,8 +377,9 @@ pub struct LeaveArgs {
     /// Namespace of the service [default: the session's].
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
-    /// Only this port of the service, by number or name [default: all that this session has].
-    #[arg(short, long, value_name = "PORT")]
+    /// Only this port of the service, by number or name, and by protocol where it has both [default: all that
+    /// this session has].
+    #[arg(short, long, value_name = "PORT[/udp|/tcp]")]
     pub port: Option<String>,
     /// Only the intercept with this rule.
     #[command(flatten)]
@@ -393,20 +433,37 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_local_first() {
-        let both = Ports {
-            local: 8080,
-            service: Some("http".to_owned()),
-        };
-        assert_eq!(parse_ports("8080:http"), Ok(both));
-        assert_eq!(
-            parse_ports("8080"),
-            Ok(Ports {
-                local: 8080,
-                service: None
-            })
-        );
-        for wrong in ["", "http", "0", "65536", "8080:", ":80", "-1"] {
+    fn a_port_is_local_first_and_its_protocol_last() {
+        let table = [
+            ("8080", (8080, "")),
+            ("8080:http", (8080, "http")),
+            ("8080:80", (8080, "80")),
+            ("5353:53/udp", (5353, "53/udp")),
+            ("5353:dns/UDP", (5353, "dns/udp")),
+            ("5353/udp", (5353, "/udp")),
+            ("5353:53/tcp", (5353, "53/tcp")),
+        ];
+        for (text, (local, query)) in table {
+            let ports = parse_ports(text).unwrap();
+            assert_eq!(
+                (ports.local, ports.query().as_str()),
+                (local, query),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "",
+            "http",
+            "0",
+            "65536",
+            "8080:",
+            ":80",
+            "-1",
+            "80/",
+            "80:53/sctp",
+            "/udp",
+            "80/udp:53",
+        ] {
             assert!(parse_ports(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use kdev_flow::datagram_queue::{Inlet, Outlet, queue};
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
 use kdev_flow::open::Opened;
@@ -16,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carriers::{Carriers, Place};
-use crate::datagram_queue::{self, Inlet, Outlet, queue};
 use crate::opening::{self, open_flow};
 
 /// Most flows at once on a device; what comes beyond is dropped, as by a full NAT.
 const LIMIT: usize = 8192;
+/// Most bytes that wait on all flows of a device together.
+const BUDGET: u64 = 64 << 20;
 
 /// What a datagram is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,7 +56,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             flows: Arc::new(Semaphore::new(LIMIT)),
-            held: datagram_queue::held(),
+            held: Arc::new(kdev_flow::budget::Budget::new(BUDGET)),
         }
     }
 }

@@ -5,7 +5,6 @@ mod carrier_socket;
 mod carriers;
 mod daemon;
 mod datagram_flows;
-mod datagram_queue;
 mod dns;
 mod flow_link;
 mod hand_over;

@@ -1,9 +1,10 @@
 //! Intercepting a Service and leaving it, with the user's own rights.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kdev_cluster::redirect::{
-    self, Claim, ClaimError, Intercept, Mode, PortQuery, Protocol, ServiceName,
+    self, Claim, ClaimError, Intercept, Mode, PortQuery, PortRef, Protocol, ServiceName, Which,
 };
 use kdev_cluster::replace;
 use kdev_common::loopback;
@@ -12,11 +13,10 @@ use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{ErrorKind, InterceptRequest, InterceptStart, InterceptStop, LeaveRequest};
 use kdev_rules::Rule;
-use kube::Client;
 
 use crate::failures;
 use crate::modes;
-use crate::progress::Sink;
+use crate::progress::{Last, Sink};
 use crate::session::Session;
 use crate::session::intercepts::Held;
 
@@ -40,7 +40,7 @@ pub async fn intercept(
     session: &Session,
     request: InterceptRequest,
     sink: &Sink,
-) -> Result<String, Failure> {
+) -> Result<Last, Failure> {
     let mode = modes::in_cluster(request.mode());
     let service = request.service;
     let namespace = or(request.namespace, &session.namespace);
@@ -58,57 +58,49 @@ pub async fn intercept(
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
-    let Some(local) = loopback::listener(local_port).await else {
-        return Err(Failure::new(
-            ErrorKind::LocalPort,
-            format!("can't intercept {namespace}/{service}"),
-            format!("nothing listens on port {local_port} of this machine"),
-            "start your program first, then intercept",
-        ));
-    };
     let rule = rule(&request.rule)?;
-    let Ok(port) = request.port.parse::<PortQuery>();
-    let wanted = Claim {
-        id: format!("{:032x}", rand::random::<u128>()),
-        session: session.id.clone(),
-        owner: session.owner.clone(),
-        manager: session.manager_namespace.clone(),
-        port,
-        rule,
-        mode,
-        pass_if_down: request.pass_if_down,
-        take_over: request.take_over,
-    };
+    let Ok(wanted) = request.port.parse::<PortQuery>();
     let name = ServiceName::new(&namespace, &service);
     let client = session.cluster.kube();
+    let (port, others) = match mode {
+        Mode::Preview => (new_port(&name, local_port, &wanted)?, Vec::new()),
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => {
+            redirect::find_port(client, &name, &wanted)
+                .await
+                .map_err(|error| failures::claim(&name, &error))?
+        }
+    };
+    if port.protocol == Protocol::Udp && !session.manager.link.borrow().redirects_udp {
+        return Err(failures::manager_without_udp(&name));
+    }
+    let local = listener(&name, local_port, port.protocol).await?;
     if mode == Mode::Replace {
         // Before anything changes.
         replace::find(client, &name)
             .await
             .map_err(|error| failures::replace(&name, &error))?;
     }
+    let wanted = Claim {
+        id: format!("{:032x}", rand::random::<u128>()),
+        session: session.id.clone(),
+        owner: session.owner.clone(),
+        manager: session.manager_namespace.clone(),
+        port: PortQuery::from(&port),
+        rule,
+        mode,
+        pass_if_down: request.pass_if_down,
+        take_over: request.take_over,
+    };
     let claimed = match mode {
-        Mode::Preview => preview(client, &name, local_port, &request.port, &wanted).await?,
+        Mode::Preview => redirect::create_preview(client, &name, port, &wanted)
+            .await
+            .map_err(|error| failures::claim(&name, &error))?,
         Mode::Intercept | Mode::Replace | Mode::Wiretap => {
             claim(session, &name, &wanted, sink).await?
         }
     };
     let id = claimed.id.clone();
-    let port = claimed.port.number;
-    if claimed.port.protocol != Protocol::Tcp {
-        redirect::release(client, &name, &id)
-            .await
-            .map_err(|error| failures::release(&name, &error))?;
-        return Err(Failure::new(
-            ErrorKind::Usage,
-            format!("can't intercept {name}"),
-            format!(
-                "port {port} is {}, and only TCP ports can be intercepted",
-                claimed.port.protocol
-            ),
-            "name a TCP port",
-        ));
-    }
+    let port = shown(&claimed.port);
     sink.line(format!("claimed {name} port {port}")).await;
     // The claim was free: whatever this session believes to hold there, it doesn't.
     session
@@ -150,11 +142,18 @@ pub async fn intercept(
         )),
     };
     match active {
-        Ok(probe_us) => Ok(format!(
-            "active: {name} port {port} comes to {local} (a probe through the Service's address took \
-             {:.1} ms)",
-            Duration::from_micros(probe_us).as_secs_f64() * 1000.0
-        )),
+        Ok(probe_us) => {
+            let line = format!(
+                "active: {name} port {port} comes to {local} (a probe through the Service's address took \
+             {:.1} ms){}",
+                Duration::from_micros(probe_us).as_secs_f64() * 1000.0,
+                beside(local_port, &others)
+            );
+            Ok(Last {
+                line,
+                intercept: id,
+            })
+        }
         Err(failure) => {
             let next = match undo(&held, sink).await {
                 Ok(()) => "what it changed is put back; mend the reason and try again".to_owned(),
@@ -218,29 +217,109 @@ async fn claim(
     Ok(claimed)
 }
 
-/// Makes a Service that leads here and nowhere else.
-async fn preview(
-    client: &Client,
+/// Finds where the local program takes what comes to a port of that protocol.
+async fn listener(
     name: &ServiceName,
-    local: u16,
-    port: &str,
-    wanted: &Claim,
-) -> Result<Intercept, Failure> {
-    let number = match port {
-        "" => Ok(local),
-        number => number.parse::<u16>(),
+    port: u16,
+    protocol: Protocol,
+) -> Result<SocketAddr, Failure> {
+    let (found, other, does) = match protocol {
+        Protocol::Udp => (
+            loopback::receiver(port).await,
+            Protocol::Tcp,
+            "takes datagrams",
+        ),
+        Protocol::Tcp | Protocol::Sctp => {
+            (loopback::listener(port).await, Protocol::Udp, "listens")
+        }
     };
-    let Some(number) = number.ok().filter(|number| *number != 0) else {
-        return Err(Failure::new(
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let other_is_there = match other {
+        Protocol::Udp => loopback::receiver(port).await.is_some(),
+        Protocol::Tcp | Protocol::Sctp => loopback::listener(port).await.is_some(),
+    };
+    let beside = match other_is_there {
+        true => format!(", only on its {other} port"),
+        false => String::new(),
+    };
+    Err(Failure::new(
+        ErrorKind::LocalPort,
+        format!("can't intercept {name}"),
+        format!("nothing {does} on {protocol} port {port} of this machine{beside}"),
+        match other_is_there {
+            true => format!(
+                "name the Service's {other} port, with --port LOCAL[:PORT]/{}, or start a program \
+                 that takes {protocol}",
+                suffix(other)
+            ),
+            false => "start your program first, then intercept".to_owned(),
+        },
+    ))
+}
+
+/// The port of a Service that is to be made.
+fn new_port(name: &ServiceName, local: u16, wanted: &PortQuery) -> Result<PortRef, Failure> {
+    let refused = |why: String, next: &str| {
+        Failure::new(
             ErrorKind::Usage,
             format!("can't make service {name}"),
-            format!("{port} isn't a port"),
+            why,
+            next,
+        )
+    };
+    let number = match &wanted.which {
+        Which::Only => local,
+        Which::Number(number) => *number,
+        Which::Name(text) => {
+            return Err(refused(
+                format!("{text} isn't a port"),
+                "give --port LOCAL or LOCAL:PORT, where PORT is 1 to 65535",
+            ));
+        }
+    };
+    let protocol = wanted.protocol.unwrap_or(Protocol::Tcp);
+    if number == 0 {
+        return Err(refused(
+            "0 isn't a port".to_owned(),
             "give --port LOCAL or LOCAL:PORT, where PORT is 1 to 65535",
         ));
-    };
-    redirect::create_preview(client, name, number, wanted)
-        .await
-        .map_err(|error| failures::claim(name, &error))
+    }
+    if protocol == Protocol::Sctp {
+        return Err(refused(
+            format!("{protocol} isn't carried"),
+            "name a TCP or UDP port",
+        ));
+    }
+    Ok(PortRef {
+        name: String::new(),
+        number,
+        protocol,
+    })
+}
+
+/// A port as people are told of it.
+fn shown(port: &PortRef) -> String {
+    format!("{}/{}", port.number, port.protocol)
+}
+
+/// A protocol as people write it behind a port.
+fn suffix(protocol: Protocol) -> String {
+    protocol.as_str().to_lowercase()
+}
+
+/// How to have what could have been meant as well.
+fn beside(local: u16, others: &[PortRef]) -> String {
+    let all = others.iter().filter(|one| one.protocol != Protocol::Sctp);
+    let all = all.map(|one| {
+        let (number, protocol) = (one.number, suffix(one.protocol));
+        format!(
+            "; its {} port {number} is another one: --port {local}:{number}/{protocol}",
+            one.protocol
+        )
+    });
+    all.collect()
 }
 
 /// Scales what is behind the Service to zero.
@@ -320,14 +399,13 @@ pub async fn leave(
     let namespace = or(request.namespace.clone(), &session.namespace);
     let Ok(port) = request.port.parse::<PortQuery>();
     let mut held = session.intercepts.of_service(&namespace, &request.service);
-    held.retain(|one| port.matches(&one.intercept.port));
+    held.retain(|one| match request.id.as_str() {
+        "" => port.matches(&one.intercept.port),
+        id => one.intercept.id == id,
+    });
     if let Some(json) = &request.rule {
         let wanted = rule(json)?;
         held.retain(|one| one.intercept.rule == wanted);
-    }
-    if request.mode.is_some() {
-        let wanted = modes::in_cluster(request.mode());
-        held.retain(|one| one.intercept.mode == wanted);
     }
     if held.is_empty() {
         return Err(Failure::new(
@@ -372,7 +450,7 @@ async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Fa
         mode: held.intercept.mode,
     };
     undo(&taken, sink).await?;
-    let port = held.intercept.port.number;
+    let port = shown(&held.intercept.port);
     let fate = match held.intercept.mode {
         Mode::Preview => "removed",
         Mode::Intercept | Mode::Replace | Mode::Wiretap => "restored",

@@ -157,6 +157,16 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
     told(kind, format!("can't intercept {service}"), error)
 }
 
+/// A manager of before UDP ports could be intercepted.
+pub fn manager_without_udp(service: &ServiceName) -> Failure {
+    Failure::new(
+        ErrorKind::Version,
+        format!("can't intercept {service}"),
+        "the port is UDP, and the traffic manager is of a release that redirects TCP ports only",
+        "upgrade the manager: `kdev install`",
+    )
+}
+
 /// Workloads that can't be scaled.
 pub fn replace(service: &ServiceName, error: &ReplaceError) -> Failure {
     let kind = match error {

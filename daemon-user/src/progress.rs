@@ -32,9 +32,27 @@ impl Sink {
             .0
             .send(Ok(Progress {
                 line: line.into(),
-                done: false,
+                ..Progress::default()
             }))
             .await;
+    }
+}
+
+/// What a command ends with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Last {
+    /// What has come of it.
+    pub line: String,
+    /// The intercept that has; empty where none has.
+    pub intercept: String,
+}
+
+impl From<String> for Last {
+    fn from(line: String) -> Self {
+        Self {
+            line,
+            intercept: String::new(),
+        }
     }
 }
 
@@ -43,17 +61,25 @@ impl Sink {
 /// The work goes on when the caller leaves, unless it asks: a command that was interrupted half way
 /// must not leave half a change behind, and the work undoes by itself what it can't finish. A thread, as commands are
 /// few and long, and their futures borrow what needn't be shared between threads.
-pub fn lines<F, W>(work: W) -> Lines
+pub fn lines<F, W, L>(work: W) -> Lines
 where
     W: FnOnce(Sink) -> F + Send + 'static,
-    F: Future<Output = Result<String, Failure>>,
+    F: Future<Output = Result<L, Failure>>,
+    L: Into<Last>,
 {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         runtime.block_on(async {
             let last = match work(Sink(sender.clone())).await {
-                Ok(line) => Ok(Progress { line, done: true }),
+                Ok(last) => {
+                    let Last { line, intercept } = last.into();
+                    Ok(Progress {
+                        line,
+                        done: true,
+                        intercept,
+                    })
+                }
                 Err(failure) => {
                     tracing::info!(%failure, "a command failed");
                     Err(failure.into())

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::intercepts::Tools;
-use crate::probe::{self, Expected, ProbeError};
+use crate::probe;
 use crate::router::{Joined, Machine};
 use crate::sessions::Session;
 
@@ -28,12 +28,6 @@ const REDIRECT: Duration = Duration::from_secs(20);
 const RESTORE: Duration = Duration::from_secs(30);
 /// How long the cluster's nodes may take to learn of the redirection.
 const PROBE: Duration = Duration::from_secs(10);
-/// How many probes have to arrive after the first one, in rounds of so many at once. While a node
-/// switches, the router is one of several endpoints, so a few prove little; and they go on only when
-/// the ones before have arrived, since what doesn't arrive bothers a pod.
-const ROUNDS: [usize; 2] = [3, 24];
-/// How long one probe may take.
-const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long a connection to a pod may take that the prober is to stay with.
 const HAVE_A_POD: Duration = Duration::from_millis(500);
 /// Between two attempts: what the nodes know can't be waited for from here.
@@ -405,7 +399,7 @@ impl Claimed<'_> {
         let _announced = expected.announce();
         let end = Instant::now() + PROBE;
         loop {
-            match rounds(&addresses, expected).await {
+            match probe::rounds(self.claim.port.protocol, &addresses, expected).await {
                 Ok(took) => return Ok(took),
                 Err(error) if Instant::now() > end => return Err(error.to_string()),
                 Err(_) => tokio::time::sleep(BETWEEN).await,
@@ -448,20 +442,4 @@ impl Claimed<'_> {
         }
         Ok(addresses)
     }
-}
-
-/// Sends as many probes as it takes to know; returns how long the first one took.
-async fn rounds(addresses: &[SocketAddr], expected: &Expected) -> Result<Duration, ProbeError> {
-    let mut first = Duration::ZERO;
-    for (number, address) in addresses.iter().enumerate() {
-        let took = probe::attempt(*address, expected, ATTEMPT).await?;
-        if number == 0 {
-            first = took;
-        }
-        for count in ROUNDS {
-            let probes = (0..count).map(|_| probe::attempt(*address, expected, ATTEMPT));
-            futures::future::try_join_all(probes).await?;
-        }
-    }
-    Ok(first)
 }

@@ -90,6 +90,7 @@ impl Manager for Server {
         self.sessions.connect(&session, events.clone());
         let welcome = Event::Welcome(SessionWelcome {
             version: Some(own_version()),
+            redirects_udp: true,
         });
         // There is room: the channel is new.
         let _ = events.try_send(Ok(SessionEvent {

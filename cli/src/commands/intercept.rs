@@ -15,9 +15,10 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::follow;
+use super::{follow, follow_to_last};
 use crate::args::{
-    InterceptArgs, LeaveArgs, Ports, PreviewArgs, ReplaceArgs, TakeArgs, WhichArgs, WiretapArgs,
+    InterceptArgs, LeaveArgs, Ports, PreviewArgs, Protocol, ReplaceArgs, TakeArgs, WhichArgs,
+    WiretapArgs,
 };
 use crate::daemons::{self, User};
 use crate::mark::Mark;
@@ -151,11 +152,11 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
         Some((program, words)) => Some(start(program, words)?),
         None => None,
     };
-    let mut made = 0;
+    let mut made = Vec::new();
     let set_up = async {
         if let Some(child) = &mut child {
             for ports in &args.port {
-                listens(child, &args.command[0], ports.local).await?;
+                listens(child, &args.command[0], ports).await?;
             }
         }
         all(&mut user, &wanted, &mut made).await
@@ -169,7 +170,7 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
         (Ok(None), None) => Ok(0),
         (Ok(None), Some(mut child)) => {
             let ended = attend(&mut child, &mut signals).await;
-            leave_all(&mut user, &wanted, made).await?;
+            leave_all(&mut user, &wanted, &made).await?;
             ended
                 .map(exit_code)
                 .map_err(|error| Failure::internal("the program was lost sight of", error))
@@ -178,7 +179,7 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
             if let Some(mut child) = child {
                 end(&mut child).await;
             }
-            if let Err(left) = leave_all(&mut user, &wanted, made).await {
+            if let Err(left) = leave_all(&mut user, &wanted, &made).await {
                 output::failure(&left);
             }
             broken_off.map(|sent| sent.map_or(0, |sent| signalled(sent as i32)))
@@ -198,55 +199,45 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
         namespace: args.namespace.unwrap_or_default(),
         port: args.port.unwrap_or_default(),
         rule: (!rule.is_empty()).then_some(rule),
-        mode: None,
+        id: String::new(),
     };
     follow(daemons::connected_user().await?.leave(request).await).await
 }
 
-/// Takes all ports, and counts those that are.
-async fn all(user: &mut User, wanted: &Wanted, made: &mut usize) -> Result<(), Failure> {
+/// Takes all ports; the ids of the intercepts that are made are in `made`.
+async fn all(user: &mut User, wanted: &Wanted, made: &mut Vec<String>) -> Result<(), Failure> {
     let args = &wanted.take;
     for ports in &args.port {
         let request = InterceptRequest {
             service: args.service.clone(),
             namespace: args.namespace.clone().unwrap_or_default(),
             local_port: ports.local.into(),
-            port: ports.service.clone().unwrap_or_default(),
+            port: ports.query(),
             rule: wanted.rule.clone(),
             mode: wanted.mode.into(),
             take_over: wanted.take_over,
             pass_if_down: wanted.pass_if_down,
         };
-        follow(user.intercept(request).await).await?;
-        *made += 1;
+        let last = follow_to_last(user.intercept(request).await).await?;
+        made.push(last.intercept);
     }
     Ok(())
 }
 
-/// Leaves the first `made` ports; the first failure, after all were tried.
-async fn leave_all(user: &mut User, wanted: &Wanted, made: usize) -> Result<(), Failure> {
+/// Leaves what this call has made, and nothing else that the session has of the Service; the first failure, after
+/// all were tried.
+async fn leave_all(user: &mut User, wanted: &Wanted, made: &[String]) -> Result<(), Failure> {
     let mut left = Ok(());
-    for ports in &wanted.take.port[..made] {
-        left = left.and(leave_one(user, wanted, ports).await);
+    for id in made {
+        let request = LeaveRequest {
+            service: wanted.take.service.clone(),
+            namespace: wanted.take.namespace.clone().unwrap_or_default(),
+            id: id.clone(),
+            ..LeaveRequest::default()
+        };
+        left = left.and(follow(user.leave(request).await).await);
     }
     left
-}
-
-/// Leaves what this call has made, and nothing else that the session has of the Service.
-async fn leave_one(user: &mut User, wanted: &Wanted, ports: &Ports) -> Result<(), Failure> {
-    let port = match wanted.mode {
-        // Its Service has one.
-        InterceptMode::Preview => String::new(),
-        _ => ports.service.clone().unwrap_or_default(),
-    };
-    let request = LeaveRequest {
-        service: wanted.take.service.clone(),
-        namespace: wanted.take.namespace.clone().unwrap_or_default(),
-        port,
-        rule: Some(wanted.rule.clone()),
-        mode: Some(wanted.mode.into()),
-    };
-    follow(user.leave(request).await).await
 }
 
 fn start(program: &OsString, words: &[OsString]) -> Result<Child, Failure> {
@@ -261,10 +252,18 @@ fn start(program: &OsString, words: &[OsString]) -> Result<Child, Failure> {
     })
 }
 
-/// Waits until the program listens on `port`.
-async fn listens(child: &mut Child, program: &OsString, port: u16) -> Result<(), Failure> {
+/// Waits until the program listens on its port, of whichever protocol unless that was said.
+async fn listens(child: &mut Child, program: &OsString, ports: &Ports) -> Result<(), Failure> {
+    let port = ports.local;
+    let tcp = async || loopback::listener(port).await.is_some();
+    let udp = async || loopback::receiver(port).await.is_some();
+    let looked = async || match ports.protocol {
+        Some(Protocol::Tcp) => tcp().await,
+        Some(Protocol::Udp) => udp().await,
+        None => tcp().await || udp().await,
+    };
     let listens = async {
-        while loopback::listener(port).await.is_none() {
+        while !looked().await {
             tokio::time::sleep(LOOK).await;
         }
     };

@@ -47,11 +47,22 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
 ///
 /// The failure that the call ends with.
 pub async fn follow(call: Result<Response<Streaming<Progress>>, Status>) -> Result<(), Failure> {
+    follow_to_last(call).await.map(drop)
+}
+
+/// The same; returns the last line with what belongs to it.
+///
+/// # Errors
+///
+/// See [`follow`].
+pub async fn follow_to_last(
+    call: Result<Response<Streaming<Progress>>, Status>,
+) -> Result<Progress, Failure> {
     let mut lines = call?.into_inner();
     while let Some(progress) = lines.message().await? {
         if progress.done {
             output::result(&progress.line);
-            return Ok(());
+            return Ok(progress);
         }
         output::progress(&progress.line);
     }

@@ -276,14 +276,21 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
             "intercept",
             &one.part,
             format!(
-                "{}/{} port {}{}{} to local port {}, {} connections; {}",
+                "{}/{} port {}/{}{}{} to local port {}, {} {}; {}",
                 one.namespace,
                 one.service,
                 one.port,
+                one.protocol,
                 rule(&one.rule),
                 more(one.mode),
                 one.local_port,
                 one.connections,
+                // Of datagrams those of one client are counted as one.
+                if one.protocol == "UDP" {
+                    "clients"
+                } else {
+                    "connections"
+                },
                 one.part.detail
             ),
         );

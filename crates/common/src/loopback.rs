@@ -1,5 +1,7 @@
 //! Programs that listen on this machine.
 
+mod udp_table;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpStream;
@@ -17,4 +19,40 @@ pub async fn listener(port: u16) -> Option<SocketAddr> {
         }
     }
     None
+}
+
+/// Finds where a program takes datagrams on this machine. The kernel is asked, as a program may take any datagram for
+/// something that was said to it.
+pub async fn receiver(port: u16) -> Option<SocketAddr> {
+    let mut bound = Vec::new();
+    // Each is there as long as the kernel knows the family.
+    for table in ["/proc/net/udp", "/proc/net/udp6"] {
+        if let Ok(table) = tokio::fs::read_to_string(table).await {
+            bound.extend(udp_table::bound(&table));
+        }
+    }
+    udp_table::reached_over_loopback(&bound, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UdpSocket;
+
+    #[tokio::test]
+    async fn a_program_that_takes_datagrams_is_found_and_one_that_only_sends_isnt() {
+        for (bound, reached) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("0.0.0.0:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            ("[::]:0", "::1"),
+        ] {
+            let socket = UdpSocket::bind(bound).await.unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let reached = SocketAddr::new(reached.parse().unwrap(), port);
+            assert_eq!(receiver(port).await, Some(reached), "{bound}");
+            socket.connect(reached).await.unwrap();
+            assert_eq!(receiver(port).await, None, "{bound} hears only itself");
+        }
+    }
 }

@@ -62,6 +62,15 @@ impl Backlog {
         dropped
     }
 
+    /// Puts one that was taken before all others again; it is lost where there is no room.
+    pub fn put_back(&mut self, datagram: Bytes) {
+        let cost = cost(&datagram);
+        if self.held + cost <= LIMIT && self.all.try_take(cost) {
+            self.held += cost;
+            self.datagrams.push_front(datagram);
+        }
+    }
+
     /// Takes the oldest datagram.
     pub fn pop(&mut self) -> Option<Bytes> {
         let datagram = self.datagrams.pop_front()?;
@@ -109,6 +118,19 @@ mod tests {
         }
         assert!(backlog.is_empty());
         assert_eq!((backlog.pop(), backlog.held), (None, 0));
+    }
+
+    #[test]
+    fn one_that_is_put_back_is_the_oldest_and_counts() {
+        let all = Arc::new(Budget::new(1_000));
+        let mut backlog = Backlog::new(Arc::clone(&all));
+        backlog.push(numbered(2, 100));
+        backlog.put_back(numbered(1, 100));
+        backlog.put_back(numbered(0, 1_000));
+        assert_eq!(all.used(), 2 * (100 + COST as u64));
+        assert_eq!(backlog.pop(), Some(numbered(1, 100)));
+        assert_eq!(backlog.pop(), Some(numbered(2, 100)));
+        assert!(backlog.is_empty() && all.used() == 0);
     }
 
     #[test]

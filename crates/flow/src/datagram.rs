@@ -99,7 +99,11 @@ pub async fn relay<S>(
 }
 
 /// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.
-async fn receive(socket: &UdpSocket) -> io::Result<Bytes> {
+///
+/// # Errors
+///
+/// What the message, or the kernel, says.
+pub async fn receive(socket: &UdpSocket) -> io::Result<Bytes> {
     // An error without data makes the socket ready for ERROR only, which `recv` doesn't wait for.
     let interest = Interest::READABLE | Interest::ERROR;
     let receive = |buffer: &mut [u8; MAX_MESSAGE]| -> io::Result<Bytes> {

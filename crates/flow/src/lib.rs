@@ -14,7 +14,8 @@
 //! and go on from there over another one ([`carry`]).
 //!
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
-//! connection of the kernel's, [`pipe`] with a byte stream in this process, [`datagram`] does so for UDP.
+//! connection of the kernel's, [`pipe`] with a byte stream in this process, [`datagram`] does so for UDP; [`datagram_queue`]
+//! is between a socket or a stack and the flows of its datagrams.
 //! [`splice`] joins two of the kernel's. [`outgoing`] is the way of all frames to their stream.
 
 pub mod attempts;
@@ -23,6 +24,7 @@ pub mod budget;
 mod carrier;
 pub mod carry;
 pub mod datagram;
+pub mod datagram_queue;
 mod farewell;
 pub mod frame;
 pub mod ledger;

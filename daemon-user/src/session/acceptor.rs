@@ -1,10 +1,13 @@
-//! Connections from the cluster: streams that wait ready at the manager, and local dials.
+//! Connections and datagrams from the cluster: streams that wait ready at the manager, and local dials.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kdev_common::loopback;
 use kdev_flow::carry::{Resume, Resumed, Stream};
+use kdev_flow::datagram::{self, IDLE};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::ledger::Violation;
 use kdev_flow::open::{OpenError, open};
@@ -14,7 +17,7 @@ use kdev_flow::{Carrier, farewell};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -170,6 +173,15 @@ async fn answer(
         // The manager waits for nothing but this answer.
         return say(frame::opened(), incoming, outgoing).await;
     }
+    if open.protocol() == FlowProtocol::Udp {
+        return match program_of_datagrams(local).await {
+            Ok(program) => {
+                intercepts.count_connection(&open.intercept);
+                relay(program, incoming, outgoing, connection).await;
+            }
+            Err(error) => refuse(local, &error, incoming, outgoing).await,
+        };
+    }
     match TcpStream::connect(local).await {
         Ok(program) => {
             intercepts.count_connection(&open.intercept);
@@ -185,11 +197,52 @@ async fn answer(
                 carry_socket(program, stream, means).await;
             }
         }
-        Err(error) => {
-            tracing::debug!(%local, %error, "the local program doesn't answer");
-            say(frame::failed(&Failed::from(&error)), incoming, outgoing).await;
-        }
+        Err(error) => refuse(local, &error, incoming, outgoing).await,
     }
+}
+
+/// A socket of its own for one client's datagrams to the local program. A port where nobody takes them refuses
+/// before any is sent, so that none is lost to it.
+async fn program_of_datagrams(local: SocketAddr) -> std::io::Result<UdpSocket> {
+    if loopback::receiver(local.port()).await.is_none() {
+        return Err(std::io::ErrorKind::ConnectionRefused.into());
+    }
+    let socket = UdpSocket::bind((local.ip(), 0)).await?;
+    socket.connect(local).await?;
+    Ok(socket)
+}
+
+/// Carries one client's datagrams until they stop, or the program doesn't take them any more.
+async fn relay(
+    program: UdpSocket,
+    mut incoming: Streaming<FlowFrame>,
+    outgoing: Outgoing,
+    connection: Connection,
+) {
+    let carrier = connection.carrier();
+    let relayed = async {
+        if outgoing.send(frame::opened()).await.is_ok() {
+            datagram::relay(program, &mut incoming, outgoing.clone(), &carrier, IDLE).await;
+            // The manager is to hear why.
+            farewell(incoming, outgoing).await;
+        }
+    };
+    tokio::select! {
+        () = relayed => {}
+        // Nothing comes over it any more; the next datagram opens another flow.
+        () = connection.clone().given_up() => {}
+    }
+}
+
+/// Tells the manager that the local program doesn't take it.
+async fn refuse(
+    local: SocketAddr,
+    error: &std::io::Error,
+    incoming: Streaming<FlowFrame>,
+    outgoing: Outgoing,
+) {
+    tracing::debug!(%local, %error, "the local program doesn't answer");
+    say(frame::failed(&Failed::from(error)), incoming, outgoing).await;
 }
 
 /// Says one last thing.

@@ -63,6 +63,8 @@ pub struct Link {
     pub over: bool,
     /// Closes the connection.
     pub carrier: Carrier,
+    /// Whether the manager redirects UDP ports.
+    pub redirects_udp: bool,
 }
 
 /// What the link needs.
@@ -133,6 +135,7 @@ impl ManagerLink {
             kind: CarrierKind::PortForward,
             over: false,
             carrier: Carrier::default(),
+            redirects_udp: false,
         });
         let network = network_sender.subscribe();
         let (requests, receiver) = mpsc::channel(QUEUE);
@@ -352,19 +355,18 @@ impl Task {
                 Ok(Some(SessionEvent {
                     kind: Some(Event::Welcome(welcome)),
                 })) => {
-                    let version = welcome.version.unwrap_or_default();
                     let live = Live {
                         events,
                         requests,
                         address,
                     };
-                    Ok((channel, version, live))
+                    Ok((channel, welcome, live))
                 }
                 Err(status) => Err(refused(status)),
                 Ok(_) => Err(broken(&"the manager didn't welcome the session")),
             }
         };
-        let (channel, version, live) = tokio::time::timeout(HANDSHAKE, handshake)
+        let (channel, welcome, live) = tokio::time::timeout(HANDSHAKE, handshake)
             .await
             .map_err(|_| broken(&"no answer from the manager's pod"))??;
         let kind = match address {
@@ -377,7 +379,8 @@ impl Task {
                 .part
                 .then(State::Ok, format!("pod {}/{}", pod.namespace, pod.name));
             link.channel = Some(channel);
-            link.version = Some(version);
+            link.version = Some(welcome.version.unwrap_or_default());
+            link.redirects_udp = welcome.redirects_udp;
             link.failure = None;
             link.generation += 1;
             link.kind = kind;
@@ -534,6 +537,7 @@ mod tests {
             kind: CarrierKind::Direct,
             over: false,
             carrier: Carrier::default(),
+            redirects_udp: true,
         });
         let asked = Arc::new(Notify::new());
         let link = ManagerLink {

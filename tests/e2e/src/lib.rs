@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod datagrams;
 pub mod desk;
 pub mod ends;
 pub mod firewall;

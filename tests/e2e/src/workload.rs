@@ -12,7 +12,7 @@ use crate::wait;
 
 const READY: Duration = Duration::from_secs(60);
 
-/// A namespace with the Deployment and Service `web`: http on 80, a TCP echo on 7.
+/// A namespace with the Deployment and Service `web`: http on 80, an echo on 7 over TCP and over UDP.
 #[derive(Debug)]
 pub struct Workload<'a> {
     cluster: &'a Cluster,
@@ -143,11 +143,15 @@ impl<'a> Workload<'a> {
 
     fn objects(&self) -> Value {
         let metadata = json!({ "name": "web", "namespace": self.namespace() });
-        let port =
-            |name: &str, port: u16| json!({ "name": name, "port": port, "targetPort": name });
+        let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": name, "protocol": protocol });
+        let ports = [
+            port("http", 80, "TCP"),
+            port("echo", 7, "TCP"),
+            port("echo-udp", 7, "UDP"),
+        ];
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": { "selector": { "app": "web" }, "ports": [port("http", 80), port("echo", 7)] },
+            "spec": { "selector": { "app": "web" }, "ports": ports },
         });
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
@@ -184,7 +188,12 @@ pub fn pods(cluster: &Cluster, namespace: &str, selector: &str) -> Vec<Pod> {
 /// What a pod of the workload's is made of.
 pub(crate) fn pod() -> Value {
     let name = json!({ "fieldRef": { "fieldPath": "metadata.name" } });
-    let port = |name: &str, port: u16| json!({ "name": name, "containerPort": port });
+    let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "containerPort": port, "protocol": protocol });
+    let ports = [
+        port("http", 8080, "TCP"),
+        port("echo", 7007, "TCP"),
+        port("echo-udp", 7007, "UDP"),
+    ];
     json!({
         "automountServiceAccountToken": false,
         "terminationGracePeriodSeconds": 1,
@@ -192,7 +201,7 @@ pub(crate) fn pod() -> Value {
             "name": "web",
             "image": "kdev.test/workload:1",
             "env": [{ "name": "POD_NAME", "valueFrom": name }],
-            "ports": [port("http", 8080), port("echo", 7007)],
+            "ports": ports,
             "readinessProbe": { "httpGet": { "path": "/", "port": "http" }, "periodSeconds": 1 },
         }],
     })

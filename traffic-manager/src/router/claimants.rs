@@ -85,6 +85,13 @@ impl Snapshot {
         })
     }
 
+    /// Whose probe is made of these bytes; `None` when it is a client's.
+    pub fn of_probe(&self, said: &[u8]) -> Option<&Arc<Claimant>> {
+        let token = <&probe::Token>::try_from(said).ok()?;
+        self.claimants()
+            .find(|one| one.probe.is_announced() && one.probe.is(token))
+    }
+
     fn add(&mut self, claimant: &Arc<Claimant>) {
         let one = Arc::clone(claimant);
         match claimant.claim.mode {
@@ -146,9 +153,6 @@ impl Claimants {
             return None;
         }
         let token = probe::peek(connection).await?;
-        current
-            .claimants()
-            .find(|one| one.probe.is(&token))
-            .cloned()
+        current.of_probe(&token).cloned()
     }
 }

@@ -1,4 +1,4 @@
-//! The machine that an intercept's connections go to.
+//! The machine that an intercept's connections and datagrams go to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,8 +33,10 @@ pub struct Machine {
 
 /// What a connection to the machine is for.
 pub enum Purpose<'a> {
-    /// This client.
+    /// This client's connection.
     Client(SocketAddr),
+    /// This client's datagrams.
+    Datagrams(SocketAddr),
     /// A probe with this token, which the machine answers itself.
     Probe(&'a [u8]),
 }
@@ -65,12 +67,17 @@ impl Machine {
     ///
     /// Why it doesn't.
     pub async fn take(&self, intercept: &str, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
-        let (client, probe) = match purpose {
-            Purpose::Client(client) => (client.to_string(), Bytes::new()),
-            Purpose::Probe(token) => (String::new(), Bytes::copy_from_slice(token)),
+        let (protocol, client, probe) = match purpose {
+            Purpose::Client(client) => (FlowProtocol::Tcp, client.to_string(), Bytes::new()),
+            Purpose::Datagrams(client) => (FlowProtocol::Udp, client.to_string(), Bytes::new()),
+            Purpose::Probe(token) => (
+                FlowProtocol::Tcp,
+                String::new(),
+                Bytes::copy_from_slice(token),
+            ),
         };
         let open = FlowOpen {
-            protocol: FlowProtocol::Tcp.into(),
+            protocol: protocol.into(),
             intercept: intercept.to_owned(),
             client,
             probe,
@@ -86,12 +93,13 @@ impl Machine {
             let mut waiting = self.streams.take().await;
             // Each attempt is a flow of its own, known before the machine hears of it, as it may lose the
             // stream at once.
-            let flow: FlowId = rand::random();
-            let registered = self.flows.register(&flow, &self.session);
-            let open = FlowOpen {
-                flow: Bytes::copy_from_slice(&flow),
-                ..open.clone()
-            };
+            let (mut open, mut registered) = (open.clone(), None);
+            // Datagrams begin anew.
+            if open.protocol() == FlowProtocol::Tcp {
+                let flow: FlowId = rand::random();
+                registered = self.flows.register(&flow, &self.session);
+                open.flow = Bytes::copy_from_slice(&flow);
+            }
             let asked = async {
                 waiting.outgoing.send(frame::open(open)).await.ok()?;
                 waiting.incoming.next().await?.ok()?.kind

@@ -1,10 +1,12 @@
 //! The router: a port for each port of a Service that somebody has claimed. Its connections go to the
 //! machine that claimed all of them; or each request to the machine whose rule it matches, and the others to
 //! the Service's pods; or all to the pods, once the last intercept is over: the cluster's nodes learn of that
-//! one by one, and until the last has, connections still come here.
+//! one by one, and until the last has, connections still come here. Datagrams of a UDP port go the same ways,
+//! all of them to one machine.
 
 mod affinity;
 mod claimants;
+mod datagrams;
 mod limits;
 mod machine;
 mod pods;
@@ -16,12 +18,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kdev_cluster::redirect::{Intercept, PortRef, ServiceName};
+use kdev_cluster::redirect::{Intercept, PortRef, Protocol, ServiceName};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::splice;
 use kdev_router::{Limits, RouterError, pass, serve};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -92,11 +94,6 @@ impl RouterPort {
     /// When no port is free on all of them.
     async fn open(all: &RouterPorts, service: &ServiceName, port: &PortRef) -> io::Result<Self> {
         let tasks = &all.tasks;
-        let listeners = bind_same(&all.addresses).await?;
-        let number = match listeners.first() {
-            Some(listener) => listener.local_addr()?.port(),
-            None => return Err(io::Error::other("the pod has no address")),
-        };
         let closed = CancellationToken::new();
         let pods = Pods::follow(all.client.clone(), service.clone(), port.clone(), tasks);
         let way = Arc::new(Way {
@@ -108,9 +105,27 @@ impl RouterPort {
             closed: closed.clone(),
             tasks: tasks.clone(),
         });
-        for listener in listeners {
-            tasks.spawn(accept(listener, Arc::clone(&way)));
-        }
+        let number = match port.protocol {
+            Protocol::Udp => {
+                let (number, sockets) = bind_same(&all.addresses, UdpSocket::bind).await?;
+                for socket in sockets {
+                    tasks.spawn(datagrams::serve(
+                        socket,
+                        Arc::clone(&way),
+                        Arc::clone(&all.datagrams),
+                    ));
+                }
+                number
+            }
+            // Nothing but these two can be claimed.
+            Protocol::Tcp | Protocol::Sctp => {
+                let (number, listeners) = bind_same(&all.addresses, TcpListener::bind).await?;
+                for listener in listeners {
+                    tasks.spawn(accept(listener, Arc::clone(&way)));
+                }
+                number
+            }
+        };
         Ok(Self {
             port: number,
             way,
@@ -139,24 +154,47 @@ impl RouterPort {
     }
 }
 
-async fn bind_same(addresses: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
+/// What is bound to a port.
+trait Bound {
+    fn port(&self) -> io::Result<u16>;
+}
+
+impl Bound for TcpListener {
+    fn port(&self) -> io::Result<u16> {
+        self.local_addr().map(|address| address.port())
+    }
+}
+
+impl Bound for UdpSocket {
+    fn port(&self) -> io::Result<u16> {
+        self.local_addr().map(|address| address.port())
+    }
+}
+
+/// Binds one free port on each of the addresses.
+async fn bind_same<B: Bound>(
+    addresses: &[IpAddr],
+    bind: impl AsyncFn(SocketAddr) -> io::Result<B>,
+) -> io::Result<(u16, Vec<B>)> {
     let mut last = io::Error::other("the pod has no address");
     'attempt: for _ in 0..PORT_ATTEMPTS {
-        let mut listeners: Vec<TcpListener> = Vec::with_capacity(addresses.len());
+        let mut number = 0;
+        let mut all: Vec<B> = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let port = match listeners.first() {
-                Some(first) => first.local_addr()?.port(),
-                None => 0,
-            };
-            match TcpListener::bind((*address, port)).await {
-                Ok(listener) => listeners.push(listener),
+            match bind((*address, number).into()).await {
+                Ok(bound) => {
+                    number = bound.port()?;
+                    all.push(bound);
+                }
                 Err(error) => {
                     last = error;
                     continue 'attempt;
                 }
             }
         }
-        return Ok(listeners);
+        if number != 0 {
+            return Ok((number, all));
+        }
     }
     Err(last)
 }

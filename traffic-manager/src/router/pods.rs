@@ -74,11 +74,7 @@ impl Pods {
     /// When none does.
     pub async fn dial(&self, client: IpAddr) -> Result<TcpStream, Unreachable> {
         let backends = self.list().await;
-        let mut pods = backends.addresses.clone();
-        pods.shuffle(&mut rand::rng());
-        if let Some(timeout) = backends.affinity {
-            self.prefer(client, timeout, &mut pods);
-        }
+        let mut pods = self.in_order(&backends, client);
         pods.truncate(TRIED);
         if pods.is_empty() {
             return Err(Unreachable::NoPod);
@@ -98,6 +94,30 @@ impl Pods {
             }
         }
         Err(Unreachable::NoneAccepts)
+    }
+
+    /// The one that gets a client's datagrams, as [`Pods::dial`] chooses; `None` without any.
+    pub async fn one(&self, client: IpAddr) -> Option<SocketAddr> {
+        let backends = self.list().await;
+        self.in_order(&backends, client).first().copied()
+    }
+
+    /// Whether it is one of them.
+    pub fn has(&self, pod: SocketAddr) -> bool {
+        let known = self.known.borrow();
+        known
+            .as_ref()
+            .is_some_and(|known| known.addresses.contains(&pod))
+    }
+
+    /// All of them, in the order in which a client is to try them.
+    fn in_order(&self, backends: &Backends, client: IpAddr) -> Vec<SocketAddr> {
+        let mut pods = backends.addresses.clone();
+        pods.shuffle(&mut rand::rng());
+        if let Some(timeout) = backends.affinity {
+            self.prefer(client, timeout, &mut pods);
+        }
+        pods
     }
 
     /// Puts the pod that a client had first. What comes first is the client's from now on, also for its other

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kdev_cluster::redirect::{PortRef, Protocol, ServiceName};
+use kdev_flow::budget::Budget;
 use kube::Client;
 use tokio_util::task::TaskTracker;
 
@@ -17,8 +18,13 @@ pub struct RouterPorts {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) limits: PortLimits,
     pub(super) tasks: TaskTracker,
+    /// What the datagrams of all ports may hold while they wait.
+    pub(super) datagrams: Arc<Budget>,
     open: Mutex<HashMap<Key, Weak<RouterPort>>>,
 }
+
+/// Most bytes of datagrams that wait for their flows on all ports together.
+const DATAGRAMS: u64 = 32 << 20;
 
 type Key = (ServiceName, u16, Protocol);
 
@@ -35,6 +41,7 @@ impl RouterPorts {
             addresses,
             limits,
             tasks,
+            datagrams: Arc::new(Budget::new(DATAGRAMS)),
             open: Mutex::default(),
         }
     }

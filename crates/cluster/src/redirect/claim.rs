@@ -177,6 +177,42 @@ pub async fn claim(
     })
 }
 
+/// Finds which port of a Service is meant, and those that are of another protocol and could be meant as well.
+///
+/// # Errors
+///
+/// When there is no such Service or port, or the user may not look.
+pub async fn find_port(
+    client: &Client,
+    name: &ServiceName,
+    wanted: &PortQuery,
+) -> Result<(PortRef, Vec<PortRef>), ClaimError> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
+    let read = call(format!("read service {name}"), services.get_opt(&name.name));
+    let Some(service) = read.await.map_err(refused)? else {
+        return Err(ClaimError::ServiceNotFound {
+            service: name.clone(),
+        });
+    };
+    // What is no port of a Service that can't be intercepted anyway isn't worth a word.
+    interceptable(&service).map_err(|why| ClaimError::NotInterceptable {
+        service: name.clone(),
+        why,
+    })?;
+    let found = meant(name, &service, wanted)?;
+    let others = wanted.others(&service, &found);
+    Ok((found, others))
+}
+
+fn meant(name: &ServiceName, service: &Service, wanted: &PortQuery) -> Result<PortRef, ClaimError> {
+    let found = wanted.find(service);
+    found.ok_or_else(|| ClaimError::PortNotFound {
+        service: name.clone(),
+        wanted: wanted.clone(),
+        available: ports_of(service),
+    })
+}
+
 /// Takes a claim back; returns whether it was there.
 ///
 /// The traffic manager restores the Service when it sees that.
@@ -253,16 +289,12 @@ fn check(
         why,
     };
     interceptable(service).map_err(not)?;
-    let port = wanted
-        .port
-        .find(service)
-        .ok_or_else(|| ClaimError::PortNotFound {
-            service: name.clone(),
-            wanted: wanted.port.clone(),
-            available: ports_of(service),
-        })?;
+    let port = meant(name, service, &wanted.port)?;
     if port.protocol == Protocol::Sctp {
         return Err(not(NotInterceptable::Protocol));
+    }
+    if port.protocol == Protocol::Udp && !wanted.rule.is_everything() {
+        return Err(not(NotInterceptable::RuleOnDatagrams));
     }
     for other in claims {
         if other.manager != wanted.manager {

@@ -120,7 +120,7 @@ fn what_can_not_be_redirected_is_refused_with_what_to_do_instead() {
         "service shop/web can't be intercepted: it is headless, so clients connect to the pods \
          themselves. Intercept a Service with a cluster IP in front of the same pods"
     );
-    assert!(refusal(&web(), &[], "sctp").contains("isn't TCP"));
+    assert!(refusal(&web(), &[], "sctp").contains("is SCTP"));
 }
 
 #[test]
@@ -135,4 +135,23 @@ fn a_service_that_is_redirected_already_can_be_claimed_on_another_port() {
     let mut service = web();
     clear(&mut service, &[("app", "web")]);
     assert!(check(&name(), &service, &[], &wanted("i2", "http")).is_ok());
+}
+
+#[test]
+fn both_protocols_of_a_number_are_claimed_apart_and_conditions_are_about_one_of_them() {
+    let dns = service("web", &[("dns", 53, "UDP"), ("dns-tcp", 53, "TCP")]);
+    let over_tcp = check(&name(), &dns, &[], &wanted("i1", "53")).unwrap();
+    assert_eq!(over_tcp.port.to_string(), "dns-tcp (53/TCP)");
+    let claims = [over_tcp];
+    let over_udp = check(&name(), &dns, &claims, &wanted("i2", "53/udp")).unwrap();
+    assert_eq!(over_udp.port.to_string(), "dns (53/UDP)");
+    let ruled = Claim {
+        rule: Rule::from_flags([Item::Condition(Flag::Header, "x-user=ann")]).unwrap(),
+        ..wanted("i3", "dns")
+    };
+    let refused = check(&name(), &dns, &[], &ruled).unwrap_err().to_string();
+    assert!(
+        refused.contains("UDP") && refused.contains("HTTP"),
+        "{refused}"
+    );
 }

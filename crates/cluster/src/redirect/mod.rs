@@ -28,13 +28,13 @@ mod suitable;
 
 pub use self::api::ServiceName;
 pub use self::backends::{Backends, follow_backends};
-pub use self::claim::{Claim, ClaimError, claim, release};
+pub use self::claim::{Claim, ClaimError, claim, find_port, release};
 pub use self::intercept::{
     Intercept, Mode, Original, Unreadable, intercepts, label_selector, original, original_selector,
 };
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
-pub use self::port::{PortQuery, PortRef, Protocol, ports_of};
+pub use self::port::{PortQuery, PortRef, Protocol, Which, ports_of};
 pub use self::preview::{create_preview, delete_orphans, delete_preview};
 pub use self::reconcile::{Limits, Outcome, ReconcileError, reconcile};
 pub use self::restored::{RestoreError, changed, restore_all, wait_restored};

@@ -29,6 +29,13 @@ impl Protocol {
         }
     }
 
+    /// Reads what a person writes behind a slash.
+    pub fn from_suffix(text: &str) -> Option<Self> {
+        let all = [Self::Tcp, Self::Udp, Self::Sctp];
+        all.into_iter()
+            .find(|one| one.as_str().eq_ignore_ascii_case(text))
+    }
+
     /// Returns the API's spelling.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,46 +96,68 @@ impl fmt::Display for PortRef {
     }
 }
 
-/// A person's way to say which port of a Service.
+/// A person's way to say which port of a Service: by number, by name, or not at all where there is only one;
+/// and by protocol where it could be several.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortQuery {
+pub struct PortQuery {
+    /// Its number or name.
+    pub which: Which,
+    /// Its protocol, where it was said.
+    pub protocol: Option<Protocol>,
+}
+
+/// See [`PortQuery`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
     /// The only one.
     Only,
     /// By name.
     Name(String),
-    /// By number, and by protocol where TCP and UDP share the number.
-    Number(u16, Option<Protocol>),
+    /// By number.
+    Number(u16),
 }
 
 impl FromStr for PortQuery {
     type Err = Infallible;
 
-    /// Reads `http`, `80`, `53/udp`, or nothing.
+    /// Reads `http`, `80`, `53/udp`, `dns/udp`, `/udp`, or nothing.
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        let (number, protocol) = match text.split_once('/') {
-            Some((number, protocol)) => match protocol.to_ascii_lowercase().as_str() {
-                "tcp" => (number, Some(Protocol::Tcp)),
-                "udp" => (number, Some(Protocol::Udp)),
-                "sctp" => (number, Some(Protocol::Sctp)),
-                _ => return Ok(Self::Name(text.to_owned())),
+        let (which, protocol) = match text.rsplit_once('/') {
+            Some((which, protocol)) => match Protocol::from_suffix(protocol) {
+                Some(protocol) => (which, Some(protocol)),
+                None => (text, None),
             },
             None => (text, None),
         };
-        Ok(match number.parse() {
-            Ok(number) => Self::Number(number, protocol),
-            Err(_) if text.is_empty() => Self::Only,
-            Err(_) => Self::Name(text.to_owned()),
-        })
+        let which = match which.parse() {
+            Ok(number) => Which::Number(number),
+            Err(_) if which.is_empty() => Which::Only,
+            Err(_) => Which::Name(which.to_owned()),
+        };
+        Ok(Self { which, protocol })
     }
 }
 
 impl fmt::Display for PortQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Only => f.write_str("(the only one)"),
-            Self::Name(name) => f.write_str(name),
-            Self::Number(number, None) => write!(f, "{number}"),
-            Self::Number(number, Some(protocol)) => write!(f, "{number}/{protocol}"),
+        match &self.which {
+            Which::Only => f.write_str("(the only one)")?,
+            Which::Name(name) => f.write_str(name)?,
+            Which::Number(number) => write!(f, "{number}")?,
+        }
+        match self.protocol {
+            Some(protocol) => write!(f, "/{protocol}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<&PortRef> for PortQuery {
+    /// Means this port and no other.
+    fn from(port: &PortRef) -> Self {
+        Self {
+            which: Which::Number(port.number),
+            protocol: Some(port.protocol),
         }
     }
 }
@@ -146,15 +175,21 @@ impl PortQuery {
         matching.is_empty().then_some(port)
     }
 
+    /// Those that may be meant as well, of another protocol than the one that was found.
+    pub fn others(&self, service: &Service, found: &PortRef) -> Vec<PortRef> {
+        let mut others = ports_of(service);
+        others.retain(|port| self.matches(port) && port.protocol != found.protocol);
+        others
+    }
+
     /// Returns whether `port` may be meant.
     pub fn matches(&self, port: &PortRef) -> bool {
-        match self {
-            Self::Only => true,
-            Self::Name(name) => port.name == *name,
-            Self::Number(number, protocol) => {
-                port.number == *number && protocol.is_none_or(|protocol| port.protocol == protocol)
-            }
-        }
+        let is_it = match &self.which {
+            Which::Only => true,
+            Which::Name(name) => port.name == *name,
+            Which::Number(number) => port.number == *number,
+        };
+        is_it && self.protocol.is_none_or(|said| said == port.protocol)
     }
 }
 
@@ -195,6 +230,9 @@ mod tests {
             ("9153", Some(("metrics", Protocol::Tcp))),
             ("53/udp", Some(("dns", Protocol::Udp))),
             ("53/TCP", Some(("dns-tcp", Protocol::Tcp))),
+            ("dns/udp", Some(("dns", Protocol::Udp))),
+            ("dns/tcp", None),
+            ("/udp", Some(("dns", Protocol::Udp))),
             // TCP and UDP share it.
             ("53", Some(("dns-tcp", Protocol::Tcp))),
             ("9153/udp", None),
@@ -211,13 +249,26 @@ mod tests {
             assert_eq!(found, wanted, "{text:?}");
         }
         let single = testing::service("web", &[("", 80, "TCP")]);
-        let found = PortQuery::Only.find(&single).unwrap();
+        let only: PortQuery = "".parse().unwrap();
+        let found = only.find(&single).unwrap();
         assert_eq!(found.to_string(), "80/TCP");
+        assert_eq!(PortQuery::from(&found).to_string(), "80/TCP");
+    }
+
+    #[test]
+    fn a_number_of_two_protocols_means_tcp_and_the_other_is_known() {
+        let query: PortQuery = "53".parse().unwrap();
+        let found = query.find(&dns()).unwrap();
+        let others = query.others(&dns(), &found);
+        assert_eq!(others.len(), 1);
+        assert_eq!(others[0].to_string(), "dns (53/UDP)");
+        let exact: PortQuery = "53/tcp".parse().unwrap();
+        assert!(exact.others(&dns(), &found).is_empty());
     }
 
     #[test]
     fn a_port_that_is_renamed_is_still_the_same() {
-        let intercepted = PortQuery::Number(9153, None).find(&dns()).unwrap();
+        let intercepted = "9153".parse::<PortQuery>().unwrap().find(&dns()).unwrap();
         let mut port = api_ports(&dns())[2].clone();
         port.name = Some("stats".into());
         assert!(intercepted.is(&port));

@@ -12,10 +12,10 @@ use super::api::ServiceName;
 use super::claim::{Claim, ClaimError, refused};
 use super::intercept::{Intercept, Mode, intercepts, now, original_selector};
 use super::objects::{FIELD_MANAGER, INTERCEPTS, MANAGER_LABEL, PREVIEW};
-use super::port::{PortRef, Protocol};
+use super::port::PortRef;
 use crate::client::{ApiError, ApiFailure, call};
 
-/// Makes a Service with one TCP port that is claimed from its first moment on.
+/// Makes a Service with one port that is claimed from its first moment on.
 ///
 /// # Errors
 ///
@@ -23,14 +23,9 @@ use crate::client::{ApiError, ApiFailure, call};
 pub async fn create_preview(
     client: &Client,
     name: &ServiceName,
-    number: u16,
+    port: PortRef,
     claim: &Claim,
 ) -> Result<Intercept, ClaimError> {
-    let port = PortRef {
-        name: String::new(),
-        number,
-        protocol: Protocol::Tcp,
-    };
     let intercept = Intercept {
         id: claim.id.clone(),
         session: claim.session.clone(),
@@ -154,7 +149,7 @@ fn service(name: &ServiceName, intercept: &Intercept) -> Service {
             ports: Some(vec![ServicePort {
                 port: number,
                 target_port: Some(IntOrString::Int(number)),
-                protocol: Some(Protocol::Tcp.to_string()),
+                protocol: Some(intercept.port.protocol.to_string()),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()
@@ -182,6 +177,8 @@ mod tests {
         spec.cluster_ip = Some("10.96.0.8".to_owned());
         assert_eq!(interceptable(&service), Ok(()));
         assert!(is_preview(&service, "i1") && !is_preview(&service, "i2"));
+        let number = &service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0];
+        assert_eq!(PortRef::of(number), testing::port("", 8080));
         // Somebody's own, with the label only.
         service.spec.as_mut().unwrap().selector = Some(testing::strings(&[("app", "web")]));
         assert!(!is_preview(&service, "i1"));

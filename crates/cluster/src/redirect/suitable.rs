@@ -31,11 +31,16 @@ pub enum NotInterceptable {
     )]
     Manager,
     /// A protocol that the router doesn't speak.
-    #[error("the port's protocol isn't TCP. Name a TCP port")]
+    #[error("the port's protocol is SCTP. Only TCP and UDP ports can be intercepted")]
     Protocol,
     /// No port with a protocol that the router speaks.
-    #[error("its ports are UDP or SCTP. Only TCP ports can be intercepted")]
-    NoTcpPort,
+    #[error("its ports are SCTP. Only TCP and UDP ports can be intercepted")]
+    NoPort,
+    /// Conditions on what has no requests.
+    #[error(
+        "the port's protocol is UDP, and conditions (--header, --path, --mine and the like) tell requests of HTTP over TCP apart; of a UDP port every datagram comes. Leave the conditions out"
+    )]
+    RuleOnDatagrams,
 }
 
 /// Says whether `service` can be redirected, or is at present.
@@ -60,9 +65,9 @@ pub fn interceptable(service: &Service) -> Result<(), NotInterceptable> {
     }
     if !ports_of(service)
         .iter()
-        .any(|port| port.protocol == Protocol::Tcp)
+        .any(|port| port.protocol != Protocol::Sctp)
     {
-        return Err(NotInterceptable::NoTcpPort);
+        return Err(NotInterceptable::NoPort);
     }
     Ok(())
 }
@@ -78,7 +83,10 @@ mod tests {
         assert_eq!(interceptable(&web), Ok(()));
 
         let dns = testing::service("dns", &[("", 53, "UDP")]);
-        assert_eq!(interceptable(&dns), Err(NotInterceptable::NoTcpPort));
+        assert_eq!(interceptable(&dns), Ok(()));
+
+        let calls = testing::service("calls", &[("", 5060, "SCTP")]);
+        assert_eq!(interceptable(&calls), Err(NotInterceptable::NoPort));
 
         let mut headless = web.clone();
         headless.spec.as_mut().unwrap().cluster_ip = Some("None".into());

@@ -57,8 +57,8 @@ fn services_that_cant_be_redirected_say_why() {
         "alias",
         &json!({ "type": "ExternalName", "externalName": "www.public.test" }),
     );
-    let udp = json!([{ "name": "talk", "port": 53, "protocol": "UDP" }]);
-    web.add_service("talk", &json!({ "selector": selector, "ports": udp }));
+    let sctp = json!([{ "name": "talk", "port": 5060, "protocol": "SCTP" }]);
+    web.add_service("talk", &json!({ "selector": selector, "ports": sctp }));
     let _program = desk.laptop.serve(9000);
     intercept(&desk, &web, "bare", "9000")
         .exits(USAGE)
@@ -71,7 +71,7 @@ fn services_that_cant_be_redirected_say_why() {
         .says("ExternalName");
     intercept(&desk, &web, "talk", "9000")
         .exits(USAGE)
-        .says("UDP");
+        .says("SCTP");
 }
 
 #[test]

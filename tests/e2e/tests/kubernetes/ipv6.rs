@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use kdev_e2e::cluster::Cluster;
 use kdev_e2e::command::Outcome;
+use kdev_e2e::datagrams::{Client, Responder, Who};
 use kdev_e2e::desk::{self, DEMO, Desk};
 use kdev_e2e::http::{Requests, who_answers};
 use kdev_e2e::kept::Kept;
 use kdev_e2e::laptop::{COMMAND, User};
+use kdev_e2e::pod::PodPlace;
 use kdev_e2e::snapshot::Machine;
 use kdev_e2e::wait;
 use serde_json::{Value, json};
@@ -44,6 +46,7 @@ fn a_cluster_of_both_families_is_reached_over_ipv6_as_over_ipv4() {
     );
     an_intercept_takes_every_address_and_gives_it_back(&site, "both", &both);
     an_intercept_takes_every_address_and_gives_it_back(&site, "six", &six);
+    datagrams_to_every_address_come_to_the_local_program(&site, "both", &both);
     quitting_leaves_nothing(&site);
     a_machine_without_ipv6_reaches_it_over_ipv4(&site);
 }
@@ -70,6 +73,7 @@ fn a_cluster_without_ipv4_is_reached_as_any_other() {
     );
     prefixes_are_shown(&site, &["fd00:10:96::/112", "fd00:10:244::/64"]);
     an_intercept_takes_every_address_and_gives_it_back(&site, "web", &web);
+    datagrams_to_every_address_come_to_the_local_program(&site, "web", &web);
     quitting_leaves_nothing(&site);
 }
 
@@ -252,6 +256,42 @@ fn an_intercept_takes_every_address_and_gives_it_back(
         });
     }
     site.laptop(&["kdev", "leave", service]);
+    assert_eq!(site.look_at(service), before);
+}
+
+fn datagrams_to_every_address_come_to_the_local_program(
+    site: &Site<'_>,
+    service: &str,
+    addresses: &[IpAddr],
+) {
+    let before = site.look_at(service);
+    // One that listens over IPv6 only.
+    let program = Responder::start(site.cluster.laptop().network(), "[::1]:9000");
+    let intercept = ["kdev", "intercept", service, "--port", "9000:echo-udp"];
+    site.laptop(&intercept).says("active");
+    let pod = PodPlace::all(&site.cluster, DEMO, "app=web").remove(0);
+    let clients: Vec<Client> = addresses
+        .iter()
+        .map(|address| Client::new(&pod.network, SocketAddr::new(*address, 7)))
+        .collect();
+    for (client, address) in clients.iter().zip(addresses) {
+        let largest = LARGEST[if address.is_ipv4() { 1 } else { 2 }];
+        for length in [0, 1, 1_452, largest] {
+            client.assert_laptop_answers(&vec![7; length]);
+        }
+    }
+    let heard = program.heard();
+    assert!(
+        heard
+            .iter()
+            .all(|(from, _)| from.ip() == Ipv6Addr::LOCALHOST)
+    );
+    site.laptop(&["kdev", "leave", service]);
+    for client in &clients {
+        wait::until_true("a pod answers", SECONDS, || {
+            client.who_answers() == Some(Who::Pod)
+        });
+    }
     assert_eq!(site.look_at(service), before);
 }
 

@@ -33,5 +33,6 @@ mod rules;
 mod status;
 mod trust;
 mod two_clusters;
+mod udp;
 mod uninstall;
 mod version;

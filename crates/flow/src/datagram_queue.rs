@@ -1,20 +1,13 @@
-//! The queue between a shard and the task of one datagram flow: the shard never waits, and who is too
-//! slow loses the oldest datagrams.
+//! The queue between whoever takes datagrams of many flows and the task of one of them: the former never
+//! waits, and who is too slow loses the oldest datagrams.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kdev_flow::backlog::Backlog;
-use kdev_flow::budget::Budget;
 use tokio::sync::Notify;
 
-/// Most bytes that wait on all datagram flows of a device together.
-const BUDGET: u64 = 64 << 20;
-
-/// What all queues of a device hold together.
-pub fn held() -> Arc<Budget> {
-    Arc::new(Budget::new(BUDGET))
-}
+use crate::backlog::Backlog;
+use crate::budget::Budget;
 
 #[derive(Debug)]
 struct Queue {
@@ -29,7 +22,7 @@ impl Queue {
     }
 }
 
-/// The shard's side.
+/// The side of whoever takes them.
 #[derive(Debug)]
 pub struct Inlet(Arc<Queue>);
 
@@ -65,10 +58,29 @@ impl Outlet {
     /// Waits for the next datagram. Cancel safe.
     pub async fn next(&mut self) -> Bytes {
         loop {
-            let next = self.0.lock().as_mut().and_then(Backlog::pop);
-            if let Some(datagram) = next {
+            if let Some(datagram) = self.try_next() {
                 return datagram;
             }
+            self.0.changed.notified().await;
+        }
+    }
+
+    /// Takes the next datagram, if one waits.
+    pub fn try_next(&mut self) -> Option<Bytes> {
+        self.0.lock().as_mut().and_then(Backlog::pop)
+    }
+
+    /// Puts one that was taken before all others again; it is lost where there is no room.
+    pub fn put_back(&mut self, datagram: Bytes) {
+        if let Some(backlog) = &mut *self.0.lock() {
+            backlog.put_back(datagram);
+        }
+    }
+
+    /// Waits until a datagram waits, and leaves it there. Cancel safe.
+    pub async fn waits(&mut self) {
+        let is_empty = || self.0.lock().as_ref().is_none_or(Backlog::is_empty);
+        while is_empty() {
             self.0.changed.notified().await;
         }
     }
@@ -83,6 +95,12 @@ impl Drop for Outlet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BUDGET: u64 = 64 << 20;
+
+    fn held() -> Arc<Budget> {
+        Arc::new(Budget::new(BUDGET))
+    }
 
     #[tokio::test]
     async fn what_was_dropped_were_the_oldest() {
@@ -124,6 +142,16 @@ mod tests {
         }
         drop((inlet, outlet));
         assert_eq!(total(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_leaves_it_where_it_is() {
+        let (inlet, mut outlet) = queue(&held());
+        assert_eq!(outlet.try_next(), None);
+        inlet.push(Bytes::from_static(b"first"));
+        outlet.waits().await;
+        outlet.waits().await;
+        assert_eq!(outlet.next().await, "first");
     }
 
     #[tokio::test]

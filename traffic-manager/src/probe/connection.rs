@@ -1,69 +1,25 @@
-//! The probe: a connection through a Service's own address that proves where its connections go.
-//!
-//! The manager dials the Service, as a client would, and sends a token. The router recognises the
-//! token, asks the machine, and sends another one back once the machine has answered: a pod that
-//! echoes what it gets must not be taken for the machine.
+//! The probe of a TCP port.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Bytes of a token: a fixed half that is no start of a known protocol, and a random one.
-pub const TOKEN_LENGTH: usize = 32;
-const FIXED: [u8; 16] = *b"\0kdev-probe-v1\r\n";
+use super::{Expected, ProbeError, TOKEN_LENGTH, Token};
 
-/// A token; as good as a secret, as only the prober and the router of one manager know it.
-pub type Token = [u8; TOKEN_LENGTH];
-
-/// Makes a token that nobody can guess.
-fn token() -> Token {
-    let mut token = [0; TOKEN_LENGTH];
-    token[..FIXED.len()].copy_from_slice(&FIXED);
-    token[FIXED.len()..].copy_from_slice(&rand::random::<[u8; TOKEN_LENGTH - FIXED.len()]>());
-    token
-}
-
-/// How one attempt of a probe went wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The Service's address can't be connected to.
-    #[error("{address} can't be connected to from the manager's pod: {source}")]
-    Connect {
-        /// The Service's address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// The connection arrived somewhere else, as a pod of the workload's.
-    #[error("{address} still leads elsewhere than to the machine")]
-    Elsewhere {
-        /// The Service's address.
-        address: SocketAddr,
-    },
-    /// Nobody answered.
-    #[error("{address} accepts, but nothing comes back")]
-    Silent {
-        /// The Service's address.
-        address: SocketAddr,
-    },
-}
+/// How long connecting may take, and the answer.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Sends the token of `expected` to `address` and waits for its answer to come back.
 ///
 /// # Errors
 ///
 /// What went wrong; while the cluster's nodes still learn of a redirection, the next attempt may work.
-pub async fn attempt(
-    address: SocketAddr,
-    expected: &Expected,
-    deadline: Duration,
-) -> Result<Duration, ProbeError> {
+pub async fn attempt(address: SocketAddr, expected: &Expected) -> Result<Duration, ProbeError> {
     let started = Instant::now();
     let connect = async {
-        let dial = tokio::time::timeout(deadline, TcpStream::connect(address));
+        let dial = tokio::time::timeout(DEADLINE, TcpStream::connect(address));
         dial.await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|source| ProbeError::Connect { address, source })
@@ -83,54 +39,9 @@ pub async fn attempt(
             Err(ProbeError::Elsewhere { address })
         }
     };
-    tokio::time::timeout(deadline, exchange)
+    tokio::time::timeout(DEADLINE, exchange)
         .await
         .unwrap_or(Err(ProbeError::Silent { address }))
-}
-
-/// What a router's port knows of the probe that may arrive.
-#[derive(Debug)]
-pub struct Expected {
-    token: Token,
-    answer: Token,
-    outstanding: AtomicUsize,
-}
-
-impl Expected {
-    /// A port's own token.
-    pub fn new() -> Self {
-        Self {
-            token: token(),
-            answer: token(),
-            outstanding: AtomicUsize::new(0),
-        }
-    }
-
-    /// What the prober sends.
-    pub fn token(&self) -> &Token {
-        &self.token
-    }
-
-    /// What the router sends back.
-    pub fn answer(&self) -> &Token {
-        &self.answer
-    }
-
-    /// From now until the guard is dropped a probe may arrive.
-    pub fn announce(&self) -> Announced<'_> {
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
-        Announced(self)
-    }
-
-    /// Whether a probe may arrive.
-    pub fn is_announced(&self) -> bool {
-        self.outstanding.load(Ordering::Acquire) > 0
-    }
-
-    /// Whether this is its token.
-    pub fn is(&self, token: &Token) -> bool {
-        *token == self.token
-    }
 }
 
 /// The first bytes of a connection, if they may be a token; none of them is taken.
@@ -145,23 +56,11 @@ pub async fn peek(connection: &TcpStream) -> Option<Token> {
     matches!(peeked.await, Ok(Ok(TOKEN_LENGTH))).then_some(first)
 }
 
-/// See [`Expected::announce`].
-#[derive(Debug)]
-pub struct Announced<'a>(&'a Expected);
-
-impl Drop for Announced<'_> {
-    fn drop(&mut self) {
-        self.0.outstanding.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
     use tokio::net::TcpListener;
-
-    const DEADLINE: Duration = Duration::from_secs(20);
 
     #[tokio::test]
     async fn the_probe_is_known_by_its_token_and_comes_back() {
@@ -178,7 +77,7 @@ mod tests {
                 connection.write_all(expected.answer()).await.unwrap();
             }
         });
-        attempt(address, &expected, DEADLINE).await.unwrap();
+        attempt(address, &expected).await.unwrap();
         router.await.unwrap();
     }
 
@@ -192,7 +91,7 @@ mod tests {
             connection.read_exact(&mut token).await.unwrap();
             connection.write_all(&token).await.unwrap();
         });
-        let result = attempt(address, &Expected::new(), DEADLINE).await;
+        let result = attempt(address, &Expected::new()).await;
         assert!(matches!(result, Err(ProbeError::Elsewhere { .. })));
         pod.await.unwrap();
     }
