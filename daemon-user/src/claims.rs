@@ -196,7 +196,9 @@ async fn claim(
     sink: &Sink,
 ) -> Result<Intercept, Failure> {
     let client = session.cluster.kube();
+    let turn = session.intercepts.turn().await;
     let claimed = redirect::claim(client, name, wanted).await;
+    drop(turn);
     let (claimed, over) = claimed.map_err(|error| match &error {
         ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => {
             failures::claim(name, &error)
@@ -468,9 +470,10 @@ async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
         Mode::Replace => scale_back(held, sink).await,
         Mode::Intercept | Mode::Preview | Mode::Wiretap => Ok(()),
     };
-    redirect::release(client, name, id)
-        .await
-        .map_err(|error| failures::release(name, &error))?;
+    let turn = session.intercepts.turn().await;
+    let released = redirect::release(client, name, id).await;
+    drop(turn);
+    released.map_err(|error| failures::release(name, &error))?;
     session.request(Request::Leave(InterceptStop {
         id: id.to_owned(),
         namespace: name.namespace.clone(),

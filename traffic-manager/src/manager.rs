@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use kdev_cluster::client::ClusterClient;
@@ -11,6 +11,7 @@ use kdev_cluster::discovery;
 use kdev_cluster::install::MANAGER;
 use kdev_cluster::redirect::redirector;
 use kdev_cluster::vouch::{self, ManagerKey, OwnPod, SessionLeases, Vouched};
+use kdev_common::outage::Outage;
 use kdev_common::transport;
 use kdev_identity::{Acceptor, Identity};
 use kdev_proto::v1::manager_server::ManagerServer;
@@ -195,9 +196,16 @@ async fn publish(client: &Client, pod: &OwnPod, identity: &Identity) {
         release: kdev_proto::RELEASE.to_owned(),
         protocol: kdev_proto::PROTOCOL,
     };
+    let mut outage = Outage::default();
     while let Err(error) = vouch::publish(client, pod, &own).await {
-        tracing::warn!(%error, "the manager's key isn't published; trying until it is");
+        match outage.handle_lost(Instant::now()) {
+            true => tracing::warn!(%error, "the manager's key isn't published; trying until it is"),
+            false => tracing::debug!(%error, "the manager's key still isn't published"),
+        }
         tokio::time::sleep(PUBLISH_AGAIN).await;
+    }
+    if let Some(away) = outage.handle_back(Instant::now()) {
+        tracing::info!(?away, "the manager's key is published");
     }
 }
 

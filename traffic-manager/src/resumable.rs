@@ -175,6 +175,7 @@ mod tests {
             outgoing: outgoing().0,
             incoming: futures::stream::pending().boxed(),
             carrier: Carrier::default(),
+            said: bytes::Bytes::new(),
         };
         Resumed {
             stream,

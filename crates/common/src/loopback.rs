@@ -24,14 +24,33 @@ pub async fn listener(port: u16) -> Option<SocketAddr> {
 /// Finds where a program takes datagrams on this machine. The kernel is asked, as a program may take any datagram for
 /// something that was said to it.
 pub async fn receiver(port: u16) -> Option<SocketAddr> {
-    let mut bound = Vec::new();
+    let (mut bound, mut told) = (Vec::new(), false);
     // Each is there as long as the kernel knows the family.
     for table in ["/proc/net/udp", "/proc/net/udp6"] {
         if let Ok(table) = tokio::fs::read_to_string(table).await {
             bound.extend(udp_table::bound(&table));
+            told = true;
         }
     }
+    if !told {
+        return taken(port).await;
+    }
     udp_table::reached_over_loopback(&bound, port)
+}
+
+/// The loopback address whose UDP port nobody else may have: for systems whose kernel shows no table.
+async fn taken(port: u16) -> Option<SocketAddr> {
+    for ip in [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ] {
+        let address = SocketAddr::new(ip, port);
+        let bound = tokio::net::UdpSocket::bind(address).await;
+        if bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+            return Some(address);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -51,6 +70,7 @@ mod tests {
             let port = socket.local_addr().unwrap().port();
             let reached = SocketAddr::new(reached.parse().unwrap(), port);
             assert_eq!(receiver(port).await, Some(reached), "{bound}");
+            assert_eq!(taken(port).await, Some(reached), "{bound}");
             socket.connect(reached).await.unwrap();
             assert_eq!(receiver(port).await, None, "{bound} hears only itself");
         }

@@ -41,6 +41,8 @@ pub struct Stream {
     pub incoming: BoxStream<'static, Result<FlowFrame, Status>>,
     /// The carrier itself.
     pub carrier: Carrier,
+    /// What this side has said over it already; its near end is taken to have said it.
+    pub said: Bytes,
 }
 
 impl Stream {
@@ -50,6 +52,7 @@ impl Stream {
             outgoing,
             incoming: incoming.boxed(),
             carrier,
+            said: Bytes::new(),
         }
     }
 
@@ -201,6 +204,7 @@ where
 {
     async move {
         let mut ledger = Ledger::new(&BUDGET, current.carrier.share());
+        ledger.handle_said_before(std::mem::take(&mut current.said));
         loop {
             let turn =
                 connected(&mut ledger, &mut current, &mut read, &mut write, &mut means).await;

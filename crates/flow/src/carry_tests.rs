@@ -25,6 +25,7 @@ fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
             outgoing,
             incoming,
             carrier: Carrier::default(),
+            said: Bytes::new(),
         }
         .until(broken.clone().cancelled_owned())
     };

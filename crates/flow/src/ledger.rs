@@ -233,6 +233,12 @@ impl Ledger {
         self.count();
     }
 
+    /// The near end's first words, at most [`CHUNK`] of them, have gone out before.
+    pub fn handle_said_before(&mut self, bytes: Bytes) {
+        self.handle_said(bytes);
+        (self.sent, self.next, self.next_start) = (self.said, self.kept.len(), self.said);
+    }
+
     /// The near end has ended its side.
     pub fn handle_ended(&mut self) {
         self.ended = true;

@@ -29,6 +29,8 @@ pub struct Pipe {
     /// What has come and wasn't read.
     current: Bytes,
     ended: bool,
+    /// What of the first bytes to be written the other side has already.
+    before: usize,
 }
 
 /// The flow's half of a [`Pipe`].
@@ -38,8 +40,9 @@ pub struct NearEnd {
     heard: mpsc::Sender<Piece>,
 }
 
-/// Makes a byte stream, and what [`carry_pipe`] needs to carry it.
-pub fn pipe() -> (Pipe, NearEnd) {
+/// Makes a byte stream, and what [`carry_pipe`] needs to carry it. Its first `before` bytes have gone out
+/// already, see [`Stream::said`].
+pub fn pipe(before: usize) -> (Pipe, NearEnd) {
     let (outgoing, said) = mpsc::channel(WAITING);
     let (heard, incoming) = mpsc::channel(WAITING);
     let pipe = Pipe {
@@ -47,6 +50,7 @@ pub fn pipe() -> (Pipe, NearEnd) {
         incoming,
         current: Bytes::new(),
         ended: false,
+        before,
     };
     (pipe, NearEnd { said, heard })
 }
@@ -95,6 +99,11 @@ impl AsyncWrite for Pipe {
     ) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
+        }
+        if self.before > 0 {
+            let count = self.before.min(bytes.len());
+            self.before -= count;
+            return Poll::Ready(Ok(count));
         }
         ready!(self.outgoing.poll_reserve(cx)).map_err(reset)?;
         let count = bytes.len().min(CHUNK);
@@ -187,7 +196,7 @@ mod tests {
     static BUDGET: Budget = Budget::new(1 << 20);
 
     fn ends() -> (Pipe, Reader, Writer) {
-        let (pipe, NearEnd { said, heard }) = pipe();
+        let (pipe, NearEnd { said, heard }) = pipe(0);
         let reader = Reader {
             said,
             later: Bytes::new(),
@@ -216,6 +225,14 @@ mod tests {
         let mut back = Vec::new();
         pipe.read_to_end(&mut back).await.unwrap();
         assert_eq!(back, b"back");
+    }
+
+    #[tokio::test]
+    async fn what_has_gone_out_before_isnt_said_again() {
+        let (mut pipe, NearEnd { mut said, .. }) = pipe(7);
+        pipe.write_all(b"GET").await.unwrap();
+        pipe.write_all(b" / HTTP").await.unwrap();
+        assert!(matches!(said.recv().await, Some(Piece::Data(bytes)) if bytes == "TTP"));
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ pub(crate) fn copy<W: Ways>(ways: &Arc<W>, to: W::Key) -> Tap {
 
 /// A connection to the pods.
 pub(crate) async fn to_pods<W: Ways>(ways: &W) -> Result<Peer<W::Stream>, RouterError> {
-    let dialled = ways.dial(None).await;
+    let dialled = ways.dial(None, &[]).await;
     dialled.map(Peer::new).map_err(RouterError::Pods)
 }
 

@@ -188,8 +188,8 @@ impl<W: Ways> Ways for Only<W> {
         Some(())
     }
 
-    async fn dial(&self, _: Option<&()>) -> Result<Self::Stream, DialError> {
-        self.ways.dial(Some(&self.to)).await
+    async fn dial(&self, _: Option<&()>, first: &[u8]) -> Result<Self::Stream, DialError> {
+        self.ways.dial(Some(&self.to), first).await
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
             None
         }
 
-        async fn dial(&self, _: Option<&()>) -> Result<Self::Stream, DialError> {
+        async fn dial(&self, _: Option<&()>, _: &[u8]) -> Result<Self::Stream, DialError> {
             std::future::pending().await
         }
     }

@@ -36,7 +36,8 @@ pub trait Ways: Send + Sync + 'static {
         drop((to, task));
     }
 
-    /// Connects to a destination, or to the pods. Takes no longer than a client may wait.
+    /// Connects to a destination, or to the pods. Takes no longer than a client may wait. `first` is what will be
+    /// written first, as far as it is known: it may travel with the question. It is written all the same.
     ///
     /// # Errors
     ///
@@ -44,5 +45,6 @@ pub trait Ways: Send + Sync + 'static {
     fn dial(
         &self,
         to: Option<&Self::Key>,
+        first: &[u8],
     ) -> impl Future<Output = Result<Self::Stream, DialError>> + Send;
 }

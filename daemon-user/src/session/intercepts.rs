@@ -37,6 +37,7 @@ pub struct Intercepts {
     held: Mutex<BTreeMap<String, Held>>,
     changed: watch::Sender<u64>,
     any: watch::Sender<bool>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Default for Intercepts {
@@ -45,6 +46,7 @@ impl Default for Intercepts {
             held: Mutex::default(),
             changed: watch::Sender::new(0),
             any: watch::Sender::new(false),
+            writing: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -63,6 +65,12 @@ impl Intercepts {
             .send_if_modified(|before| std::mem::replace(before, any) != any);
         self.changed.send_modify(|count| *count += 1);
         result
+    }
+
+    /// Waits for this session's turn at writing to Services: many claims that come or go at once on one Service
+    /// would meet each other's writes until they gave up. Cancel safe.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.writing.lock().await
     }
 
     /// Holds an intercept from now on.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, Mode};
 use kdev_rules::{Head, Table};
 use tokio::net::TcpStream;
@@ -28,8 +29,12 @@ impl Claimant {
     /// # Errors
     ///
     /// See [`Machine::take`].
-    pub async fn take(&self, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
-        self.machine.take(&self.claim.id, purpose).await
+    pub async fn take(
+        &self,
+        purpose: Purpose<'_>,
+        first: impl Future<Output = Bytes>,
+    ) -> Result<Taken, NotTaken> {
+        self.machine.take(&self.claim.id, purpose, first).await
     }
 
     /// Whether the pods take what its machine doesn't.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_flow::carry::Stream;
-use kdev_flow::frame;
+use kdev_flow::outgoing::Outgoing;
+use kdev_flow::{CHUNK, frame};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowOpen, FlowProtocol};
 
@@ -49,6 +50,11 @@ pub struct Taken {
     pub registered: Option<Registered>,
 }
 
+/// No words: what a connection says comes when it has been taken.
+pub fn nothing() -> impl Future<Output = Bytes> {
+    std::future::ready(Bytes::new())
+}
+
 /// Why the machine doesn't take a connection; completes "the connection can't go to the machine: ".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
@@ -61,12 +67,19 @@ pub enum NotTaken {
 }
 
 impl Machine {
-    /// Asks the machine to take a connection of an intercept. Dropping the future takes the question back.
+    /// Asks the machine to take a connection of an intercept, whose `first` words travel with the question as
+    /// soon as there are any: an answer to them so costs no round trip more than one on a connection that
+    /// exists. They are in the result's [`Stream::said`]. Dropping the future takes the question back.
     ///
     /// # Errors
     ///
     /// Why it doesn't.
-    pub async fn take(&self, intercept: &str, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
+    pub async fn take(
+        &self,
+        intercept: &str,
+        purpose: Purpose<'_>,
+        first: impl Future<Output = Bytes>,
+    ) -> Result<Taken, NotTaken> {
         let (protocol, client, probe) = match purpose {
             Purpose::Client(client) => (FlowProtocol::Tcp, client.to_string(), Bytes::new()),
             Purpose::Datagrams(client) => (FlowProtocol::Udp, client.to_string(), Bytes::new()),
@@ -83,12 +96,18 @@ impl Machine {
             probe,
             ..FlowOpen::default()
         };
-        let asked = tokio::time::timeout(PATIENCE, self.ask(open)).await;
+        let asked = tokio::time::timeout(PATIENCE, self.ask(open, first)).await;
         asked.unwrap_or(Err(NotTaken::Silent))
     }
 
     /// Asks over waiting streams until a living one answers.
-    async fn ask(&self, open: FlowOpen) -> Result<Taken, NotTaken> {
+    async fn ask(
+        &self,
+        open: FlowOpen,
+        first: impl Future<Output = Bytes>,
+    ) -> Result<Taken, NotTaken> {
+        tokio::pin!(first);
+        let mut words = None;
         loop {
             let mut waiting = self.streams.take().await;
             // Each attempt is a flow of its own, known before the machine hears of it, as it may lose the
@@ -102,21 +121,43 @@ impl Machine {
             }
             let asked = async {
                 waiting.outgoing.send(frame::open(open)).await.ok()?;
-                waiting.incoming.next().await?.ok()?.kind
+                let mut said = Bytes::new();
+                if let Some(words) = &words {
+                    said = say(&waiting.outgoing, words).await?;
+                }
+                loop {
+                    tokio::select! {
+                        biased;
+                        spoken = &mut first, if words.is_none() => {
+                            said = say(&waiting.outgoing, words.insert(spoken)).await?;
+                        }
+                        answer = waiting.incoming.next() => return Some((answer?.ok()?.kind?, said)),
+                    }
+                }
             };
             match tokio::time::timeout(ONE_STREAM, asked).await {
-                Ok(Some(Kind::Opened(_))) => {
+                Ok(Some((Kind::Opened(_), said))) => {
                     let stream = Stream {
                         outgoing: waiting.outgoing,
                         incoming: waiting.incoming,
                         carrier: waiting.carrier,
+                        said,
                     };
                     return Ok(Taken { stream, registered });
                 }
-                Ok(Some(Kind::Failed(_))) => return Err(NotTaken::Refused),
+                Ok(Some((Kind::Failed(_), _))) => return Err(NotTaken::Refused),
                 // Its connection broke while it waited: the next one may be alive.
                 _ => {}
             }
         }
     }
+}
+
+/// Says the first words of a connection, as many as one frame takes; returns them.
+async fn say(outgoing: &Outgoing, words: &Bytes) -> Option<Bytes> {
+    let said = words.slice(..words.len().min(CHUNK));
+    if !said.is_empty() {
+        outgoing.send(frame::data(said.clone())).await.ok()?;
+    }
+    Some(said)
 }

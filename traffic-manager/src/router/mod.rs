@@ -18,11 +18,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, PortRef, Protocol, ServiceName};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::splice;
 use kdev_router::{Limits, RouterError, pass, serve};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -30,7 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::probe::Expected;
 use claimants::{Claimant, Claimants};
-use machine::{NotTaken, Purpose};
+use machine::{NotTaken, Purpose, nothing};
 use pods::{Pods, Unreachable};
 use requests::{Requests, Unavailable};
 
@@ -40,6 +41,9 @@ pub use ports::RouterPorts;
 
 /// Before the next connection is accepted when one couldn't be.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Bytes of a connection that travel with the question whether a machine takes it, at most.
+const FIRST: usize = 16 << 10;
 
 /// Attempts at finding a port that is free on every address of the pod.
 const PORT_ATTEMPTS: usize = 16;
@@ -273,7 +277,7 @@ async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(
 /// Answers the prober once the machine has: its answer is the proof.
 async fn prove(mut connection: TcpStream, claimant: &Claimant) -> Result<(), Reset> {
     let probe = Purpose::Probe(claimant.probe.token());
-    if let Err(why) = claimant.take(probe).await {
+    if let Err(why) = claimant.take(probe, nothing()).await {
         return Err(reset(&connection, Reset::Machine(why)));
     }
     let sent = connection.write_all(claimant.probe.answer()).await;
@@ -282,7 +286,7 @@ async fn prove(mut connection: TcpStream, claimant: &Claimant) -> Result<(), Res
 
 /// Hands a connection to the machine that has all of them.
 async fn to_machine(
-    connection: TcpStream,
+    mut connection: TcpStream,
     client: SocketAddr,
     claimant: &Claimant,
     way: &Way,
@@ -291,10 +295,15 @@ async fn to_machine(
         biased;
         // Over before the machine has answered.
         () = claimant.left.cancelled() => return to_pods(connection, client, way).await,
-        taken = claimant.take(Purpose::Client(client)) => taken,
+        taken = claimant.take(Purpose::Client(client), first_words(&connection)) => taken,
     };
     match taken {
         Ok(taken) => {
+            // They were only looked at before.
+            let mut said = vec![0; taken.stream.said.len()];
+            if connection.read_exact(&mut said).await.is_err() {
+                return Err(reset(&connection, Reset::Side));
+            }
             carry_socket(connection, taken.stream, taken.registered).await;
             Ok(())
         }
@@ -304,12 +313,19 @@ async fn to_machine(
         Err(why) => {
             tracing::debug!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
             let ways = Arc::new(Unavailable::new(claimant, why));
-            let mut connection = connection;
             let said = serve(&mut connection, ways, &hasty(&way.limits)).await;
             // Who speaks HTTP has been told.
             said.map_err(|_| reset(&connection, Reset::Machine(why)))
         }
     }
+}
+
+/// What a client says first, when it does; no byte of it is taken.
+async fn first_words(connection: &TcpStream) -> Bytes {
+    let mut words = vec![0; FIRST];
+    let count = connection.peek(&mut words).await.unwrap_or(0);
+    words.truncate(count);
+    words.into()
 }
 
 /// The limits where nobody is there to hear more: who doesn't say at once what they speak learns soon that

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kdev_cluster::redirect::Mode;
 use kdev_flow::pipe::{Pipe, carry_pipe, pipe};
 use kdev_router::{DialError, Limits, Tapped, Ways};
@@ -52,9 +53,10 @@ impl std::hash::Hash for Whose {
 
 impl Requests {
     /// Asks a machine to take a connection.
-    async fn to_machine(&self, claimant: &Claimant) -> Result<Upstream, NotTaken> {
-        let taken = claimant.take(Purpose::Client(self.client)).await?;
-        let (stream, near) = pipe();
+    async fn to_machine(&self, claimant: &Claimant, first: &[u8]) -> Result<Upstream, NotTaken> {
+        let first = std::future::ready(Bytes::copy_from_slice(first));
+        let taken = claimant.take(Purpose::Client(self.client), first).await?;
+        let (stream, near) = pipe(taken.stream.said.len());
         self.tasks
             .spawn(carry_pipe(near, taken.stream, taken.registered));
         Ok(Either::Right(stream))
@@ -105,7 +107,7 @@ impl Ways for Requests {
         });
     }
 
-    async fn dial(&self, to: Option<&Whose>) -> Result<Upstream, DialError> {
+    async fn dial(&self, to: Option<&Whose>, first: &[u8]) -> Result<Upstream, DialError> {
         let current = self.claimants.current();
         let claimant = match to {
             Some(Whose(claimant)) => claimant,
@@ -119,7 +121,7 @@ impl Ways for Requests {
         let taken = tokio::select! {
             // It has left since the request was looked at.
             () = claimant.left.cancelled(), if !is_copy => return self.to_pods().await,
-            taken = self.to_machine(claimant) => taken,
+            taken = self.to_machine(claimant, first) => taken,
         };
         match taken {
             Ok(stream) => Ok(stream),
@@ -151,7 +153,7 @@ impl Ways for Unavailable {
         Some(())
     }
 
-    async fn dial(&self, _: Option<&()>) -> Result<TcpStream, DialError> {
+    async fn dial(&self, _: Option<&()>, _: &[u8]) -> Result<TcpStream, DialError> {
         Err(self.0.clone())
     }
 }

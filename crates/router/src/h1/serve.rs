@@ -167,7 +167,11 @@ where
             let reused = old.is_some();
             let mut upstream = match old.take() {
                 Some(upstream) => upstream,
-                None => match self.ways.dial(to.as_ref()).await {
+                None => match self
+                    .ways
+                    .dial(to.as_ref(), &self.client.read.buffer[..length])
+                    .await
+                {
                     Ok(stream) => Peer::new(stream),
                     Err(error) if to.is_none() => return Err(RouterError::Pods(error)),
                     Err(error) if error.is_for_pods() => {

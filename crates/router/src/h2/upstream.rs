@@ -101,7 +101,7 @@ impl<W: Ways> Upstream<W> {
         if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= arrived) {
             return Err(OpenError::Dial(error.clone()));
         }
-        let stream = match self.ways.dial(self.to.as_ref()).await {
+        let stream = match self.ways.dial(self.to.as_ref(), &[]).await {
             Ok(stream) => stream,
             Err(error) => {
                 state.failed = Some((Instant::now(), error.clone()));

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod copies;
+mod foreseen;
 mod h1;
 mod h1_edges;
 mod h2;
@@ -21,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::{DialError, Limits, RouterError, Tapped, Ways, serve};
+use foreseen::Foreseen;
 
 /// What clients are told when `down` is asked for.
 pub(crate) const DOWN: &str = "kdev: the machine of ann@laptop is away, 100%\n";
@@ -30,7 +32,7 @@ pub(crate) const DOWN: &str = "kdev: the machine of ann@laptop is away, 100%\n";
 pub(crate) struct Ports(pub(crate) HashMap<&'static str, SocketAddr>);
 
 impl Ways for Ports {
-    type Stream = TcpStream;
+    type Stream = Foreseen;
     type Key = String;
 
     fn route(&self, head: &Head<'_>) -> Option<String> {
@@ -54,7 +56,7 @@ impl Ways for Ports {
         tokio::spawn(task);
     }
 
-    async fn dial(&self, to: Option<&String>) -> Result<TcpStream, DialError> {
+    async fn dial(&self, to: Option<&String>, first: &[u8]) -> Result<Foreseen, DialError> {
         let port = self.0.get(to.map_or("pods", String::as_str));
         let down = || match to.map(String::as_str) {
             Some("passing") => DialError::new(DOWN).pass_to_pods(),
@@ -63,7 +65,10 @@ impl Ways for Ports {
         let port = port.ok_or_else(down)?;
         let stream = TcpStream::connect(port).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Ok(stream)
+        Ok(Foreseen {
+            stream,
+            first: first.to_vec(),
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Port;
 use crate::router::claimants::Claimant;
-use crate::router::machine::{NotTaken, Purpose, Taken};
+use crate::router::machine::{NotTaken, Purpose, Taken, nothing};
 use crate::router::pods::Pods;
 
 /// Before a machine that has refused datagrams is asked again.
@@ -89,7 +89,7 @@ impl Flow {
         while self.any_waits().await {
             let taken = tokio::select! {
                 () = tap.left.cancelled() => return,
-                taken = tap.take(Purpose::Datagrams(self.client)) => taken,
+                taken = tap.take(Purpose::Datagrams(self.client), nothing()) => taken,
             };
             let turn = match taken {
                 Ok(taken) => self.exchange(taken, tap, Answers::Dropped).await,
@@ -112,7 +112,7 @@ impl Flow {
         let taken = tokio::select! {
             biased;
             () = claimant.left.cancelled() => return Turn::Again,
-            taken = claimant.take(Purpose::Datagrams(self.client)) => taken,
+            taken = claimant.take(Purpose::Datagrams(self.client), nothing()) => taken,
         };
         match taken {
             Ok(taken) => self.exchange(taken, claimant, Answers::ToClient).await,
@@ -147,6 +147,7 @@ impl Flow {
             outgoing,
             mut incoming,
             carrier,
+            said,
         } = taken.stream;
         let mut silent_at = Instant::now() + IDLE;
         let mut unanswered = None;
@@ -166,7 +167,7 @@ impl Flow {
                             port: Arc::clone(&self.port),
                             client: self.client,
                         };
-                        let stream = Stream { outgoing, incoming, carrier };
+                        let stream = Stream { outgoing, incoming, carrier, said };
                         self.port.way.tasks.spawn(last.run(stream));
                     }
                     return Turn::Again;
