@@ -7,6 +7,7 @@ use kdev_cluster::redirect::{
     self, Claim, ClaimError, Intercept, Mode, PortQuery, PortRef, Protocol, ServiceName, Which,
 };
 use kdev_cluster::replace;
+use kdev_common::fault::{Point, point};
 use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
@@ -91,6 +92,7 @@ pub async fn intercept(
         pass_if_down: request.pass_if_down,
         take_over: request.take_over,
     };
+    point(Point::Checked);
     let claimed = match mode {
         Mode::Preview => redirect::create_preview(client, &name, port, &wanted)
             .await
@@ -99,6 +101,10 @@ pub async fn intercept(
             claim(session, &name, &wanted, sink).await?
         }
     };
+    point(match mode {
+        Mode::Preview => Point::PreviewMade,
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => Point::Claimed,
+    });
     let id = claimed.id.clone();
     let port = shown(&claimed.port);
     sink.line(format!("claimed {name} port {port}")).await;
@@ -112,6 +118,7 @@ pub async fn intercept(
         namespace: namespace.clone(),
         service: service.clone(),
     }));
+    point(Point::Asked);
     let held = Taken {
         session,
         id: &id,
@@ -127,6 +134,7 @@ pub async fn intercept(
                 "",
             )
         })?;
+        point(Point::ReportedActive);
         if mode == Mode::Replace {
             scale_down(&held, sink).await?;
         }
@@ -332,6 +340,7 @@ async fn scale_down(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
         replace::scale_down(client, &workload, held.id, &held.session.manager_namespace)
             .await
             .map_err(failed)?;
+        point(Point::ScaledDown);
         let replicas = workload.replicas();
         sink.line(format!("scaled {workload} from {replicas} to 0"))
             .await;
@@ -345,6 +354,7 @@ async fn scale_back(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     let restored = replace::restore(client, &held.name.namespace, held.id)
         .await
         .map_err(|error| failures::replace(held.name, &error))?;
+    point(Point::ScaledBack);
     for workload in &restored {
         sink.line(format!("scaled {workload} back")).await;
     }
@@ -474,14 +484,17 @@ async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     let released = redirect::release(client, name, id).await;
     drop(turn);
     released.map_err(|error| failures::release(name, &error))?;
+    point(Point::Released);
     session.request(Request::Leave(InterceptStop {
         id: id.to_owned(),
         namespace: name.namespace.clone(),
         service: name.name.clone(),
     }));
+    point(Point::AskedToLeave);
     let linked = || session.manager.link.borrow().channel.is_some();
     let patience = if linked() { RESTORED } else { UNATTENDED };
     let restored = redirect::wait_restored(client, name, id, patience).await;
+    point(Point::RestoredSeen);
     // Connections may still come here until the manager says that it passes them to the pods.
     let reported = session.intercepts.wait_for(id, |state| {
         matches!(state.phase(), Phase::Restored | Phase::Failed)
@@ -494,6 +507,7 @@ async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
         redirect::delete_preview(client, name, id)
             .await
             .map_err(|error| failures::api(&format!("can't remove service {name}"), &error))?;
+        point(Point::PreviewDeleted);
     }
     restored.map_err(|error| failures::restore(name, &error))?;
     scaled

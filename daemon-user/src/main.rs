@@ -11,7 +11,7 @@ mod session;
 
 use std::process::ExitCode;
 
-use kdev_common::{detach, logging, paths, runtime};
+use kdev_common::{detach, fault, logging, paths, runtime};
 
 fn main() -> ExitCode {
     detach::settle();
@@ -29,6 +29,7 @@ fn run() -> anyhow::Result<()> {
         .ok_or_else(|| anyhow::anyhow!("this user has no home directory; set HOME"))?;
     logging::to_directory(&dirs.state, "kdev-userd")?;
     detach::raise_descriptor_limit();
+    fault::arm();
     let runtime = runtime::start()?;
     let done = runtime.block_on(daemon::run(dirs));
     // A credential plugin can't be cancelled; nobody waits for it any more.

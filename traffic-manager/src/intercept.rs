@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Service;
 use kdev_cluster::redirect::{self, Intercept, Mode, Protocol, RestoreError, Route, ServiceName};
 use kdev_cluster::replace;
+use kdev_common::fault::{Point, point};
 use kdev_proto::v1::InterceptState;
 use kdev_proto::v1::intercept_state::Phase;
 use kube::{Api, Client};
@@ -94,6 +95,7 @@ pub async fn run(
     service: &ServiceName,
     mut news: mpsc::Receiver<News>,
 ) {
+    point(Point::StartHeard);
     let last = InterceptState {
         id: id.to_owned(),
         ..InterceptState::default()
@@ -113,6 +115,7 @@ pub async fn run(
             Duration::ZERO,
         );
     };
+    point(Point::ClaimSeen);
     let machine = Machine {
         session: Arc::clone(session),
         streams: Arc::clone(&session.streams),
@@ -131,6 +134,7 @@ pub async fn run(
         nodes: tools.node.iter().cloned().collect(),
     };
     let joined = port.join(claim.clone(), machine);
+    point(Point::Joined);
     let one = Claimed {
         tools,
         service,
@@ -288,6 +292,7 @@ impl Claimed<'_> {
     /// Proves the redirection, and holds it until it is over. A proof that failed is tried again: the
     /// session that doesn't want to wait for it leaves.
     async fn hold(&self, reporter: &mut Reporter, news: &mut mpsc::Receiver<News>) -> End {
+        point(Point::Redirected);
         reporter.report(Phase::Redirected, "", Duration::ZERO);
         let (mut proof, mut pause) = (Proof::Wanted(Instant::now()), PROVE_AGAIN);
         loop {
@@ -301,6 +306,7 @@ impl Claimed<'_> {
             tokio::select! {
                 proven = prove => match proven {
                     Ok(took) => {
+                        point(Point::Proven);
                         reporter.report(Phase::Active, "", took);
                         (proof, pause) = (Proof::Given, PROVE_AGAIN);
                     }
@@ -338,7 +344,9 @@ impl Claimed<'_> {
         };
         let restore = async {
             self.joined.leave();
+            point(Point::Left);
             put_back(&self.tools.client, self.service, self.claim).await;
+            point(Point::PutBack);
             if self.tools.redirector.forget(&self.claim.id).await.is_err() {
                 return;
             }
@@ -351,6 +359,7 @@ impl Claimed<'_> {
                     ..self.state("")
                 });
             }
+            point(Point::RestoredReported);
             tokio::time::sleep(LINGER).await;
         };
         // Nothing changes what comes now, but whoever asks must be told that it is over: a session that

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kdev_cluster::redirect::ServiceName;
 use kdev_cluster::redirect::redirector::{Annotated, Event, Redirector};
+use kdev_common::fault::{Point, point};
 use kdev_proto::v1::{InterceptStart, InterceptStop};
 use kube::Client;
 use tokio::sync::{mpsc, watch};
@@ -145,6 +146,7 @@ impl Intercepts {
         if ids.is_empty() {
             return;
         }
+        point(Point::HandOver);
         for id in &ids {
             if self.tools.redirector.hold(id).await.is_err() {
                 return;
@@ -154,12 +156,14 @@ impl Intercepts {
         if tokio::time::timeout(HAND_OVER, none).await.is_err() {
             tracing::warn!("not every Service leads to its pods, and the manager ends");
         }
+        point(Point::HandedOver);
         // Not to be seen from here.
         tokio::time::sleep(NODES).await;
     }
 
     /// A session is over: everything that it claimed is restored, and nothing of it goes on.
     pub async fn end_session(&self, session: &str) {
+        point(Point::SessionOver);
         self.tools.flows.end_session(session);
         let news: Vec<_> = self
             .lock()

@@ -22,11 +22,12 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use kdev_common::{logging, runtime};
+use kdev_common::{fault, logging, runtime};
 use settings::Settings;
 
 fn main() -> ExitCode {
     logging::to_stderr();
+    fault::arm();
     let settings = match Settings::from_env(|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
         Err(error) => {

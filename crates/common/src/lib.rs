@@ -7,6 +7,8 @@ pub mod clock;
 #[cfg(unix)]
 pub mod descriptor;
 pub mod detach;
+#[cfg(unix)]
+pub mod fault;
 pub mod instance;
 pub mod killable;
 pub mod known;

@@ -12,6 +12,7 @@ use kdev_cluster::client::ClusterClient;
 use kdev_cluster::install::{ManagerError, find_manager};
 use kdev_cluster::redirect::{Desired, Limits, Mode, ServiceName, reconcile};
 use kdev_cluster::replace;
+use kdev_common::fault::{Point, point};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -116,12 +117,14 @@ impl Guardian {
     }
 
     async fn restore(&self, name: &ServiceName) -> bool {
+        point(Point::Unattended);
         self.restore_workloads(name).await;
         let limits = Limits {
             deadline: RESTORE,
             ..Limits::default()
         };
         let restored = reconcile(self.cluster.kube(), name, &Desired::restored([]), limits).await;
+        point(Point::PutBackUnattended);
         let text = match &restored {
             Ok(_) => "no manager runs: the Service leads to its pods until one is back".to_owned(),
             Err(error) => format!("no manager runs, and the Service can't be put back: {error}"),

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kdev_common::fault::Point;
 
 use super::changes::{Changes, changes};
 use super::intercept::{Intercept, Original, intercepts, original, selector};
@@ -71,6 +72,21 @@ pub enum Step {
 }
 
 impl Step {
+    /// Returns the point that is reached once the step is done; `None` where it changes nothing.
+    pub(super) fn point(&self) -> Option<Point> {
+        match self {
+            Self::CreateSlice(_) => Some(Point::SliceCreated),
+            Self::UpdateSlice(_) => Some(Point::SliceUpdated),
+            Self::DeleteSlice { .. } => Some(Point::SliceDeleted),
+            Self::SkipMirrorLabel { on: true } => Some(Point::MirroringStopped),
+            Self::SkipMirrorLabel { on: false } => Some(Point::MirroringAllowed),
+            Self::ClearSelector { .. } => Some(Point::SelectorCleared),
+            Self::RestoreSelector { .. } => Some(Point::SelectorRestored),
+            Self::DropAnnotation { .. } => Some(Point::AnnotationDropped),
+            Self::WaitForControllerSlices | Self::Done => None,
+        }
+    }
+
     /// Names the step, for the log.
     pub fn name(&self) -> &'static str {
         match self {

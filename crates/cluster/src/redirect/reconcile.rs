@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kdev_common::fault;
 use kube::Client;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
@@ -211,6 +212,9 @@ impl Run<'_> {
                 // Who may change the Service but not its slices can still help it a good deal.
                 Err(error) if self.is_refused_in_part(step, &error) => self.refused = Some(error),
                 result => result?,
+            }
+            if let Some(point) = step.point() {
+                fault::point(point);
             }
         }
         Ok(())

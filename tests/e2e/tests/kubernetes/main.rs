@@ -13,6 +13,7 @@ mod crash;
 mod credentials;
 mod direct;
 mod disturbed;
+mod faults;
 mod flood;
 mod flows;
 mod honesty;
