@@ -133,7 +133,7 @@ fn go_through(process: Process, both: bool) {
     scene.end();
 }
 
-/// A session with a manager of its own, which gives up those that are gone for 3 s.
+/// A session with a manager of its own, which gives up those that are gone for 6 s.
 struct Scene {
     desk: Desk,
     web: Workload<'static>,
@@ -147,7 +147,7 @@ impl Scene {
         let web = Workload::up(desk.cluster, "faults");
         let manager = Namespace::only_named(desk.cluster, "faults");
         let name = manager.name();
-        let install = ["install", "-n", name, "--session-grace", "3"];
+        let install = ["install", "-n", name, "--session-grace", "6"];
         armed(&desk, &install);
         let armed = format!("{FILE}={MANAGERS}");
         let deployment = "deploy/kdev-traffic-manager";
@@ -178,7 +178,7 @@ impl Scene {
     fn round(&self, point: Point, phase: Phase, both: bool) -> String {
         let requests = Requests::start(self.desk.cluster.node(), self.web.address(80));
         requests.more(5);
-        let (pod, user, container) = (self.pod(), self.user(), self.container());
+        let (pod, user, container) = (self.pod(), self.user(), self.serving());
         let asked = self.play(point, phase, &pod, user, both);
         let scaled_to_none = matches!(
             phase,
@@ -186,7 +186,10 @@ impl Scene {
         );
         let manager_died =
             both || point.process() == Process::Manager || phase == Phase::Unattended;
-        let died = manager_died.then_some(container).flatten();
+        let died = manager_died
+            .then_some(container)
+            .flatten()
+            .map(|(_, id)| id);
         let told = self.put_right(asked, died);
         requests.more(5);
         let tally = requests.stop();
@@ -284,7 +287,7 @@ impl Scene {
         }
         if let Some(died) = &died {
             wait::until_true("a manager is back", RIGHT, || {
-                self.container().is_some_and(|serves| serves != *died)
+                self.serving().is_some_and(|(_, serves)| serves != *died)
             });
         }
         if self.desk.laptop.daemons(Daemon::User).is_empty() {
@@ -359,9 +362,15 @@ impl Scene {
         ", what is held works".to_owned()
     }
 
+    /// A pod that was deleted may answer for a moment, and know nothing of what its successor does.
     fn session_is_ok(&self) {
-        wait::until_true("the session has its manager", RIGHT, || {
-            self.desk.status()["session"]["state"] == "ok"
+        wait::until_true("the session has the manager that serves", RIGHT, || {
+            let status = self.desk.status();
+            let detail = status["manager"]["detail"].as_str().unwrap_or_default();
+            let serves = self
+                .serving()
+                .is_some_and(|(pod, _)| detail.ends_with(&pod));
+            serves && status["session"]["state"] == "ok"
         });
     }
 
@@ -412,16 +421,16 @@ impl Scene {
         }
     }
 
-    /// The container of the manager that serves, if any does.
-    fn container(&self) -> Option<String> {
+    /// The manager's pod that serves, if any does, and its container.
+    fn serving(&self) -> Option<(String, String)> {
         let pods = self.desk.cluster.get(&["-n", self.manager.name(), "pods"]);
         let mut all = pods["items"].as_array()?.iter();
         all.find_map(|pod| {
             let container = &pod["status"]["containerStatuses"][0];
-            let serves =
-                container["ready"] == true && pod["metadata"]["deletionTimestamp"].is_null();
+            let lives = pod["metadata"]["deletionTimestamp"].is_null();
+            let name = pod["metadata"]["name"].as_str()?;
             let id = container["containerID"].as_str()?;
-            serves.then(|| id.to_owned())
+            (lives && container["ready"] == true).then(|| (name.to_owned(), id.to_owned()))
         })
     }
 
