@@ -36,6 +36,7 @@ mod tests;
 mod ways;
 
 pub use error::{DialError, RouterError};
+pub use h1::repeatable;
 pub use limits::Limits;
 pub use serve::{pass, serve};
 pub use tap::Tapped;

@@ -37,7 +37,8 @@ pub trait Ways: Send + Sync + 'static {
     }
 
     /// Connects to a destination, or to the pods. Takes no longer than a client may wait. `first` is what will be
-    /// written first, as far as it is known: it may travel with the question. It is written all the same.
+    /// written first, as far as that is known and may be said twice: it may travel with the question, also with one
+    /// that isn't answered. It is written all the same.
     ///
     /// # Errors
     ///

@@ -69,7 +69,8 @@ pub enum NotTaken {
 impl Machine {
     /// Asks the machine to take a connection of an intercept, whose `first` words travel with the question as
     /// soon as there are any: an answer to them so costs no round trip more than one on a connection that
-    /// exists. They are in the result's [`Stream::said`]. Dropping the future takes the question back.
+    /// exists. They have to be such as may be said twice, as a question that isn't answered may be asked again.
+    /// They are in the result's [`Stream::said`]. Dropping the future takes the question back.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, PortRef, Protocol, ServiceName};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::splice;
-use kdev_router::{Limits, RouterError, pass, serve};
+use kdev_router::{Limits, RouterError, pass, repeatable, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -295,7 +295,7 @@ async fn to_machine(
         biased;
         // Over before the machine has answered.
         () = claimant.left.cancelled() => return to_pods(connection, client, way).await,
-        taken = claimant.take(Purpose::Client(client), first_words(&connection)) => taken,
+        taken = claimant.take(Purpose::Client(client), first_words(&connection, &way.limits)) => taken,
     };
     match taken {
         Ok(taken) => {
@@ -320,11 +320,11 @@ async fn to_machine(
     }
 }
 
-/// What a client says first, when it does; no byte of it is taken.
-async fn first_words(connection: &TcpStream) -> Bytes {
+/// What a client says first, when it does, if that may be said twice; no byte of it is taken.
+async fn first_words(connection: &TcpStream, limits: &Limits) -> Bytes {
     let mut words = vec![0; FIRST];
     let count = connection.peek(&mut words).await.unwrap_or(0);
-    words.truncate(count);
+    words.truncate(repeatable(&words[..count], limits.headers));
     words.into()
 }
 

@@ -123,6 +123,18 @@ pub(crate) fn request<R>(
     Ok((asked, shown))
 }
 
+/// How many of the first bytes of a connection are the head of a request that may be said twice, see
+/// [`Asked::repeatable`]; none, where they are anything else.
+pub fn repeatable(bytes: &[u8], most_headers: usize) -> usize {
+    let Some(length) = End::default().find(bytes) else {
+        return 0;
+    };
+    match request(&bytes[..length], most_headers, |_| ()) {
+        Ok((asked, ())) if asked.repeatable => length,
+        _ => 0,
+    }
+}
+
 /// Reads a response's head. What clients let servers write is let through.
 pub(crate) fn response(
     bytes: &[u8],

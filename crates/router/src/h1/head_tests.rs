@@ -160,3 +160,23 @@ fn which_responses_are_not_the_last() {
         assert_eq!(answered.kind, expected, "{method} {status}");
     }
 }
+
+#[test]
+fn only_a_whole_head_of_what_may_be_asked_twice_is_repeatable() {
+    for (bytes, expected) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\n", 27),
+        ("DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n", 31),
+        ("GET / HTTP/1.1\r\nHost: a\r\n", 0),
+        ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", 0),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+            0,
+        ),
+        ("\x16\x03\x01\x02\x00\x01\n\n", 0),
+        ("+PING\r\n\r\n", 0),
+        ("", 0),
+    ] {
+        assert_eq!(repeatable(bytes.as_bytes(), 16), expected, "{bytes:?}");
+    }
+}

@@ -12,4 +12,5 @@ mod kept;
 mod pass;
 mod serve;
 
+pub use head::repeatable;
 pub(crate) use serve::serve;

@@ -169,7 +169,7 @@ where
                 Some(upstream) => upstream,
                 None => match self
                     .ways
-                    .dial(to.as_ref(), &self.client.read.buffer[..length])
+                    .dial(to.as_ref(), self.first(length, &asked))
                     .await
                 {
                     Ok(stream) => Peer::new(stream),
@@ -227,6 +227,14 @@ where
                 }
                 Ended::Unclear { answered: true } => Ok(Then::Close),
             };
+        }
+    }
+
+    /// What of a request with a head of so many bytes may travel with the question for a connection.
+    fn first(&self, length: usize, asked: &Asked) -> &[u8] {
+        match asked.repeatable {
+            true => &self.client.read.buffer[..length],
+            false => &[],
         }
     }
 
