@@ -53,8 +53,11 @@ impl TcpSocket {
         let tcp = self.set.get_mut::<tcp::Socket<'_>>(self.handle);
         let (rx, tx) = (tcp.recv_queue(), tcp.send_queue());
         // An empty ring begins anew at its start.
-        let first = tcp.peek(rx).ok().filter(|first| !first.is_empty());
-        let first = first.map(|first| first.as_ptr());
+        let first = match tcp.peek(rx) {
+            Ok(first) if !first.is_empty() => Some(first.as_ptr()),
+            _ if rx > 0 => return,
+            _ => None,
+        };
         self.rings.trim(first.map(|first| (first, rx)), tx > 0);
     }
 
