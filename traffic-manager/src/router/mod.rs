@@ -16,10 +16,12 @@ mod requests;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, PortRef, Protocol, ServiceName};
+use kdev_flow::carry;
 use kdev_flow::socket::carry_socket;
 use kdev_flow::splice;
 use kdev_router::{Limits, RouterError, pass, repeatable, serve};
@@ -291,17 +293,21 @@ async fn to_machine(
     claimant: &Claimant,
     way: &Way,
 ) -> Result<(), Reset> {
+    let broken = AtomicBool::new(false);
+    let first = first_words(&connection, &way.limits, &broken);
     let taken = tokio::select! {
         biased;
         // Over before the machine has answered.
         () = claimant.left.cancelled() => return to_pods(connection, client, way).await,
-        taken = claimant.take(Purpose::Client(client), first_words(&connection, &way.limits)) => taken,
+        taken = claimant.take(Purpose::Client(client), first) => taken,
     };
     match taken {
         Ok(taken) => {
             // They were only looked at before.
             let mut said = vec![0; taken.stream.said.len()];
-            if connection.read_exact(&mut said).await.is_err() {
+            let read = connection.read_exact(&mut said).await;
+            if read.is_err() || broken.load(Ordering::Relaxed) {
+                carry::give_up(taken.stream).await;
                 return Err(reset(&connection, Reset::Side));
             }
             carry_socket(connection, taken.stream, taken.registered).await;
@@ -320,10 +326,14 @@ async fn to_machine(
     }
 }
 
-/// What a client says first, when it does, if that may be said twice; no byte of it is taken.
-async fn first_words(connection: &TcpStream, limits: &Limits) -> Bytes {
+/// What a client says first, when it does, if that may be said twice; no byte of it is taken. Whether its
+/// connection is `broken` has to be remembered: the kernel says so once, and from then on that it has ended.
+async fn first_words(connection: &TcpStream, limits: &Limits, broken: &AtomicBool) -> Bytes {
     let mut words = vec![0; FIRST];
-    let count = connection.peek(&mut words).await.unwrap_or(0);
+    let count = connection.peek(&mut words).await.unwrap_or_else(|_| {
+        broken.store(true, Ordering::Relaxed);
+        0
+    });
     words.truncate(repeatable(&words[..count], limits.headers));
     words.into()
 }
