@@ -1,5 +1,6 @@
 //! The probe of a TCP port.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,11 @@ pub async fn attempt(address: SocketAddr, expected: &Expected) -> Result<Duratio
 }
 
 /// The first bytes of a connection, if they may be a token; none of them is taken.
-pub async fn peek(connection: &TcpStream) -> Option<Token> {
+///
+/// # Errors
+///
+/// When the connection broke: the kernel says so once, and from then on that it has ended.
+pub async fn peek(connection: &TcpStream) -> io::Result<Option<Token>> {
     /// A client that speaks first does so at once; one that waits for the server must not wait long.
     const PATIENCE: Duration = Duration::from_millis(500);
     let mut first = [0; TOKEN_LENGTH];
@@ -53,7 +58,11 @@ pub async fn peek(connection: &TcpStream) -> Option<Token> {
         // The token is one segment; a first segment that is shorter isn't it.
         connection.peek(&mut first).await
     });
-    matches!(peeked.await, Ok(Ok(TOKEN_LENGTH))).then_some(first)
+    match peeked.await {
+        Ok(Ok(TOKEN_LENGTH)) => Ok(Some(first)),
+        Ok(Ok(_)) | Err(_) => Ok(None),
+        Ok(Err(error)) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +82,8 @@ mod tests {
                 let _announced = expected.announce();
                 let (mut connection, _) = listener.accept().await.unwrap();
                 assert!(expected.is_announced());
-                assert!(expected.is(&peek(&connection).await.unwrap()));
+                let token = peek(&connection).await.unwrap();
+                assert!(expected.is(&token.unwrap()));
                 connection.write_all(expected.answer()).await.unwrap();
             }
         });
@@ -97,6 +107,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_resets_its_connection_is_said_to_have() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (connection, _) = listener.accept().await.unwrap();
+        client.set_zero_linger().unwrap();
+        drop(client);
+        let error = peek(&connection).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
     async fn a_client_of_the_service_isnt_taken_for_the_probe_and_loses_no_byte() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
@@ -104,7 +126,7 @@ mod tests {
             .unwrap();
         let (mut connection, _) = listener.accept().await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        assert_eq!(peek(&connection).await, None);
+        assert_eq!(peek(&connection).await.unwrap(), None);
         let mut first = [0; 3];
         connection.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"GET");

@@ -1,5 +1,6 @@
 //! Who has claimed a port, and whose a request is.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -152,12 +153,16 @@ impl Claimants {
     }
 
     /// Whose probe a connection is; `None` when it is a client's, of which no byte is taken.
-    pub async fn probed(&self, connection: &TcpStream) -> Option<Arc<Claimant>> {
+    ///
+    /// # Errors
+    ///
+    /// See [`probe::peek`].
+    pub async fn probed(&self, connection: &TcpStream) -> io::Result<Option<Arc<Claimant>>> {
         let current = self.current();
         if !current.claimants().any(|one| one.probe.is_announced()) {
-            return None;
+            return Ok(None);
         }
         let token = probe::peek(connection).await?;
-        current.of_probe(&token).cloned()
+        Ok(token.and_then(|token| current.of_probe(&token).cloned()))
     }
 }

@@ -261,8 +261,10 @@ enum Reset {
 async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(), Reset> {
     // Whoever passes bytes on has nothing to wait for.
     let _ = connection.set_nodelay(true);
-    if let Some(claimant) = way.claimants.probed(&connection).await {
-        return prove(connection, &claimant).await;
+    match way.claimants.probed(&connection).await {
+        Ok(Some(claimant)) => return prove(connection, &claimant).await,
+        Ok(None) => {}
+        Err(_) => return Err(reset(&connection, Reset::Side)),
     }
     let current = way.claimants.current();
     if current.is_empty() {
