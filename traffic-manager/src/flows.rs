@@ -1,6 +1,6 @@
 //! Flows from the machine: dials in the cluster on behalf of a session.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -161,7 +161,7 @@ async fn dial(
                 }
             }
         }
-        FlowProtocol::Udp => udp_socket(target)
+        FlowProtocol::Udp => datagram::connected(target)
             .await
             .map(|socket| Some(Far::Udp(socket)))
             .map_err(|error| Failed::from(&error)),
@@ -218,16 +218,6 @@ fn target(open: &FlowOpen) -> Result<SocketAddr, Failed> {
         ));
     }
     Ok(target)
-}
-
-async fn udp_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: SocketAddr = match target {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(target).await?;
-    Ok(socket)
 }
 
 /// A socket for echo requests, which needs no privilege where the pod's `ping_group_range` says so

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -37,6 +38,21 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 thread_local! {
     /// Where a datagram is until its size is known: one for all flows, as thousands of them are idle.
     static BUFFER: RefCell<Box<[u8; MAX_MESSAGE]>> = RefCell::new(Box::new([0; MAX_MESSAGE]));
+}
+
+/// A socket that only `to` answers.
+///
+/// # Errors
+///
+/// As the kernel has it: there may be no way to its family.
+pub async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(to).await?;
+    Ok(socket)
 }
 
 /// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where

@@ -1,12 +1,12 @@
 //! The probe of a UDP port. A datagram may be lost, and a pod may say nothing to one that it doesn't
 //! understand, so that silence says little: what isn't answered is sent again, and nobody waits for long.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::net::UdpSocket;
+use kdev_flow::datagram::connected;
 
 use super::{Expected, ProbeError, TOKEN_LENGTH};
 
@@ -53,12 +53,7 @@ pub async fn attempt(
     let deadline = (4 * usual).clamp(LEAST, DEADLINE);
     let exchange = async {
         let connect = |source| ProbeError::Connect { address, source };
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = UdpSocket::bind(any).await.map_err(connect)?;
-        socket.connect(address).await.map_err(connect)?;
+        let socket = connected(address).await.map_err(connect)?;
         // One byte more than the answer has: what is longer isn't it.
         let mut back = [0; TOKEN_LENGTH + 1];
         loop {
@@ -82,6 +77,7 @@ pub async fn attempt(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::UdpSocket;
 
     async fn far() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -1,19 +1,22 @@
 //! One client's datagrams: to the machine as long as somebody has claimed the port, else to a pod.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use kdev_flow::carry::Stream;
 use kdev_flow::datagram::{self, IDLE};
 use kdev_flow::datagram_queue::Outlet;
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
+use kdev_flow::outgoing::Outgoing;
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
+use tonic::Status;
 
 use super::Port;
 use crate::router::claimants::Claimant;
@@ -147,7 +150,7 @@ impl Flow {
             outgoing,
             mut incoming,
             carrier,
-            said,
+            ..
         } = taken.stream;
         let mut silent_at = Instant::now() + IDLE;
         let mut unanswered = None;
@@ -163,12 +166,8 @@ impl Flow {
                 () = tokio::time::sleep_until(silent_at) => return Turn::Over,
                 () = claimant.left.cancelled() => {
                     if answers == Answers::ToClient {
-                        let last = LastAnswers {
-                            port: Arc::clone(&self.port),
-                            client: self.client,
-                        };
-                        let stream = Stream { outgoing, incoming, carrier, said };
-                        self.port.way.tasks.spawn(last.run(stream));
+                        let last = last_answers(Arc::clone(&self.port), self.client, outgoing, incoming);
+                        self.port.way.tasks.spawn(last);
                     }
                     return Turn::Again;
                 }
@@ -267,30 +266,23 @@ impl Flow {
     }
 }
 
-/// Answers that were under way when an intercept ended.
-struct LastAnswers {
+/// Hands on the answers that were under way when an intercept ended.
+async fn last_answers(
     port: Arc<Port>,
     client: SocketAddr,
-}
-
-impl LastAnswers {
-    async fn run(self, stream: Stream) {
-        // Its end would be the end of the machine's side as well.
-        let Stream {
-            outgoing: _outgoing,
-            mut incoming,
-            ..
-        } = stream;
-        let answers = async {
-            while let Some(Ok(FlowFrame {
-                kind: Some(Kind::Data(answer)),
-            })) = incoming.next().await
-            {
-                self.port.answer(&answer, self.client).await;
-            }
-        };
-        let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
-    }
+    // Its end would be the end of the machine's side as well.
+    _outgoing: Outgoing,
+    mut incoming: BoxStream<'static, Result<FlowFrame, Status>>,
+) {
+    let answers = async {
+        while let Some(Ok(FlowFrame {
+            kind: Some(Kind::Data(answer)),
+        })) = incoming.next().await
+        {
+            port.answer(&answer, client).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
 }
 
 /// The pod that got a client's last datagrams as long as it is ready, or another one.
@@ -302,20 +294,10 @@ async fn ready_pod<'a>(
     if last.as_ref().is_none_or(|pod| !pods.has(pod.address)) {
         *last = None;
         let address = pods.one(client.ip()).await?;
-        match connected(address).await {
+        match datagram::connected(address).await {
             Ok(socket) => *last = Some(Pod { address, socket }),
             Err(error) => tracing::debug!(pod = %address, %error, "no way to a pod"),
         }
     }
     last.as_ref()
-}
-
-async fn connected(to: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: SocketAddr = match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(to).await?;
-    Ok(socket)
 }
