@@ -3,11 +3,13 @@
 mod claims;
 mod daemon;
 mod failures;
+mod leaving;
 mod manage;
 mod modes;
 mod progress;
 mod service;
 mod session;
+mod wanted;
 
 use std::process::ExitCode;
 

@@ -22,7 +22,7 @@ use tonic::{Request, Response};
 use crate::daemon::Daemon;
 use crate::progress::{Lines, Sink, lines};
 use crate::session::{Session, Wanted, direct};
-use crate::{claims, failures, manage};
+use crate::{claims, failures, leaving, manage};
 
 /// How long the root daemon may take to say how it is.
 const ROOT_STATUS: Duration = Duration::from_secs(3);
@@ -176,7 +176,7 @@ impl UserDaemon for Service {
     async fn leave(&self, request: Request<LeaveRequest>) -> Answer<Lines> {
         let (session, request) = (self.session()?, request.into_inner());
         Ok(Response::new(lines(|sink| async move {
-            claims::leave(&session, request, &sink).await
+            leaving::leave(&session, request, &sink).await
         })))
     }
 
@@ -336,7 +336,7 @@ async fn quit(daemon: &Daemon, sink: &Sink) -> Result<String, Failure> {
 pub async fn end(daemon: &Daemon, session: &Session, sink: &Sink) -> Result<(), Failure> {
     // The machine first: its names and routes must not wait for an API server that is away.
     session.release_network();
-    let left = claims::leave_all(session, sink).await;
+    let left = leaving::leave_all(session, sink).await;
     daemon.current.send_replace(None);
     session.end().await;
     left

@@ -1,0 +1,178 @@
+//! Giving back what this session has intercepted, with the user's own rights.
+
+use std::time::Duration;
+
+use kdev_cluster::redirect::{self, Mode, PortQuery, ServiceName};
+use kdev_cluster::replace;
+use kdev_common::fault::{Point, point};
+use kdev_proto::Failure;
+use kdev_proto::v1::intercept_state::Phase;
+use kdev_proto::v1::session_request::Kind as Request;
+use kdev_proto::v1::{ErrorKind, InterceptStop, LeaveRequest};
+
+use crate::failures;
+use crate::progress::Sink;
+use crate::session::Session;
+use crate::session::intercepts::Held;
+use crate::wanted::{or, rule, shown};
+
+/// How long the manager may take to restore a Service.
+const RESTORED: Duration = Duration::from_secs(30);
+/// The same for a manager that is out of reach: it restores when it is back, as the claim is gone.
+const UNATTENDED: Duration = Duration::from_secs(8);
+/// How long a workload may take to have a pod that is ready again.
+const READY: Duration = Duration::from_secs(60);
+/// How long the manager may take to say that it has.
+const REPORTED: Duration = Duration::from_secs(5);
+
+/// An intercept that this session has claimed.
+pub struct Taken<'a> {
+    /// Who has it.
+    pub session: &'a Session,
+    /// Its id.
+    pub id: &'a str,
+    /// The Service.
+    pub name: &'a ServiceName,
+    /// What comes with it.
+    pub mode: Mode,
+}
+
+/// Leaves every intercept of a Service that this session holds, or that of one port.
+///
+/// # Errors
+///
+/// When there is none, or the Service isn't restored in time.
+pub async fn leave(
+    session: &Session,
+    request: LeaveRequest,
+    sink: &Sink,
+) -> Result<String, Failure> {
+    let namespace = or(request.namespace.clone(), &session.namespace);
+    let Ok(port) = request.port.parse::<PortQuery>();
+    let mut held = session.intercepts.of_service(&namespace, &request.service);
+    held.retain(|one| match request.id.as_str() {
+        "" => port.matches(&one.intercept.port),
+        id => one.intercept.id == id,
+    });
+    if let Some(json) = &request.rule {
+        let wanted = rule(json)?;
+        held.retain(|one| one.intercept.rule == wanted);
+    }
+    if held.is_empty() {
+        return Err(Failure::new(
+            ErrorKind::NotFound,
+            format!("can't leave {namespace}/{}", request.service),
+            "this session doesn't intercept it",
+            "`kdev status` lists what it intercepts; -n names another namespace",
+        ));
+    }
+    let mut left = Ok(());
+    for one in &held {
+        left = left.and(leave_one(session, one, sink).await);
+    }
+    left?;
+    let stay = session.intercepts.of_service(&namespace, &request.service);
+    let rest = match stay.len() {
+        0 => "the Service is as it was".to_owned(),
+        1 => "another intercept of it stays".to_owned(),
+        more => format!("{more} other intercepts of it stay"),
+    };
+    Ok(format!("left {namespace}/{}: {rest}", request.service))
+}
+
+/// Leaves everything at once; returns the first failure after all have ended.
+///
+/// # Errors
+///
+/// See [`leave`].
+pub async fn leave_all(session: &Session, sink: &Sink) -> Result<(), Failure> {
+    let all = session.intercepts.all();
+    let left = all.iter().map(|one| leave_one(session, one, sink));
+    let left = futures::future::join_all(left).await;
+    left.into_iter().collect()
+}
+
+async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Failure> {
+    let name = ServiceName::new(&held.namespace, &held.service);
+    let taken = Taken {
+        session,
+        id: &held.intercept.id,
+        name: &name,
+        mode: held.intercept.mode,
+    };
+    undo(&taken, sink).await?;
+    let port = shown(&held.intercept.port);
+    let fate = match held.intercept.mode {
+        Mode::Preview => "removed",
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => "restored",
+    };
+    sink.line(format!("{name} port {port} {fate}")).await;
+    Ok(())
+}
+
+/// Takes the claim back, waits until the manager has restored the Service, and looks.
+///
+/// # Errors
+///
+/// What isn't as it was.
+pub async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
+    let (session, id, name) = (held.session, held.id, held.name);
+    let client = session.cluster.kube();
+    let scaled = match held.mode {
+        // While the machine still answers.
+        Mode::Replace => scale_back(held, sink).await,
+        Mode::Intercept | Mode::Preview | Mode::Wiretap => Ok(()),
+    };
+    let turn = session.intercepts.turn().await;
+    let released = redirect::release(client, name, id).await;
+    drop(turn);
+    released.map_err(|error| failures::release(name, &error))?;
+    point(Point::Released);
+    session.request(Request::Leave(InterceptStop {
+        id: id.to_owned(),
+        namespace: name.namespace.clone(),
+        service: name.name.clone(),
+    }));
+    point(Point::AskedToLeave);
+    let linked = || session.manager.link.borrow().channel.is_some();
+    let patience = if linked() { RESTORED } else { UNATTENDED };
+    let restored = redirect::wait_restored(client, name, id, patience).await;
+    point(Point::RestoredSeen);
+    // Connections may still come here until the manager says that it passes them to the pods.
+    let reported = session.intercepts.wait_for(id, |state| {
+        matches!(state.phase(), Phase::Restored | Phase::Failed)
+    });
+    if restored.is_ok() && linked() {
+        let _ = tokio::time::timeout(REPORTED, reported).await;
+    }
+    session.intercepts.remove(id);
+    if held.mode == Mode::Preview {
+        redirect::delete_preview(client, name, id)
+            .await
+            .map_err(|error| failures::api(&format!("can't remove service {name}"), &error))?;
+        point(Point::PreviewDeleted);
+    }
+    restored.map_err(|error| failures::restore(name, &error))?;
+    scaled
+}
+
+/// Gives what was scaled to zero its replicas back, and waits until it serves.
+async fn scale_back(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
+    let client = held.session.cluster.kube();
+    let restored = replace::restore(client, &held.name.namespace, held.id)
+        .await
+        .map_err(|error| failures::replace(held.name, &error))?;
+    point(Point::ScaledBack);
+    for workload in &restored {
+        sink.line(format!("scaled {workload} back")).await;
+    }
+    if !replace::wait_ready(client, &restored, READY).await {
+        sink.line(format!(
+            "no pod of {} is ready after {} s",
+            held.name,
+            READY.as_secs()
+        ))
+        .await;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What people want of an intercept, as they write it and are told of it: ports, rules, namespaces.
+
+use std::net::SocketAddr;
+
+use kdev_cluster::redirect::{PortQuery, PortRef, Protocol, ServiceName, Which};
+use kdev_common::loopback;
+use kdev_proto::Failure;
+use kdev_proto::v1::ErrorKind;
+use kdev_rules::Rule;
+
+/// Finds where the local program takes what comes to a port of that protocol.
+///
+/// # Errors
+///
+/// When no program does.
+pub async fn listener(
+    name: &ServiceName,
+    port: u16,
+    protocol: Protocol,
+) -> Result<SocketAddr, Failure> {
+    if let Some(found) = program(port, protocol).await {
+        return Ok(found);
+    }
+    let (other, does) = match protocol {
+        Protocol::Udp => (Protocol::Tcp, "takes datagrams"),
+        Protocol::Tcp | Protocol::Sctp => (Protocol::Udp, "listens"),
+    };
+    let other_is_there = program(port, other).await.is_some();
+    let beside = match other_is_there {
+        true => format!(", only on its {other} port"),
+        false => String::new(),
+    };
+    Err(Failure::new(
+        ErrorKind::LocalPort,
+        format!("can't intercept {name}"),
+        format!("nothing {does} on {protocol} port {port} of this machine{beside}"),
+        match other_is_there {
+            true => format!(
+                "name the Service's {other} port, with --port LOCAL[:PORT]/{}, or start a program \
+                 that takes {protocol}",
+                suffix(other)
+            ),
+            false => "start your program first, then intercept".to_owned(),
+        },
+    ))
+}
+
+async fn program(port: u16, protocol: Protocol) -> Option<SocketAddr> {
+    match protocol {
+        Protocol::Udp => loopback::receiver(port).await,
+        Protocol::Tcp | Protocol::Sctp => loopback::listener(port).await,
+    }
+}
+
+/// The port of a Service that is to be made.
+///
+/// # Errors
+///
+/// When it isn't one.
+pub fn new_port(name: &ServiceName, local: u16, wanted: &PortQuery) -> Result<PortRef, Failure> {
+    let refused = |why: String, next: &str| {
+        Failure::new(
+            ErrorKind::Usage,
+            format!("can't make service {name}"),
+            why,
+            next,
+        )
+    };
+    let number = match &wanted.which {
+        Which::Only => Some(local),
+        Which::Number(number) => Some(*number).filter(|number| *number != 0),
+        Which::Name(_) => None,
+    };
+    let Some(number) = number else {
+        return Err(refused(
+            format!("{wanted} isn't a port"),
+            "give --port LOCAL or LOCAL:PORT, where PORT is 1 to 65535",
+        ));
+    };
+    let protocol = wanted.protocol.unwrap_or(Protocol::Tcp);
+    if protocol == Protocol::Sctp {
+        return Err(refused(
+            format!("{protocol} isn't carried"),
+            "name a TCP or UDP port",
+        ));
+    }
+    Ok(PortRef {
+        name: String::new(),
+        number,
+        protocol,
+    })
+}
+
+/// A port as people are told of it.
+pub fn shown(port: &PortRef) -> String {
+    format!("{}/{}", port.number, port.protocol)
+}
+
+/// A protocol as people write it behind a port.
+fn suffix(protocol: Protocol) -> String {
+    protocol.as_str().to_lowercase()
+}
+
+/// How to have what could have been meant as well.
+pub fn beside(local: u16, others: &[PortRef]) -> String {
+    let all = others.iter().filter(|one| one.protocol != Protocol::Sctp);
+    let all = all.map(|one| {
+        let (number, protocol) = (one.number, suffix(one.protocol));
+        format!(
+            "; its {} port {number} is another one: --port {local}:{number}/{protocol}",
+            one.protocol
+        )
+    });
+    all.collect()
+}
+
+/// Reads a rule as the command writes it.
+///
+/// # Errors
+///
+/// When it isn't one.
+pub fn rule(json: &str) -> Result<Rule, Failure> {
+    let rule = match json {
+        "" => Ok(Rule::default()),
+        json => Rule::from_json(json),
+    };
+    rule.map_err(|error| {
+        Failure::new(
+            ErrorKind::Usage,
+            "can't use the conditions",
+            error.to_string(),
+            "`kdev intercept --help` shows how they are written",
+        )
+    })
+}
+
+/// What was given, or else the default.
+pub fn or(given: String, default: &str) -> String {
+    if given.is_empty() {
+        default.to_owned()
+    } else {
+        given
+    }
+}
