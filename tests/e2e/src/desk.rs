@@ -10,7 +10,7 @@ use crate::command::Outcome;
 use crate::laptop::{COMMAND, Laptop, User};
 use crate::snapshot::Machine;
 use crate::tools;
-use crate::workload::Workload;
+use crate::workload::{Namespace, Workload};
 
 /// The namespace of the test workload that nobody changes.
 pub const DEMO: &str = "demo";
@@ -80,6 +80,26 @@ impl Desk {
             desk.kdev(&["install"]).ok();
         }
         desk
+    }
+
+    /// Installs a manager of a test's own, which gives up sessions that are gone for so many seconds, and connects the
+    /// developer to it; short names mean the workload's namespace.
+    pub fn connect_to_own(&self, manager: &Namespace<'_>, grace: &str, web: &Workload<'_>) {
+        self.kdev(&["install", "-n", manager.name(), "--session-grace", grace])
+            .ok();
+        self.connect_to(manager, web);
+    }
+
+    /// Connects the developer to a manager of a test's own; short names mean the workload's namespace.
+    pub fn connect_to(&self, manager: &Namespace<'_>, web: &Workload<'_>) {
+        let to = [
+            "connect",
+            "-n",
+            web.namespace(),
+            "--manager-namespace",
+            manager.name(),
+        ];
+        self.kdev(&to).ok();
     }
 
     /// A laptop that is connected by the developer, short names meaning the namespace `demo`.

@@ -237,16 +237,7 @@ fn the_manager_gives_back_what_a_killed_daemon_held_when_its_lease_is_over() {
     let desk = Desk::clean();
     let namespace = Namespace::only_named(desk.cluster, "lease");
     let web = Workload::up(desk.cluster, "killed");
-    desk.kdev(&["install", "-n", namespace.name(), "--session-grace", "3"])
-        .ok();
-    let connect = [
-        "connect",
-        "-n",
-        web.namespace(),
-        "--manager-namespace",
-        namespace.name(),
-    ];
-    desk.kdev(&connect).ok();
+    desk.connect_to_own(&namespace, "3", &web);
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
     desk.laptop.kill(Daemon::User);
@@ -267,16 +258,7 @@ fn a_session_that_was_away_for_too_long_learns_that_it_lost_its_intercept() {
     let namespace = Namespace::only_named(desk.cluster, "away");
     let web = Workload::up(desk.cluster, "lost");
     let manager = namespace.name();
-    desk.kdev(&["install", "-n", manager, "--session-grace", "1"])
-        .ok();
-    let connect = [
-        "connect",
-        "-n",
-        web.namespace(),
-        "--manager-namespace",
-        manager,
-    ];
-    desk.kdev(&connect).ok();
+    desk.connect_to_own(&namespace, "1", &web);
     let _program = desk.laptop.serve(9000);
     let intercept = ["intercept", "web", "--port", "9000:http"];
     desk.kdev(&intercept).ok();

@@ -19,17 +19,7 @@ fn impatient(topic: &'static str) -> (Desk, Workload<'static>, Namespace<'static
     let desk = Desk::clean();
     let web = Workload::up(desk.cluster, topic);
     let namespace = Namespace::only_named(desk.cluster, topic);
-    let manager = namespace.name();
-    desk.kdev(&["install", "-n", manager, "--session-grace", "3"])
-        .ok();
-    let to = [
-        "connect",
-        "-n",
-        web.namespace(),
-        "--manager-namespace",
-        manager,
-    ];
-    desk.kdev(&to).ok();
+    desk.connect_to_own(&namespace, "3", &web);
     (desk, web, namespace)
 }
 

@@ -368,16 +368,7 @@ fn the_pods_get_the_datagrams_back_from_a_daemon_that_was_killed_and_without_a_m
     let web = Workload::up(desk.cluster, "udpkilled");
     let namespace = Namespace::only_named(desk.cluster, "udplease");
     let manager = namespace.name();
-    desk.kdev(&["install", "-n", manager, "--session-grace", "3"])
-        .ok();
-    let to = [
-        "connect",
-        "-n",
-        web.namespace(),
-        "--manager-namespace",
-        manager,
-    ];
-    desk.kdev(&to).ok();
+    desk.connect_to_own(&namespace, "3", &web);
     let _program = program(&desk);
     let intercept = ["intercept", "web", "--port", "9000:echo-udp"];
     desk.kdev(&intercept).ok();
@@ -390,7 +381,7 @@ fn the_pods_get_the_datagrams_back_from_a_daemon_that_was_killed_and_without_a_m
     });
     web.assert_untouched();
 
-    desk.kdev(&to).ok();
+    desk.connect_to(&namespace, &web);
     desk.kdev(&intercept).ok();
     until_answered_by(&client, Who::Laptop);
     let scale = |replicas: &str| {
