@@ -85,6 +85,22 @@ fn users_with_rules_of_their_own_share_a_port_and_its_connections() {
 }
 
 #[test]
+fn many_intercepts_of_one_service_are_given_back_at_once() {
+    let (desk, web) = Desk::beside("many");
+    let _program = desk.laptop.serve(9000);
+    for number in 0..24 {
+        intercept(
+            &desk,
+            "9000:http",
+            &["--header", &format!("x-user={number}")],
+        );
+    }
+    desk.kdev(&["quit"]).ok();
+    web.assert_untouched();
+    assert_eq!(web.slices(), ["endpointslice-controller.k8s.io"]);
+}
+
+#[test]
 fn a_connection_that_is_kept_follows_the_rules_as_they_come_and_go() {
     let (desk, web) = Desk::beside("follow");
     let address = web.address(80);
