@@ -124,7 +124,9 @@ fn value_name(flag: Flag) -> &'static str {
 
 fn help(flag: Flag) -> &'static str {
     match flag {
-        Flag::Header => "A header with this value, or whose whole value matches",
+        Flag::Header => {
+            "A header with this value, or whose whole value matches; of TLS, host is its server's name"
+        }
         Flag::Path => "This path, without its query",
         Flag::PathPrefix => "This path and all below it",
         Flag::PathRegex => "Paths that match as a whole",

@@ -52,6 +52,9 @@ pub enum RouterError {
     /// One side of a connection that is passed on as it is broke.
     #[error("a connection that is passed on as it is broke")]
     Raw(#[source] io::Error),
+    /// The destination of a connection that can't be told so can't be reached.
+    #[error("the destination can't be reached")]
+    Destination(#[source] DialError),
     /// The pods can't be reached.
     #[error("the pods can't be reached")]
     Pods(#[source] DialError),

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | HTTP/1.0, HTTP/1.1 | per request | the client's bytes; after `101` or an answered CONNECT all that follows |
 //! | HTTP/2 with prior knowledge | per stream | the same header lists, data, trailers and resets, in frames of its own |
+//! | TLS | once, by the server's name that the client asks for | all bytes |
 //! | anything else, or nothing | never | all bytes, at the pods |
 //!
 //! Whoever [`Ways::copies`] names gets a copy of a request as well, and answers nobody (`tap`, `h2::copy`).
@@ -14,6 +15,7 @@
 //! ```text
 //!            sniff ──► h1: serve ──► exchange ──► pass        (pure: head, framing, body, chunked)
 //! serve ──►        ──► h2: serve ──► stream ──► pipe          (upstream: one connection per destination)
+//!                  ──► tls: whose connection it is
 //!                  ──► bytes to the pods
 //! ```
 //!
@@ -33,6 +35,7 @@ mod sniff;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod ways;
 
 pub use error::{DialError, RouterError};

@@ -11,13 +11,13 @@ use crate::peer::{Peer, Reader};
 use crate::sniff::{Protocol, Sniffer};
 use crate::tap::{Tap, tap};
 use crate::ways::Ways;
-use crate::{h1, h2};
+use crate::{h1, h2, tls};
 
 /// What is held of each direction of a connection that is passed on as it is.
 const RAW: usize = 16 << 10;
 
-/// Serves a client's connection until it ends, each request where [`Ways::route`] says. What isn't HTTP goes
-/// to the pods as it is.
+/// Serves a client's connection until it ends, each request where [`Ways::route`] says, TLS as a whole. What is
+/// neither goes to the pods as it is.
 ///
 /// Dropping the future, at any time, drops all connections that it has.
 ///
@@ -36,6 +36,7 @@ where
     match protocol {
         Protocol::Http1 => h1::serve(client, ways, limits, since).await,
         Protocol::Http2 => h2::serve(client.into_stream(), ways, limits).await,
+        Protocol::Tls => tls::serve(client, ways, limits, since).await,
         Protocol::Other => pass_on(client, ways).await,
     }
 }
@@ -53,7 +54,8 @@ where
     pass_on(Peer::new(client), ways).await
 }
 
-async fn pass_on<C, W>(client: Peer<C>, ways: Arc<W>) -> Result<(), RouterError>
+/// Passes a connection on to the pods as it is.
+pub(crate) async fn pass_on<C, W>(client: Peer<C>, ways: Arc<W>) -> Result<(), RouterError>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
     W: Ways,

@@ -8,11 +8,15 @@ const METHOD: usize = 64;
 
 const VERSION: &[u8] = b"HTTP/1.";
 
+/// What a handshake's first record begins with, RFC 8446 section 5.1: its type, and the version that all have.
+const TLS: [u8; 2] = [22, 3];
+
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
     Http2,
+    Tls,
     Other,
 }
 
@@ -41,7 +45,10 @@ impl Sniffer {
         if bytes.starts_with(PREFACE) {
             return Some(Protocol::Http2);
         }
-        if PREFACE.starts_with(bytes) {
+        if bytes.starts_with(&TLS) {
+            return Some(Protocol::Tls);
+        }
+        if PREFACE.starts_with(bytes) || TLS.starts_with(bytes) {
             return None;
         }
         while let Some(byte) = bytes.get(self.seen) {
@@ -93,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_protocol_is_known_at_the_first_byte_that_tells() {
-        use Protocol::{Http1, Http2, Other};
+        use Protocol::{Http1, Http2, Other, Tls};
         for (bytes, expected) in [
             (&b"GET / HTTP/1.1\r\n"[..], Some((16, Http1))),
             (b"M-SEARCH * HTTP/1.0\r\nHost", Some((21, Http1))),
@@ -104,7 +111,9 @@ mod tests {
             (b"GET", None),
             (b"GET / HTTP/1.1", None),
             (b"P", None),
-            (b"\x16\x03\x01\x02\x00", Some((1, Other))),
+            (b"\x16\x03\x01\x02\x00", Some((2, Tls))),
+            (b"\x16", None),
+            (b"\x16\x16", Some((2, Other))),
             (b"\r\nGET / HTTP/1.1\r\n", Some((1, Other))),
             (b" GET / HTTP/1.1\r\n", Some((1, Other))),
             (b"PING\r\n", Some((5, Other))),

@@ -5,7 +5,7 @@
 //! | method | as sent; methods are case-sensitive (RFC 9110 section 9.1) |
 //! | path | the target's path without query, as sent: nothing is decoded or normalized. `/` where an absolute target has none. The targets `*` and `host:port` have no path, so no condition on the path matches them |
 //! | header | the bytes of a line's value without spaces and tabs around it; names don't care for case. Of several lines, one has to match |
-//! | header `host` | the target's authority without user info, which is `:authority` in HTTP/2 and stands above `Host` (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1); `Host` when there is none |
+//! | header `host` | the target's authority without user info, which is `:authority` in HTTP/2 and stands above `Host` (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1); `Host` when there is none. Of a TLS connection, the name of the server that the client asks for |
 
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::request::Parts;
@@ -74,6 +74,17 @@ impl<'a> Head<'a> {
         Self {
             authority: Some(host(authority)),
             ..self
+        }
+    }
+
+    /// What is seen of a TLS connection: the name of the server that the client asks for (SNI, RFC 6066 section 3),
+    /// as the header `host`. It has no method, no path and no other header.
+    pub fn of_tls(server_name: &'a [u8]) -> Self {
+        Self {
+            method: b"",
+            path: None,
+            authority: Some(server_name),
+            fields: Fields::Lines(&[]),
         }
     }
 

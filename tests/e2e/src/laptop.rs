@@ -110,10 +110,26 @@ impl<'a> Laptop<'a> {
     /// The same under another name.
     #[track_caller]
     pub fn serve_as(&self, name: &str, port: u16) -> Program {
-        let (name, http) = (format!("POD_NAME={name}"), port.to_string());
-        let words = ["env", &name, "workload", "serve", "--http", &http];
-        let others = ["--echo", "0", "--udp-echo", "0", "--sink", "0"];
-        let mut command = self.command(User::Dev, &[&words[..], &others].concat());
+        self.serve_what("--http", name, port)
+    }
+
+    /// Starts a program that listens on `port` and says what it is told.
+    #[track_caller]
+    pub fn echo(&self, port: u16) -> Program {
+        self.serve_what("--echo", "the-laptop", port)
+    }
+
+    #[track_caller]
+    fn serve_what(&self, what: &str, name: &str, port: u16) -> Program {
+        let (name, port_text) = (format!("POD_NAME={name}"), port.to_string());
+        let mut words = vec!["env", &name, "workload", "serve", what, &port_text];
+        let all = ["--http", "--echo", "--udp-echo", "--sink"];
+        words.extend(
+            all.iter()
+                .filter(|other| **other != what)
+                .flat_map(|other| [*other, "0"]),
+        );
+        let mut command = self.command(User::Dev, &words);
         let child = command::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let program = Program(child);
         let address = ([127, 0, 0, 1], port).into();

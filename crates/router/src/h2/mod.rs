@@ -11,7 +11,7 @@ mod upstream;
 pub(crate) use serve::serve;
 
 /// What may be under way on one stream, and on a connection, before the other side has taken it.
-const STREAM_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What one stream may have taken, but not written.
 const SEND_BUFFER: usize = 256 << 10;

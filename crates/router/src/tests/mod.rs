@@ -10,6 +10,7 @@ mod h2_ends;
 mod random;
 mod raw;
 mod smuggling;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -36,11 +37,14 @@ impl Ways for Ports {
     type Key = String;
 
     fn route(&self, head: &Head<'_>) -> Option<String> {
-        value(head, "x-to")
+        // Of TLS only a name is seen.
+        let of_tls = || value(head, "host").filter(|_| head.method().is_empty());
+        value(head, "x-to").or_else(of_tls)
     }
 
     fn copies(&self, head: Option<&Head<'_>>) -> Vec<String> {
         let to = match head {
+            Some(head) if head.method().is_empty() => None,
             Some(head) => value(head, "x-copy"),
             None => self.0.contains_key("tap").then(|| "tap".to_owned()),
         };

@@ -178,6 +178,43 @@ fn what_isnt_http_passes_a_port_with_rules() {
     web.assert_untouched();
 }
 
+/// The first message of a TLS client that asks for a server (RFC 8446 section 4.1.2, RFC 6066 section 3).
+fn client_hello(server: &str) -> Vec<u8> {
+    let with_length = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let extension = |kind: u8, body: &[u8]| [&[0, kind], &with_length(body)[..]].concat();
+    let name = with_length(&[&[0][..], &with_length(server.as_bytes())].concat());
+    let algorithms = with_length(&[4, 3]);
+    let extensions = [extension(0, &name), extension(13, &algorithms)].concat();
+    let fixed = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0]].concat();
+    let body = [fixed, with_length(&extensions)].concat();
+    let message = [&[1, 0][..], &with_length(&body)].concat();
+    [&[22, 3, 1][..], &with_length(&message)].concat()
+}
+
+#[test]
+fn tls_goes_where_the_name_of_its_server_says() {
+    let (desk, web) = Desk::beside("tls");
+    let _program = desk.laptop.echo(9007);
+    intercept(&desk, "9007:7", &["--header", "host=ann.test"]);
+    let address = web.address(7);
+    let echo = |server: &str| {
+        let hello = client_hello(server);
+        desk.cluster.node().inside(|| {
+            let mut connection = TcpStream::connect(address).unwrap();
+            connection.write_all(&hello).unwrap();
+            let mut back = vec![0; hello.len()];
+            connection.read_exact(&mut back).unwrap();
+            assert_eq!(back, hello);
+        });
+        desk.status()["intercepts"][0]["connections"].clone()
+    };
+    assert_eq!(echo("eve.test"), 0);
+    assert_eq!(echo("ann.test"), 1);
+    assert_eq!(echo("eve.test"), 1);
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
 #[test]
 fn streams_both_ways_and_upgrades_go_where_their_head_says() {
     let (desk, web) = Desk::beside("streams");
