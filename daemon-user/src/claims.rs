@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use kdev_cluster::install::find_manager;
 use kdev_cluster::redirect::{
     self, Claim, ClaimError, Intercept, Mode, PortQuery, Protocol, ServiceName,
 };
-use kdev_cluster::replace;
+use kdev_cluster::{obstacles, replace};
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
 use kdev_proto::v1::intercept_state::Phase;
@@ -21,6 +22,10 @@ use crate::wanted::{beside, listener, new_port, or, rule, shown};
 
 /// How long the manager may take to redirect a Service and to probe it.
 const ACTIVE: Duration = Duration::from_secs(45);
+
+/// How long looking for what is in the way may take: a hint isn't worth more; and how long still, when it works.
+const LOOKED: Duration = Duration::from_secs(2);
+const UNNOTICED: Duration = Duration::from_millis(200);
 
 /// Sends what a Service's port gets to a local port; done when a probe has travelled the real path.
 ///
@@ -102,7 +107,9 @@ pub async fn intercept(
     session
         .intercepts
         .forget_dead(&namespace, &service, &claimed);
-    session.intercepts.add(&namespace, &service, claimed, local);
+    session
+        .intercepts
+        .add(&namespace, &service, claimed.clone(), local);
     session.request(Request::Intercept(InterceptStart {
         id: id.clone(),
         namespace: namespace.clone(),
@@ -116,14 +123,23 @@ pub async fn intercept(
         mode,
     };
     let active = async {
-        let probe_us = wait_active(session, &id, sink).await.map_err(|why| {
+        let (active, obstacles) = with_look(
+            wait_active(session, &id, sink),
+            in_the_way(session, &name, &claimed),
+        )
+        .await;
+        let probe_us = active.map_err(|why| {
+            let why = [&[why][..], &obstacles].concat();
             Failure::new(
                 ErrorKind::Probe,
                 format!("intercepting {name} didn't work"),
-                why,
+                why.join("; "),
                 "",
             )
         })?;
+        for one in obstacles {
+            sink.line(format!("note: {one}")).await;
+        }
         point(Point::ReportedActive);
         if mode == Mode::Replace {
             scale_down(&held, sink).await?;
@@ -207,6 +223,46 @@ async fn scale_down(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
             .await;
     }
     Ok(())
+}
+
+/// Waits until the intercept is active, or isn't, and for what a look at what is in its way finds meanwhile. One that
+/// is active waits for that no longer than nobody notices.
+async fn with_look(
+    active: impl Future<Output = Result<u64, String>>,
+    look: impl Future<Output = Vec<String>>,
+) -> (Result<u64, String>, Vec<String>) {
+    tokio::pin!(active, look);
+    let mut found = None;
+    let active = loop {
+        tokio::select! {
+            active = &mut active => break active,
+            seen = &mut look, if found.is_none() => found = Some(seen),
+        }
+    };
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let patience = if active.is_ok() { UNNOTICED } else { LOOKED };
+            let seen = tokio::time::timeout(patience, look).await;
+            seen.unwrap_or_default()
+        }
+    };
+    (active, found)
+}
+
+/// What may be in the way of a claim, so far as it is found in time.
+async fn in_the_way(session: &Session, name: &ServiceName, claim: &Intercept) -> Vec<String> {
+    let client = session.cluster.kube();
+    let find = async {
+        let manager = find_manager(client, &session.manager_namespace)
+            .await
+            .ok()?;
+        let passes = claim.leaves_some();
+        Some(obstacles::find(client, &manager, name, &claim.port, passes).await)
+    };
+    let found = tokio::time::timeout(LOOKED, find).await;
+    let found = found.ok().flatten().unwrap_or_default();
+    found.iter().map(ToString::to_string).collect()
 }
 
 /// Waits until the intercept is active; the time that its probe took, in microseconds.

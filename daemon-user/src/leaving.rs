@@ -118,6 +118,9 @@ async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Fa
 pub async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     let (session, id, name) = (held.session, held.id, held.name);
     let client = session.cluster.kube();
+    let turn = session.intercepts.turn().await;
+    session.intercepts.let_go(id);
+    drop(turn);
     let scaled = match held.mode {
         // While the machine still answers.
         Mode::Replace => scale_back(held, sink).await,
@@ -140,7 +143,7 @@ pub async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     point(Point::RestoredSeen);
     // Connections may still come here until the manager says that it passes them to the pods.
     let reported = session.intercepts.wait_for(id, |state| {
-        matches!(state.phase(), Phase::Restored | Phase::Failed)
+        matches!(state.phase(), Phase::Restored | Phase::Failed | Phase::Gone)
     });
     if restored.is_ok() && linked() {
         let _ = tokio::time::timeout(REPORTED, reported).await;

@@ -130,7 +130,11 @@ impl From<Status> for Failure {
             _ => Self::new(
                 ErrorKind::Daemon,
                 "the call to a daemon broke off",
-                status.message(),
+                // What the transport says of it means little to who reads it.
+                format!(
+                    "it ended, or was ended, before it had answered ({})",
+                    status.message()
+                ),
                 "run the command again; `kdev status` says what runs",
             ),
         }
@@ -151,7 +155,8 @@ mod tests {
     fn a_bare_status_is_a_daemon_that_went_away() {
         let failure = Failure::from(Status::unavailable("broken pipe"));
         assert_eq!(failure.kind, ErrorKind::Daemon);
-        assert_eq!(failure.why, "broken pipe");
+        assert!(failure.why.contains("ended"), "{}", failure.why);
+        assert!(failure.why.contains("broken pipe"), "{}", failure.why);
     }
 
     #[test]

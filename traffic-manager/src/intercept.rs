@@ -42,6 +42,8 @@ const LINGER: Duration = Duration::from_secs(30);
 /// What a session hears that asks for what is over.
 const GIVEN_BACK: &str =
     "the manager gave the Service back, as the session was away for too long; intercept it again";
+/// What a session hears whose Service was deleted.
+const GONE: &str = "the service was deleted";
 /// How often undoing what comes with an intercept is tried, and the pause after the first attempt.
 const PUT_BACK_ATTEMPTS: u32 = 4;
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(1);
@@ -55,6 +57,8 @@ pub enum News {
     Redirected,
     /// It can't be redirected any more.
     Lost(String),
+    /// Its Service was deleted.
+    Gone,
     /// An attempt failed; another one follows.
     Trouble(String),
     /// The session wants to know how it stands; it may be one that is new under its old id.
@@ -109,11 +113,11 @@ pub async fn run(
         () = left(&mut news) => return,
     };
     let Some(claim) = claimed else {
-        return reporter.report(
-            Phase::Failed,
-            "the API server shows no such claim",
-            Duration::ZERO,
-        );
+        let (phase, why) = match is_gone(tools, service).await {
+            true => (Phase::Gone, GONE),
+            false => (Phase::Failed, "the API server shows no such claim"),
+        };
+        return reporter.report(phase, why, Duration::ZERO);
     };
     point(Point::ClaimSeen);
     let machine = Machine {
@@ -133,6 +137,12 @@ pub async fn run(
         port: port.port(),
         nodes: tools.node.iter().cloned().collect(),
     };
+    // Before anything changes: what no rule wants must still get to the pods.
+    if needs_pods(&claim)
+        && let Err(pods) = port.reach_pods().await
+    {
+        return reporter.report(Phase::Failed, unreached(&pods), Duration::ZERO);
+    }
     let joined = port.join(claim.clone(), machine);
     point(Point::Joined);
     let one = Claimed {
@@ -149,8 +159,10 @@ pub async fn run(
         Ok(()) => one.hold(&mut reporter, &mut news).await,
         Err(end) => end,
     };
-    if let End::Lost(reason) = &end {
-        reporter.report(Phase::Failed, reason, Duration::ZERO);
+    match &end {
+        End::Lost(reason) => reporter.report(Phase::Failed, reason, Duration::ZERO),
+        End::Gone => reporter.report(Phase::Gone, GONE, Duration::ZERO),
+        End::Left => {}
     }
     one.restore(&reporter.session, news, end).await;
 }
@@ -220,12 +232,33 @@ async fn claim(
     tokio::time::timeout(CLAIM, find).await.ok().flatten()
 }
 
+/// Whether some of the port's connections go on to the pods.
+fn needs_pods(claim: &Intercept) -> bool {
+    claim.port.protocol == Protocol::Tcp && claim.leaves_some()
+}
+
+/// Why an intercept isn't begun that the pods would pay for.
+fn unreached(pods: &[SocketAddr]) -> String {
+    let pods: Vec<_> = pods.iter().map(ToString::to_string).collect();
+    format!(
+        "the manager's pod doesn't get through to the Service's pods ({}), and what no rule wants would be lost",
+        pods.join(", ")
+    )
+}
+
+async fn is_gone(tools: &Tools, service: &ServiceName) -> bool {
+    let services: Api<Service> = Api::namespaced(tools.client.clone(), &service.namespace);
+    matches!(services.get_metadata_opt(&service.name).await, Ok(None))
+}
+
 /// Why an intercept is over.
 enum End {
     /// Its session left it, or is over.
     Left,
     /// It can't be kept.
     Lost(String),
+    /// There is no such Service any more.
+    Gone,
 }
 
 /// How far the proof of a redirected Service is.
@@ -282,6 +315,7 @@ impl Claimed<'_> {
             match one {
                 Some(News::Redirected) => return Ok(()),
                 Some(News::Lost(reason)) => return Err(End::Lost(reason)),
+                Some(News::Gone) => return Err(End::Gone),
                 Some(News::Leave) | None => return Err(End::Left),
                 Some(News::Trouble(text)) => trouble = format!(": {text}"),
                 Some(News::AskedAgain(session)) => reporter.repeat_to(session),
@@ -318,6 +352,7 @@ impl Claimed<'_> {
                 },
                 one = news.recv() => match one {
                     Some(News::Lost(reason)) => return End::Lost(reason),
+                    Some(News::Gone) => return End::Gone,
                     Some(News::Leave) | None => return End::Left,
                     Some(News::AskedAgain(session)) => reporter.repeat_to(session),
                     Some(News::Trouble(text)) => {
@@ -341,6 +376,12 @@ impl Claimed<'_> {
         let over = match &end {
             End::Lost(reason) => reason.clone(),
             End::Left => GIVEN_BACK.to_owned(),
+            End::Gone => {
+                // Nothing leads here any more, and the claim went with the Service: one of the same id that
+                // comes is a new one.
+                self.joined.leave();
+                return put_back(&self.tools.client, self.service, self.claim).await;
+            }
         };
         let restore = async {
             self.joined.leave();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kdev_cluster::redirect::ServiceName;
-use kdev_cluster::redirect::redirector::{Annotated, Event, Redirector};
+use kdev_cluster::redirect::redirector::{Annotated, Event, LostReason, Redirector, somebody};
 use kdev_common::fault::{Point, point};
 use kdev_proto::v1::{InterceptStart, InterceptStop};
 use kube::Client;
@@ -207,23 +207,30 @@ impl Intercepts {
                 }
                 // Whoever gave it back looks for himself.
                 Event::Restored { ids, .. } => {
-                    self.redirected
-                        .send_modify(|redirected| redirected.retain(|id| !ids.contains(id)));
+                    self.not_redirected(&ids);
                     continue;
                 }
                 Event::Lost { id, reason, .. } => {
-                    self.redirected
-                        .send_if_modified(|redirected| redirected.remove(&id));
-                    (vec![id], News::Lost(reason.to_string()))
+                    self.not_redirected(std::slice::from_ref(&id));
+                    let news = match reason {
+                        LostReason::ServiceGone => News::Gone,
+                        reason => News::Lost(reason.to_string()),
+                    };
+                    (vec![id], news)
                 }
                 Event::Contested {
                     service,
                     ids,
+                    by,
                     again_in,
                 } => {
-                    tracing::info!(%service, ?again_in, "somebody wrote the selector back");
-                    let text = "somebody else writes the Service's selector back";
-                    (ids, News::Trouble(text.to_owned()))
+                    self.not_redirected(&ids);
+                    let by = somebody(by.as_deref());
+                    tracing::info!(%service, %by, ?again_in, "the selector was written back");
+                    (
+                        ids,
+                        News::Trouble(format!("{by} writes the Service's selector back")),
+                    )
                 }
                 Event::Failed {
                     service,
@@ -242,6 +249,14 @@ impl Intercepts {
                 }
             }
         }
+    }
+
+    fn not_redirected(&self, ids: &[String]) {
+        self.redirected.send_if_modified(|redirected| {
+            let before = redirected.len();
+            redirected.retain(|id| !ids.contains(id));
+            redirected.len() != before
+        });
     }
 
     /// Expects the sessions whose claims are seen, so that those that don't come are over in time.

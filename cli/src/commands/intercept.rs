@@ -37,6 +37,8 @@ struct Wanted {
     mode: InterceptMode,
     take_over: bool,
     pass_if_down: bool,
+    /// What is to be said once it works.
+    hint: Option<String>,
 }
 
 /// Intercepts a service; the exit code is that of the program, if there is one.
@@ -45,13 +47,14 @@ struct Wanted {
 ///
 /// What is in the way; nothing that this call has intercepted is then left so.
 pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
-    let rule = rule(&args.take, &args.which)?;
+    let (rule, hint) = rule(&args.take, &args.which)?;
     run(Wanted {
         take: args.take,
         rule,
         mode: InterceptMode::Unspecified,
         take_over: args.take_over,
         pass_if_down: args.if_down == "pass",
+        hint,
     })
     .await
 }
@@ -62,19 +65,20 @@ pub async fn intercept(args: InterceptArgs) -> Result<u8, Failure> {
 ///
 /// See [`intercept`].
 pub async fn wiretap(args: WiretapArgs) -> Result<u8, Failure> {
-    let rule = rule(&args.take, &args.which)?;
+    let (rule, hint) = rule(&args.take, &args.which)?;
     run(Wanted {
         take: args.take,
         rule,
         mode: InterceptMode::Wiretap,
         take_over: false,
         pass_if_down: false,
+        hint,
     })
     .await
 }
 
-/// The JSON of the rule that is meant; empty for every connection. Says how to send one's own mark.
-fn rule(take: &TakeArgs, which: &WhichArgs) -> Result<String, Failure> {
+/// The JSON of the rule that is meant, empty for every connection; and how to send one's own mark.
+fn rule(take: &TakeArgs, which: &WhichArgs) -> Result<(String, Option<String>), Failure> {
     let mark = which.mine.then(Mark::of_user);
     let rule = match &mark {
         Some(mark) => mark
@@ -82,14 +86,12 @@ fn rule(take: &TakeArgs, which: &WhichArgs) -> Result<String, Failure> {
             .map_err(|error| Failure::internal("there is no mark", error))?,
         None => which.rule.rule()?,
     };
-    if let Some(mark) = mark {
-        let host = match &take.namespace {
-            Some(namespace) => format!("{}.{namespace}", take.service),
-            None => take.service.clone(),
-        };
-        output::progress(&mark.how_to(&host));
-    }
-    json(&rule)
+    let host = match &take.namespace {
+        Some(namespace) => format!("{}.{namespace}", take.service),
+        None => take.service.clone(),
+    };
+    let hint = mark.map(|mark| mark.how_to(&host));
+    Ok((json(&rule)?, hint))
 }
 
 /// As the daemon reads it; empty for every connection.
@@ -113,6 +115,7 @@ pub async fn replace(args: ReplaceArgs) -> Result<u8, Failure> {
         mode: InterceptMode::Replace,
         take_over: args.take_over,
         pass_if_down: false,
+        hint: None,
     })
     .await
 }
@@ -137,6 +140,7 @@ pub async fn preview(args: PreviewArgs) -> Result<u8, Failure> {
         mode: InterceptMode::Preview,
         take_over: false,
         pass_if_down: false,
+        hint: None,
     })
     .await
 }
@@ -159,7 +163,11 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
                 listens(child, &args.command[0], ports).await?;
             }
         }
-        all(&mut user, &wanted, &mut made).await
+        all(&mut user, &wanted, &mut made).await?;
+        if let Some(hint) = &wanted.hint {
+            output::progress(hint);
+        }
+        Ok(())
     };
     let set_up = tokio::select! {
         set_up = set_up => set_up.map(|()| None),

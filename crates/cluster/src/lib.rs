@@ -6,6 +6,7 @@ pub mod access;
 pub mod client;
 pub mod discovery;
 pub mod install;
+pub mod obstacles;
 pub mod portforward;
 pub mod recover;
 pub mod redirect;

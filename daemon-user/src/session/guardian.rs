@@ -109,9 +109,12 @@ impl Guardian {
             .filter(|one| one.intercept.mode == Mode::Replace)
         {
             let client = self.cluster.kube();
-            let restored = replace::restore(client, &name.namespace, &one.intercept.id).await;
-            if let Err(error) = restored {
-                tracing::warn!(service = %name, %error, "not scaled back, and no manager runs");
+            let id = &one.intercept.id;
+            match replace::restore(client, &name.namespace, id).await {
+                Ok(_) => self.intercepts.handle_scaled_back(id),
+                Err(error) => {
+                    tracing::warn!(service = %name, %error, "not scaled back, and no manager runs");
+                }
             }
         }
     }

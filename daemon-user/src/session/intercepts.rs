@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::{Intercept, ServiceName};
+use kdev_cluster::redirect::{Intercept, Mode, ServiceName};
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
@@ -29,6 +29,10 @@ pub struct Held {
     part: Part,
     connections: u64,
     reported: InterceptState,
+    /// It isn't being left: what was given back meanwhile is to be taken again.
+    kept: bool,
+    /// The workload has its replicas back, though it is to have none.
+    scaled_back: bool,
 }
 
 /// All of them, by id.
@@ -82,6 +86,8 @@ impl Intercepts {
             part: Part::new(State::Pending, "being installed"),
             connections: 0,
             reported: InterceptState::default(),
+            kept: true,
+            scaled_back: false,
             intercept: intercept.clone(),
         };
         self.edit(|held| held.insert(intercept.id, one));
@@ -99,6 +105,73 @@ impl Intercepts {
                 !is_it || one.part.state() != State::Down
             });
         });
+    }
+
+    /// It is being left: nothing of it is taken again. To be called in turn, see [`Intercepts::turn`].
+    pub fn let_go(&self, id: &str) {
+        self.change(id, |one| one.kept = false);
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Held)) {
+        self.edit(|held| {
+            if let Some(one) = held.get_mut(id) {
+                change(one);
+            }
+        });
+    }
+
+    /// Notice of every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Those whose Service was deleted, and which are to be claimed again when it is there again. A Service that was
+    /// made for an intercept isn't.
+    pub fn gone(&self) -> Vec<Held> {
+        self.of(|one| one.reported.phase() == Phase::Gone && one.intercept.mode != Mode::Preview)
+    }
+
+    /// Those that work again and whose workload is to be scaled to zero again.
+    pub fn unscaled(&self) -> Vec<Held> {
+        self.of(|one| one.reported.phase() == Phase::Active && one.scaled_back)
+    }
+
+    fn of(&self, wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let held = self.lock();
+        let kept = held.values().filter(|one| one.kept && wanted(one));
+        kept.cloned().collect()
+    }
+
+    /// It is claimed again.
+    pub fn handle_claimed_again(&self, intercept: Intercept) {
+        self.change(&intercept.id.clone(), |one| {
+            one.part = one
+                .part
+                .then(State::Pending, "being installed again".to_owned());
+            one.reported = InterceptState::default();
+            one.intercept = intercept;
+        });
+    }
+
+    /// It can't be claimed again, for now.
+    pub fn handle_not_claimed(&self, id: &str, why: &str) {
+        self.change(id, |one| {
+            one.part = one.part.then(State::Down, why.to_owned())
+        });
+    }
+
+    /// Its workload has its replicas back.
+    pub fn handle_scaled_back(&self, id: &str) {
+        self.change(id, |one| {
+            one.scaled_back = true;
+            // It works again once the manager says so anew.
+            one.reported = InterceptState::default();
+        });
+    }
+
+    /// Its workload has no replicas again.
+    pub fn handle_scaled_down(&self, id: &str) {
+        self.change(id, |one| one.scaled_back = false);
     }
 
     /// Doesn't hold it any more.
@@ -146,6 +219,8 @@ impl Intercepts {
             });
             for one in of_it {
                 one.part = one.part.then(State::Degraded, text.to_owned());
+                // What the manager said of it is over.
+                one.reported = InterceptState::default();
             }
         });
     }
@@ -218,12 +293,19 @@ impl InterceptEvents for Intercepts {
             ),
             Phase::Contested => (State::Degraded, state.reason.clone()),
             Phase::Failed => (State::Down, state.reason.clone()),
+            Phase::Gone => (
+                State::Down,
+                format!("{}; intercepted again when it is there again", state.reason),
+            ),
             Phase::Restored => (State::Down, "the Service is as it was".to_owned()),
             Phase::Unspecified => return,
         };
         self.edit(|held| {
             if let Some(one) = held.get_mut(&state.id) {
                 one.part = one.part.then(health, detail);
+                // Who had it redirected has given the workload back, too.
+                one.scaled_back |=
+                    state.phase() == Phase::Gone && one.intercept.mode == Mode::Replace;
                 one.reported = state;
             }
         });

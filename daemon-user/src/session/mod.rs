@@ -9,6 +9,7 @@ mod carrier;
 pub mod direct;
 mod guardian;
 pub mod intercepts;
+mod keeper;
 mod look;
 mod manager_access;
 pub mod manager_link;
@@ -38,6 +39,7 @@ use backoff::Nudge;
 use direct::Direct;
 use guardian::Guardian;
 use intercepts::Intercepts;
+use keeper::Keeper;
 use look::Found;
 use manager_access::ManagerAccess;
 use manager_link::ManagerLink;
@@ -227,6 +229,12 @@ impl Session {
             intercepts: Arc::clone(&intercepts),
         };
         tasks.spawn(guardian.run(cancelled.clone()));
+        let keeper = Keeper {
+            cluster: Arc::clone(&cluster),
+            manager: manager.clone(),
+            intercepts: Arc::clone(&intercepts),
+        };
+        tasks.spawn(keeper.run(cancelled.clone()));
         tasks.spawn(release_when_over(manager.link.clone(), network.clone()));
         let since = Part::new(State::Ok, "connected");
         Ok(Self {

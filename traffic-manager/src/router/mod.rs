@@ -144,6 +144,15 @@ impl RouterPort {
         self.port
     }
 
+    /// Whether connections get to the Service's pods from here, see [`Pods::reach`].
+    ///
+    /// # Errors
+    ///
+    /// The pods that were tried.
+    pub async fn reach_pods(&self) -> Result<(), Vec<SocketAddr>> {
+        self.way.pods.reach().await
+    }
+
     /// Connections that a claim's rule wants go to its machine from now on, until the result is dropped.
     pub fn join(self: Arc<Self>, claim: Intercept, machine: Machine) -> Joined {
         let claimant = Arc::new(Claimant {

@@ -1,9 +1,12 @@
 //! The pods that a port leads to where nobody's rule wants a connection.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use kdev_cluster::redirect::{Backends, PortRef, ServiceName, follow_backends};
 use kube::Client;
 use rand::seq::SliceRandom as _;
@@ -17,6 +20,8 @@ use super::affinity::Affinity;
 const NEXT: Duration = Duration::from_secs(1);
 /// How long the last one may take.
 const LAST: Duration = Duration::from_secs(3);
+/// How long one may take that somebody wants to be sure of: a first packet may be lost, and a second one.
+const REACHED: Duration = Duration::from_secs(4);
 /// Pods that are tried.
 const TRIED: usize = 3;
 /// How long a connection waits until it is known which pods there are.
@@ -108,6 +113,36 @@ impl Pods {
         known
             .as_ref()
             .is_some_and(|known| known.addresses.contains(&pod))
+    }
+
+    /// Whether connections get to any of them; one that refuses was reached. Where there is none, nothing is in the
+    /// way.
+    ///
+    /// # Errors
+    ///
+    /// Those that were tried.
+    pub async fn reach(&self) -> Result<(), Vec<SocketAddr>> {
+        let mut known = self.known.clone();
+        let first = known.wait_for(Option::is_some);
+        let backends = match tokio::time::timeout(KNOWN, first).await {
+            Ok(Ok(backends)) => backends.clone().unwrap_or_default(),
+            _ => return Ok(()),
+        };
+        let mut pods = backends.addresses.clone();
+        pods.shuffle(&mut rand::rng());
+        pods.truncate(TRIED);
+        let dials = pods.clone().into_iter().map(|pod| async move {
+            let dial = tokio::time::timeout(REACHED, TcpStream::connect(pod)).await;
+            matches!(&dial, Ok(Ok(_)))
+                || matches!(&dial, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused)
+        });
+        let mut dials: FuturesUnordered<_> = dials.collect();
+        while let Some(reached) = dials.next().await {
+            if reached {
+                return Ok(());
+            }
+        }
+        if pods.is_empty() { Ok(()) } else { Err(pods) }
     }
 
     /// All of them, in the order in which a client is to try them.

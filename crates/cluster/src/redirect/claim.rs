@@ -39,6 +39,23 @@ pub struct Claim {
     pub take_over: bool,
 }
 
+/// The same claim once more, where it is gone.
+impl From<&Intercept> for Claim {
+    fn from(one: &Intercept) -> Self {
+        Self {
+            id: one.id.clone(),
+            session: one.session.clone(),
+            owner: one.owner.clone(),
+            manager: one.manager.clone(),
+            port: PortQuery::from(&one.port),
+            rule: one.rule.clone(),
+            mode: one.mode,
+            pass_if_down: one.pass_if_down,
+            take_over: false,
+        }
+    }
+}
+
 /// Why a claim can't be written or taken back.
 ///
 /// Each text says what failed, why, and what to try next; it is complete without the sources.

@@ -63,6 +63,13 @@ impl Mode {
     }
 }
 
+impl Intercept {
+    /// Whether the Service's pods still get some of what comes to the port.
+    pub fn leaves_some(&self) -> bool {
+        !self.rule.is_everything() || self.pass_if_down || self.mode == Mode::Wiretap
+    }
+}
+
 /// The time, in whole seconds.
 pub(super) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()

@@ -17,7 +17,7 @@ pub mod objects;
 mod observed;
 mod patch;
 pub mod plan;
-mod pods;
+pub(crate) mod pods;
 mod port;
 mod preview;
 mod reconcile;
@@ -25,6 +25,7 @@ pub mod redirector;
 mod restored;
 mod slices;
 mod suitable;
+mod writer;
 
 pub use self::api::ServiceName;
 pub use self::backends::{Backends, follow_backends};

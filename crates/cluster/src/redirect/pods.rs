@@ -75,7 +75,7 @@ pub(super) fn address(pod: &Pod, family: Family) -> Option<IpAddr> {
 
 /// Returns the number that a Service's port means in this pod; `None` if the pod has no port of
 /// the name.
-pub(super) fn target_port(pod: &Pod, port: &ServicePort) -> Option<u16> {
+pub(crate) fn target_port(pod: &Pod, port: &ServicePort) -> Option<u16> {
     let name = match &port.target_port {
         None => return u16::try_from(port.port).ok(),
         Some(IntOrString::Int(number)) => return u16::try_from(*number).ok(),

@@ -14,6 +14,7 @@ use super::intercept::selector;
 use super::objects::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
 use super::observed::{Desired, Goal};
 use super::plan::{Course, Refusal, Step, course, plan};
+use super::writer;
 use crate::client::{ApiError, ApiFailure};
 
 /// How often in a row others may be faster before it counts as a failure.
@@ -54,8 +55,8 @@ pub enum Outcome {
     },
     /// Somebody wrote the selector back, and [`Limits::may_clear`] forbids to clear it.
     WrittenBack {
-        /// That selector.
-        selector: BTreeMap<String, String>,
+        /// Who, as the API server noted it.
+        by: Option<String>,
     },
     /// The Service is as it was, and nothing of ours is left.
     Restored,
@@ -235,8 +236,8 @@ impl Run<'_> {
         if self.may_clear || !matches!(self.desired.goal, Goal::Redirect(_)) {
             return None;
         }
-        selector(service).map(|selector| Outcome::WrittenBack {
-            selector: selector.clone(),
+        selector(service).map(|_| Outcome::WrittenBack {
+            by: writer::of_selector(service),
         })
     }
 

@@ -9,6 +9,7 @@
 mod carriers;
 mod connect;
 mod connect_refused;
+mod contested;
 mod crash;
 mod credentials;
 mod direct;
@@ -27,6 +28,7 @@ mod leaves_nothing;
 mod list;
 mod modes;
 mod names;
+mod obstacles;
 mod outside;
 mod reach;
 mod resume;

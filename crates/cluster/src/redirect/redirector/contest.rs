@@ -1,28 +1,29 @@
-//! How soon a selector that somebody writes back is cleared again.
+//! How soon a selector that somebody writes back is cleared again, and when that has no sense any more.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest pause between two attempts.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The pauses before it is cleared again, in seconds. Whoever writes it back once more after the last one does so
+/// whatever is done, and every time some connections go astray.
+const PAUSES: [u64; 6] = [0, 1, 2, 4, 8, 16];
 
-/// After how long without trouble the first attempt is at once again.
-const QUIET: Duration = Duration::from_secs(600);
+/// After how long without trouble the first attempt is at once again: who writes back every few minutes may.
+const QUIET: Duration = Duration::from_secs(120);
 
-/// The dispute over one Service's selector: at once the first time, then after 1, 2, 4 ... s.
+/// The dispute over one Service's selector.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
-    rounds: u32,
+    rounds: usize,
     last: Option<Instant>,
     due: Option<Instant>,
 }
 
 impl Contest {
-    /// Notes that the selector was found written back, and returns when to clear it again.
-    pub(super) fn handle_written_back(&mut self, now: Instant) -> Instant {
-        if let Some(due) = self.due {
-            return due;
+    /// Notes that the selector was found written back, and returns when to clear it again; `None` when it is lost.
+    pub(super) fn handle_written_back(&mut self, now: Instant) -> Option<Instant> {
+        if self.due.is_some() {
+            return self.due;
         }
         if self
             .last
@@ -30,13 +31,11 @@ impl Contest {
         {
             self.rounds = 0;
         }
-        let delay = match self.rounds {
-            0 => Duration::ZERO,
-            rounds => Duration::from_secs(1 << (rounds - 1).min(6)).min(LONGEST),
-        };
+        let pause = PAUSES.get(self.rounds)?;
         self.rounds += 1;
         self.last = Some(now);
-        *self.due.insert(now + delay)
+        self.due = Some(now + Duration::from_secs(*pause));
+        self.due
     }
 
     /// Returns whether the pause is over.
@@ -55,20 +54,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_minute_and_begin_anew_after_ten_quiet_ones() {
+    fn pauses_grow_until_it_is_lost_and_begin_anew_after_a_quiet_time() {
         let mut contest = Contest::default();
         let mut now = Instant::now();
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            let due = contest.handle_written_back(now);
-            pauses.push((due - now).as_secs());
+        for pause in PAUSES {
+            let due = contest.handle_written_back(now).unwrap();
+            assert_eq!((due - now).as_secs(), pause);
             now = due;
             assert!(contest.is_due(now));
             contest.handle_cleared();
         }
-        assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(contest.handle_written_back(now), None);
         now += QUIET + Duration::from_secs(1);
-        assert_eq!(contest.handle_written_back(now), now);
+        assert_eq!(contest.handle_written_back(now), Some(now));
     }
 
     #[test]
@@ -78,10 +76,8 @@ mod tests {
         contest.handle_written_back(now);
         contest.handle_cleared();
         let due = contest.handle_written_back(now);
-        assert_eq!(
-            contest.handle_written_back(now + Duration::from_millis(500)),
-            due
-        );
+        let later = now + Duration::from_millis(500);
+        assert_eq!(contest.handle_written_back(later), due);
         assert!(!contest.is_due(now));
     }
 }

@@ -100,7 +100,7 @@ impl Index {
                 lost.push(Lost {
                     service: service.clone(),
                     id: claim.id.clone(),
-                    reason,
+                    reason: reason.clone(),
                 });
             }
         }

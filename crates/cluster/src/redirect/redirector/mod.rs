@@ -77,6 +77,8 @@ pub enum Event {
         service: ServiceName,
         /// The claims that are concerned.
         ids: Vec<String>,
+        /// Who, as the API server noted it.
+        by: Option<String>,
         /// After how long.
         again_in: Duration,
     },
@@ -94,7 +96,7 @@ pub enum Event {
 }
 
 /// Why a claim can't be routed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LostReason {
     /// The claim is no longer on the Service.
     ClaimRemoved,
@@ -106,6 +108,11 @@ pub enum LostReason {
     PortTaken,
     /// The Service has become one that can't be redirected.
     NotInterceptable(NotInterceptable),
+    /// Somebody writes the selector back whenever it is cleared.
+    WrittenBack {
+        /// Who, as the API server noted it.
+        by: Option<String>,
+    },
 }
 
 impl fmt::Display for LostReason {
@@ -116,7 +123,21 @@ impl fmt::Display for LostReason {
             Self::PortGone => f.write_str("the service no longer has the port"),
             Self::PortTaken => f.write_str("another claim on the service has the port"),
             Self::NotInterceptable(why) => write!(f, "the service has changed: {why}"),
+            Self::WrittenBack { by } => write!(
+                f,
+                "{} writes the service's selector back whenever it is cleared: exempt spec.selector there, or \
+                 pause it, and intercept again",
+                somebody(by.as_deref())
+            ),
         }
+    }
+}
+
+/// Who writes to a Service, as people are told of him.
+pub fn somebody(by: Option<&str>) -> String {
+    match by {
+        Some(by) => format!("{by:?} (so metadata.managedFields)"),
+        None => "somebody else".to_owned(),
     }
 }
 

@@ -285,17 +285,27 @@ impl Task {
             return;
         };
         let ids = || assignment.routed.keys().cloned().collect();
+        if !matches!(news, News::Reached(_)) {
+            // Once they lead to the router again, that is news.
+            worker.redirected.clear();
+        }
         match news {
-            News::Contested { again_in } => {
-                tracing::info!(
-                    again_in_s = again_in.as_secs_f32(),
-                    "a selector was written back"
-                );
+            News::Contested { by, again_in } => {
                 self.outbox.push_back(Event::Contested {
                     service,
                     ids: ids(),
+                    by,
                     again_in,
                 });
+            }
+            News::GivenUp { by } => {
+                let lost = assignment.routed.keys().map(|id| Lost {
+                    service: service.clone(),
+                    id: id.clone(),
+                    reason: LostReason::WrittenBack { by: by.clone() },
+                });
+                let lost = lost.collect();
+                self.lose(lost);
             }
             News::Failed { error, again_in } => {
                 tracing::warn!(%error, again_in_s = again_in.as_secs_f32(), "can't redirect");
@@ -353,7 +363,7 @@ impl Task {
             .map(|id| Lost {
                 service: service.clone(),
                 id: id.clone(),
-                reason,
+                reason: reason.clone(),
             });
         let lost = lost.collect();
         worker.lost.retain(|id| !now.contains(id));

@@ -28,7 +28,12 @@ pub(super) struct Report {
 pub(super) enum News {
     Reached(Outcome),
     Contested {
+        by: Option<String>,
         again_in: Duration,
+    },
+    /// The selector is written back again and again.
+    GivenUp {
+        by: Option<String>,
     },
     Failed {
         error: Arc<ReconcileError>,
@@ -71,16 +76,17 @@ impl Worker {
             let now = Instant::now();
             let mut look_at = None;
             let news = match result {
-                Ok(Outcome::WrittenBack { .. }) => {
-                    let due = contest.handle_written_back(now);
-                    if due <= now {
-                        continue;
+                Ok(Outcome::WrittenBack { by }) => match contest.handle_written_back(now) {
+                    Some(due) if due <= now => continue,
+                    Some(due) => {
+                        look_at = Some(due);
+                        let again_in = due - now;
+                        // Looking again during the pause is no news.
+                        let is_news = told.replace(due) != Some(due);
+                        is_news.then_some(News::Contested { by, again_in })
                     }
-                    look_at = Some(due);
-                    let again_in = due - now;
-                    // Looking again during the pause is no news.
-                    (told.replace(due) != Some(due)).then_some(News::Contested { again_in })
-                }
+                    None => Some(News::GivenUp { by }),
+                },
                 Ok(outcome) => {
                     delays = ApiBackoff::new();
                     contest.handle_cleared();

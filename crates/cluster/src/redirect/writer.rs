@@ -1,0 +1,58 @@
+//! Who wrote a Service's selector, as the API server noted it (`metadata.managedFields`).
+
+use k8s_openapi::api::core::v1::Service;
+
+use super::objects::FIELD_MANAGER;
+
+/// Returns the name under which somebody else than kdev wrote the selector last, as `argocd-controller` or
+/// `kubectl-edit`; `None` where nobody is noted.
+pub(super) fn of_selector(service: &Service) -> Option<String> {
+    let entries = service.metadata.managed_fields.iter().flatten();
+    let wrote_it = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:selector").is_some())
+    });
+    wrote_it
+        .filter_map(|entry| {
+            let name = entry.manager.clone().filter(|name| name != FIELD_MANAGER)?;
+            Some((entry.time.as_ref().map(|time| time.0), name))
+        })
+        .max()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn service(entries: &Value) -> Service {
+        let metadata = json!({ "name": "web", "managedFields": entries });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    fn entry(manager: &str, time: &str, spec: &Value) -> Value {
+        json!({
+            "manager": manager, "operation": "Update", "apiVersion": "v1", "time": time,
+            "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": spec },
+        })
+    }
+
+    #[test]
+    fn the_last_one_who_wrote_the_selector_is_named() {
+        let selector = json!({ "f:selector": {} });
+        let found = of_selector(&service(&json!([
+            entry("kubectl-create", "2026-01-01T00:00:00Z", &selector),
+            entry("argocd-controller", "2026-01-02T00:00:00Z", &selector),
+            entry("helm", "2026-01-03T00:00:00Z", &json!({ "f:ports": {} })),
+            entry(FIELD_MANAGER, "2026-01-04T00:00:00Z", &selector),
+        ])));
+        assert_eq!(found.as_deref(), Some("argocd-controller"));
+    }
+
+    #[test]
+    fn where_nothing_is_noted_nobody_is_named() {
+        assert_eq!(of_selector(&service(&json!([]))), None);
+        assert_eq!(of_selector(&Service::default()), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Somebody else changes what an intercept stands on: the selector, the slices, the Service itself.
+
+use std::time::Duration;
+
+use kdev_e2e::cluster::Cluster;
+use kdev_e2e::desk::Desk;
+use kdev_e2e::http::who_answers;
+use kdev_e2e::wait;
+use kdev_e2e::workload::Workload;
+use serde_json::{Value, json};
+
+/// How long what is to come back may take.
+const BACK: Duration = Duration::from_secs(30);
+
+fn intercept(desk: &Desk, command: &str) {
+    desk.kdev(&[command, "web", "--port", "9000:http"])
+        .ok()
+        .says("active");
+}
+
+/// Writes the selector as a tool named `by` would that knows what the Service is to be.
+fn write_selector(desk: &Desk, web: &Workload<'_>, by: &str) {
+    let by = format!("--field-manager={by}");
+    let patch = json!({ "spec": { "selector": { "app": "web" } } }).to_string();
+    let args = ["patch", "service", "web", &by, "-p", &patch];
+    desk.cluster
+        .kubectl(&[&["-n", web.namespace()], &args[..]].concat())
+        .ok();
+}
+
+fn has_selector(web: &Workload<'_>) -> bool {
+    web.service()["spec"]["selector"].is_object()
+}
+
+/// Who answers a new connection from within the cluster.
+fn who(desk: &Desk, web: &Workload<'_>) -> Option<String> {
+    let address = web.address(80);
+    let answer = desk.cluster.node().inside(|| who_answers(address));
+    answer.ok()
+}
+
+fn shown(desk: &Desk) -> Value {
+    desk.status()["intercepts"][0].clone()
+}
+
+fn wait_for_state(desk: &Desk, state: &str) -> Value {
+    wait::until(&format!("status shows {state}"), BACK, || {
+        let shown = shown(desk);
+        (shown["state"] == state).then_some(shown)
+    })
+}
+
+fn wait_for_machine(desk: &Desk, web: &Workload<'_>) {
+    wait::until_true("connections come to the machine", BACK, || {
+        who(desk, web).as_deref() == Some("the-laptop")
+    });
+}
+
+#[test]
+fn a_selector_that_is_written_back_is_cleared_again_and_its_writer_is_named() {
+    let (desk, web) = Desk::beside("contested");
+    let _program = desk.laptop.serve(9000);
+    intercept(&desk, "intercept");
+    let cleared = || {
+        wait::until_true("the selector is cleared again", BACK, || {
+            !has_selector(&web)
+        });
+    };
+    // At once the first time.
+    write_selector(&desk, &web, "gitops");
+    cleared();
+    wait_for_machine(&desk, &web);
+    // Who does it again is put up with, and named meanwhile.
+    for _ in 0..2 {
+        write_selector(&desk, &web, "gitops");
+        let shown = wait_for_state(&desk, "degraded");
+        assert!(shown["detail"].to_string().contains("gitops"), "{shown}");
+        cleared();
+        wait_for_state(&desk, "ok");
+    }
+    wait_for_machine(&desk, &web);
+    // Who does it all the time has it.
+    let given_up = Duration::from_secs(120);
+    let lost = wait::within(given_up, || {
+        if !has_selector(&web) {
+            write_selector(&desk, &web, "gitops");
+        }
+        let shown = shown(&desk);
+        (shown["state"] == "down").then(|| shown["detail"].to_string())
+    });
+    let lost = lost.expect("given up");
+    assert!(lost.contains("gitops") && lost.contains("pause"), "{lost}");
+    wait::until_true("the pods answer", BACK, || {
+        who(&desk, &web).is_some_and(|who| who.starts_with("web-"))
+    });
+    // Whoever has mended the reason has it again.
+    intercept(&desk, "intercept");
+    wait_for_machine(&desk, &web);
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn slices_that_somebody_deletes_are_written_again() {
+    let (desk, web) = Desk::beside("slices");
+    let _program = desk.laptop.serve(9000);
+    intercept(&desk, "intercept");
+    let own = || web.slices().iter().filter(|by| by.contains("kdev")).count();
+    let before = own();
+    assert!(before > 0);
+    for _ in 0..3 {
+        let label = "kubernetes.io/service-name=web";
+        let args = ["delete", "endpointslices", "-l", label];
+        desk.cluster
+            .kubectl(&[&["-n", web.namespace()], &args[..]].concat())
+            .ok();
+        wait::until_true("the slices are there again", BACK, || own() == before);
+    }
+    wait_for_machine(&desk, &web);
+    wait_for_state(&desk, "ok");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+/// Deletes the Service, and returns what makes it again.
+fn delete(desk: &Desk, web: &Workload<'_>) -> Value {
+    let service = web.service();
+    let args = ["-n", web.namespace(), "delete", "service", "web"];
+    desk.cluster.kubectl(&args).ok();
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": web.namespace() },
+        "spec": { "selector": { "app": "web" }, "ports": service["spec"]["ports"] },
+    })
+}
+
+#[test]
+fn a_service_that_is_deleted_ends_its_intercept_which_is_taken_again_with_the_next_of_its_name() {
+    let (desk, web) = Desk::beside("deleted");
+    let _program = desk.laptop.serve(9000);
+    intercept(&desk, "intercept");
+    let service = delete(&desk, &web);
+    let shown = wait_for_state(&desk, "down");
+    assert!(shown["detail"].to_string().contains("deleted"), "{shown}");
+    desk.cluster.apply(&service);
+    wait_for_state(&desk, "ok");
+    wait_for_machine(&desk, &web);
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+    // Who has left it doesn't want the next one.
+    intercept(&desk, "intercept");
+    let service = delete(&desk, &web);
+    wait_for_state(&desk, "down");
+    desk.kdev(&["leave", "web"]).ok();
+    desk.cluster.apply(&service);
+    wait::until_true("the pods answer", BACK, || {
+        who(&desk, &web).is_some_and(|who| who.starts_with("web-"))
+    });
+    desk.kdev(&["quit"]).ok();
+    web.assert_untouched();
+}
+
+/// No manager runs until this is dropped.
+struct NoManager<'a>(&'a Cluster);
+
+impl<'a> NoManager<'a> {
+    fn of(cluster: &'a Cluster) -> Self {
+        let made = Self(cluster);
+        made.scale("--replicas=0");
+        made
+    }
+
+    fn scale(&self, count: &str) {
+        let args = ["-n", "kdev", "scale", "deploy/kdev-traffic-manager", count];
+        self.0.kubectl(&args);
+    }
+}
+
+impl Drop for NoManager<'_> {
+    fn drop(&mut self) {
+        self.scale("--replicas=1");
+    }
+}
+
+#[test]
+fn a_replaced_workload_serves_while_nobody_else_does_and_rests_again_after() {
+    let (desk, web) = Desk::beside("rests");
+    let _program = desk.laptop.serve(9000);
+    let replicas = || {
+        let args = ["-n", web.namespace(), "deployment", "web"];
+        desk.cluster.get(&args)["spec"]["replicas"].clone()
+    };
+    let wait_for = |count: u32| {
+        wait::until_true(&format!("{count} replicas"), BACK, || replicas() == count);
+    };
+    intercept(&desk, "replace");
+    wait_for(0);
+    let away = NoManager::of(desk.cluster);
+    wait_for(2);
+    drop(away);
+    wait_for(0);
+    wait_for_machine(&desk, &web);
+    wait_for_state(&desk, "ok");
+    // While there is no Service.
+    let service = delete(&desk, &web);
+    wait_for(2);
+    desk.cluster.apply(&service);
+    wait_for(0);
+    wait_for_machine(&desk, &web);
+    desk.kdev(&["leave", "web"]).ok();
+    assert_eq!(replicas(), 2);
+    web.assert_untouched();
+}
