@@ -17,7 +17,7 @@ use crate::failures;
 use crate::leaving::{Taken, undo};
 use crate::modes;
 use crate::progress::{Last, Sink};
-use crate::session::Session;
+use crate::session::{Session, rest};
 use crate::wanted::{beside, listener, new_port, or, rule, shown};
 
 /// How long the manager may take to redirect a Service and to probe it.
@@ -197,12 +197,12 @@ async fn claim(
         _ => failures::claim(name, &error),
     })?;
     for one in over {
+        session.intercepts.remove(&one.id);
         if one.mode == Mode::Replace {
             replace::restore(client, &name.namespace, &one.id)
                 .await
                 .map_err(|error| failures::replace(name, &error))?;
         }
-        session.intercepts.remove(&one.id);
         sink.line(format!("ended your earlier intercept of {name}"))
             .await;
     }
@@ -211,13 +211,13 @@ async fn claim(
 
 /// Scales what is behind the Service to zero.
 async fn scale_down(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
-    let client = held.session.cluster.kube();
-    let failed = |error| failures::replace(held.name, &error);
-    for workload in replace::find(client, held.name).await.map_err(failed)? {
-        replace::scale_down(client, &workload, held.id, &held.session.manager_namespace)
-            .await
-            .map_err(failed)?;
-        point(Point::ScaledDown);
+    let (session, manager) = (held.session, &held.session.manager_namespace);
+    let client = session.cluster.kube();
+    let scaled = rest::scale_down(client, &session.intercepts, (held.id, manager), held.name)
+        .await
+        .map_err(|error| failures::replace(held.name, &error))?;
+    point(Point::ScaledDown);
+    for workload in scaled {
         let replicas = workload.replicas();
         sink.line(format!("scaled {workload} from {replicas} to 0"))
             .await;

@@ -121,6 +121,17 @@ impl From<Failure> for Status {
 }
 
 /// A status without details comes from the transport, so it speaks of a process that went away.
+/// What the transport says of a call that it lost means little to who reads it.
+fn why(status: &Status) -> String {
+    match status.code() {
+        Code::Unknown | Code::Internal | Code::Unavailable | Code::Cancelled => format!(
+            "it ended, or was ended, before it had answered ({})",
+            status.message()
+        ),
+        _ => status.message().to_owned(),
+    }
+}
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         match ErrorDetail::decode(status.details()) {
@@ -130,11 +141,7 @@ impl From<Status> for Failure {
             _ => Self::new(
                 ErrorKind::Daemon,
                 "the call to a daemon broke off",
-                // What the transport says of it means little to who reads it.
-                format!(
-                    "it ended, or was ended, before it had answered ({})",
-                    status.message()
-                ),
+                why(&status),
                 "run the command again; `kdev status` says what runs",
             ),
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::intercepts::Tools;
 use crate::probe;
-use crate::router::{Joined, Machine};
+use crate::router::{Joined, Machine, RouterPort};
 use crate::sessions::Session;
 
 /// How long the API server may take to show a claim that was just written.
@@ -85,9 +85,30 @@ impl Reporter {
         self.session.report(self.last.clone());
     }
 
+    fn farewell(mut self, phase: Phase, reason: impl Into<String>) -> Farewell {
+        self.last.phase = phase.into();
+        self.last.reason = reason.into();
+        Farewell(self)
+    }
+
     fn repeat_to(&mut self, session: Arc<Session>) {
         self.session = session;
         self.repeat();
+    }
+}
+
+/// What a session hears once an intercept isn't known any more, as it may ask for it anew at once.
+pub struct Farewell(Reporter);
+
+impl Farewell {
+    /// Says it to whichever session asked last.
+    pub fn say(mut self, news: &mut mpsc::Receiver<News>) {
+        while let Ok(one) = news.try_recv() {
+            if let News::AskedAgain(session) = one {
+                self.0.session = session;
+            }
+        }
+        self.0.repeat();
     }
 }
 
@@ -97,8 +118,8 @@ pub async fn run(
     session: &Arc<Session>,
     id: &str,
     service: &ServiceName,
-    mut news: mpsc::Receiver<News>,
-) {
+    news: &mut mpsc::Receiver<News>,
+) -> Option<Farewell> {
     point(Point::StartHeard);
     let last = InterceptState {
         id: id.to_owned(),
@@ -110,14 +131,13 @@ pub async fn run(
     };
     let claimed = tokio::select! {
         claimed = claim(tools, session, id, service) => claimed,
-        () = left(&mut news) => return,
+        () = left(news) => return None,
     };
     let Some(claim) = claimed else {
-        let (phase, why) = match is_gone(tools, service).await {
-            true => (Phase::Gone, GONE),
-            false => (Phase::Failed, "the API server shows no such claim"),
-        };
-        return reporter.report(phase, why, Duration::ZERO);
+        return Some(match is_gone(tools, service).await {
+            true => reporter.farewell(Phase::Gone, GONE),
+            false => reporter.farewell(Phase::Failed, "the API server shows no such claim"),
+        });
     };
     point(Point::ClaimSeen);
     let machine = Machine {
@@ -129,7 +149,7 @@ pub async fn run(
         Ok(port) => port,
         Err(error) => {
             let reason = format!("the manager's router can't open a port: {error}");
-            return reporter.report(Phase::Failed, reason, Duration::ZERO);
+            return Some(reporter.farewell(Phase::Failed, reason));
         }
     };
     let route = Route {
@@ -138,12 +158,10 @@ pub async fn run(
         nodes: tools.node.iter().cloned().collect(),
     };
     // Before anything changes: what no rule wants must still get to the pods.
-    if needs_pods(&claim)
-        && let Err(pods) = port.reach_pods().await
-    {
-        return reporter.report(Phase::Failed, unreached(&pods), Duration::ZERO);
+    if needs_pods(&claim) && !reach_pods(&port, &mut reporter, news).await {
+        return None;
     }
-    let joined = port.join(claim.clone(), machine);
+    let joined = Arc::clone(&port).join(claim.clone(), machine);
     point(Point::Joined);
     let one = Claimed {
         tools,
@@ -153,18 +171,59 @@ pub async fn run(
     };
     one.stay_with_pods().await;
     if tools.redirector.route(id, route).await.is_err() {
-        return reporter.report(Phase::Failed, "the manager is ending", Duration::ZERO);
+        return Some(reporter.farewell(Phase::Failed, "the manager is ending"));
     }
-    let end = match one.redirected(&mut reporter, &mut news).await {
-        Ok(()) => one.hold(&mut reporter, &mut news).await,
+    let end = match one.redirected(&mut reporter, news).await {
+        Ok(()) => one.hold(&mut reporter, news).await,
         Err(end) => end,
     };
-    match &end {
-        End::Lost(reason) => reporter.report(Phase::Failed, reason, Duration::ZERO),
-        End::Gone => reporter.report(Phase::Gone, GONE, Duration::ZERO),
-        End::Left => {}
+    let over = match end {
+        End::Gone => {
+            one.abandon(port).await;
+            return Some(reporter.farewell(Phase::Gone, GONE));
+        }
+        End::Lost(reason) => Some(reason),
+        End::Left => None,
+    };
+    if let Some(reason) = &over {
+        reporter.report(Phase::Failed, reason, Duration::ZERO);
     }
-    one.restore(&reporter.session, news, end).await;
+    one.restore(&reporter.session, news, over).await;
+    None
+}
+
+/// Tries until the Service's pods are reached from here, and tells the session that they aren't; false when it
+/// leaves.
+async fn reach_pods(
+    port: &RouterPort,
+    reporter: &mut Reporter,
+    news: &mut mpsc::Receiver<News>,
+) -> bool {
+    let (mut next, mut pause) = (Instant::now(), PROVE_AGAIN);
+    loop {
+        let due = next;
+        let attempt = async {
+            tokio::time::sleep_until(due).await;
+            port.reach_pods().await
+        };
+        tokio::pin!(attempt);
+        let reached = loop {
+            tokio::select! {
+                reached = &mut attempt => break reached,
+                one = news.recv() => match one {
+                    Some(News::Leave) | None => return false,
+                    Some(News::AskedAgain(session)) => reporter.repeat_to(session),
+                    Some(_) => {}
+                },
+            }
+        };
+        match reached {
+            Ok(()) => return true,
+            Err(pods) => reporter.report(Phase::Failed, unreached(&pods), Duration::ZERO),
+        }
+        next = Instant::now() + pause;
+        pause = (pause * 2).min(PROVE_SELDOM);
+    }
 }
 
 /// Undoes what comes with an intercept, where its session hasn't. What fails for long is left to whoever sweeps.
@@ -371,18 +430,28 @@ impl Claimed<'_> {
         }
     }
 
-    /// Gives the Service back; the router stays until every node has learned of it.
-    async fn restore(self, session: &Session, mut news: mpsc::Receiver<News>, end: End) {
-        let over = match &end {
-            End::Lost(reason) => reason.clone(),
-            End::Left => GIVEN_BACK.to_owned(),
-            End::Gone => {
-                // Nothing leads here any more, and the claim went with the Service: one of the same id that
-                // comes is a new one.
-                self.joined.leave();
-                return put_back(&self.tools.client, self.service, self.claim).await;
-            }
-        };
+    /// Puts back what came with an intercept whose Service is gone, and the claim with it: one of the same id that
+    /// comes is a new one. What the nodes still lead here, for the Service or for the next one of its name, goes to
+    /// the pods.
+    async fn abandon(self, port: Arc<RouterPort>) {
+        self.joined.leave();
+        let cancelled = self.tools.cancelled.clone();
+        self.tools.tasks.spawn(async move {
+            let _ = tokio::time::timeout(LINGER, cancelled.cancelled()).await;
+            drop(port);
+        });
+        put_back(&self.tools.client, self.service, self.claim).await;
+    }
+
+    /// Gives the Service back; the router stays until every node has learned of it. `lost` says why the session
+    /// didn't want that.
+    async fn restore(
+        self,
+        session: &Session,
+        news: &mut mpsc::Receiver<News>,
+        lost: Option<String>,
+    ) {
+        let over = lost.clone().unwrap_or_else(|| GIVEN_BACK.to_owned());
         let restore = async {
             self.joined.leave();
             point(Point::Left);
@@ -394,7 +463,7 @@ impl Claimed<'_> {
             while let Err(error) = self.wait_restored().await {
                 tracing::warn!(service = %self.service, %error, "a Service isn't restored yet");
             }
-            if matches!(end, End::Left) {
+            if lost.is_none() {
                 session.report(InterceptState {
                     phase: Phase::Restored.into(),
                     ..self.state("")

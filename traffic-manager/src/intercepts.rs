@@ -99,7 +99,7 @@ impl Intercepts {
             Some(_) => return,
             None => {}
         }
-        let (news, receiver) = mpsc::channel(QUEUE);
+        let (news, mut receiver) = mpsc::channel(QUEUE);
         self.lock().insert(
             id.clone(),
             Entry {
@@ -114,14 +114,17 @@ impl Intercepts {
         );
         self.tools.tasks.spawn(async move {
             let service = ServiceName::new(start.namespace, start.service);
-            tokio::select! {
-                () = tools.ended() => {}
-                () = intercept::run(&tools, &session, &id, &service, receiver) => {}
-            }
+            let farewell = tokio::select! {
+                () = tools.ended() => None,
+                farewell = intercept::run(&tools, &session, &id, &service, &mut receiver) => farewell,
+            };
             running
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&id);
+            if let Some(farewell) = farewell {
+                farewell.say(&mut receiver);
+            }
         });
     }
 
@@ -224,7 +227,6 @@ impl Intercepts {
                     by,
                     again_in,
                 } => {
-                    self.not_redirected(&ids);
                     let by = somebody(by.as_deref());
                     tracing::info!(%service, %by, ?again_in, "the selector was written back");
                     (

@@ -101,6 +101,8 @@ pub struct Ledger {
     delivered: u64,
     told: u64,
     tell: bool,
+    /// Up to which offset the other side, which has room for nothing more, waits to hear of all that is handed on.
+    tell_to: u64,
     /// How much more than what was handed on the other side may send, and up to which offset it may.
     window: u64,
     granted: u64,
@@ -138,6 +140,7 @@ impl Ledger {
             delivered: 0,
             told: 0,
             tell: false,
+            tell_to: 0,
             window: Budget::SHARE,
             granted: Budget::SHARE,
             is_too_little: false,
@@ -280,7 +283,8 @@ impl Ledger {
     /// before.
     fn owes_ack(&self) -> bool {
         let owed = self.delivered - self.told;
-        owed >= ACK_EVERY || (owed > 0 && (self.tell || self.is_settled()))
+        let waited_for = self.tell || self.told < self.tell_to || self.is_settled();
+        owed >= ACK_EVERY || (owed > 0 && waited_for)
     }
 
     fn delivered_end(&self) -> bool {
@@ -397,10 +401,13 @@ impl Ledger {
                 Ok(Heard::Nothing)
             }
             Kind::Blocked(blocked) => {
-                // More would be of no use to one that can't keep it.
-                self.is_too_little |= !blocked.full;
                 // It waits for this, a round trip away.
                 self.tell = true;
+                match blocked.full {
+                    // Part of what it keeps may not make the room that it needs; nor would more be of use to it.
+                    true => self.tell_to = self.received,
+                    false => self.is_too_little = true,
+                }
                 Ok(Heard::Nothing)
             }
             Kind::Reset(_) => Ok(Heard::Reset),

@@ -396,6 +396,27 @@ fn one_who_may_keep_no_more_asks_once_and_is_answered_at_once_without_more_being
 }
 
 #[test]
+fn one_who_may_keep_no_more_hears_of_all_that_is_handed_on_bit_by_bit() {
+    static NOTHING: Budget = Budget::new(0);
+    let (mut near, mut far) = (Ledger::new(&NOTHING, None), Ledger::new(&PLENTY, None));
+    fill(&mut near);
+    while let Some(frame) = near.poll_frame() {
+        far.handle_frame(frame.kind.unwrap()).unwrap();
+    }
+    // Too little for another piece.
+    far.handle_delivered(1_000);
+    let ack = far.poll_frame().expect("it is waited for");
+    near.handle_frame(ack.kind.unwrap()).unwrap();
+    assert_eq!((near.room(), near.has_frame()), (0, false));
+    while let Some(Undelivered::Data(bytes)) = far.undelivered() {
+        far.handle_delivered(bytes.len());
+    }
+    let ack = far.poll_frame().expect("the rest is still waited for");
+    near.handle_frame(ack.kind.unwrap()).unwrap();
+    assert!(near.room() > 0);
+}
+
+#[test]
 fn one_who_has_only_a_share_hears_of_what_was_handed_on_before_it_is_used_up() {
     static NOTHING: Budget = Budget::new(0);
     let (mut near, mut far) = (Ledger::new(&NOTHING, None), Ledger::new(&NOTHING, None));

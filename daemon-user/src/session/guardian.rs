@@ -11,7 +11,6 @@ use std::time::Duration;
 use kdev_cluster::client::ClusterClient;
 use kdev_cluster::install::{ManagerError, find_manager};
 use kdev_cluster::redirect::{Desired, Limits, Mode, ServiceName, reconcile};
-use kdev_cluster::replace;
 use kdev_common::fault::{Point, point};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::intercepts::Intercepts;
 use super::manager_link::Link;
+use super::rest;
 
 /// How long the link may be lost before the manager is looked for: most are back at once.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -101,27 +101,27 @@ impl Guardian {
             .collect()
     }
 
-    /// The pods of a Service that is replaced are to answer as well.
-    async fn restore_workloads(&self, name: &ServiceName) {
+    /// The pods of a Service that is replaced are to answer as well; whether they all can.
+    async fn restore_workloads(&self, name: &ServiceName) -> bool {
         let held = self.intercepts.of_service(&name.namespace, &name.name);
+        let mut all = true;
         for one in held
             .iter()
             .filter(|one| one.intercept.mode == Mode::Replace)
         {
-            let client = self.cluster.kube();
-            let id = &one.intercept.id;
-            match replace::restore(client, &name.namespace, id).await {
-                Ok(_) => self.intercepts.handle_scaled_back(id),
-                Err(error) => {
-                    tracing::warn!(service = %name, %error, "not scaled back, and no manager runs");
-                }
+            let (client, id) = (self.cluster.kube(), &one.intercept.id);
+            let scaled = rest::scale_back(client, &self.intercepts, id, name).await;
+            if let Err(error) = scaled {
+                all = false;
+                tracing::warn!(service = %name, %error, "not scaled back, and no manager runs");
             }
         }
+        all
     }
 
     async fn restore(&self, name: &ServiceName) -> bool {
         point(Point::Unattended);
-        self.restore_workloads(name).await;
+        let scaled = self.restore_workloads(name).await;
         let limits = Limits {
             deadline: RESTORE,
             ..Limits::default()
@@ -139,6 +139,6 @@ impl Guardian {
             }
         }
         self.intercepts.handle_unattended(name, &text);
-        restored.is_ok()
+        scaled && restored.is_ok()
     }
 }

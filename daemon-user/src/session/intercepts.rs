@@ -31,6 +31,7 @@ pub struct Held {
     reported: InterceptState,
     /// It isn't being left: what was given back meanwhile is to be taken again.
     kept: bool,
+    claimed_again: bool,
     /// The workload has its replicas back, though it is to have none.
     scaled_back: bool,
 }
@@ -87,6 +88,7 @@ impl Intercepts {
             connections: 0,
             reported: InterceptState::default(),
             kept: true,
+            claimed_again: false,
             scaled_back: false,
             intercept: intercept.clone(),
         };
@@ -131,6 +133,11 @@ impl Intercepts {
         self.of(|one| one.reported.phase() == Phase::Gone && one.intercept.mode != Mode::Preview)
     }
 
+    /// Those that are claimed again, and that the manager hasn't said anything of since.
+    pub fn unheard(&self) -> Vec<Held> {
+        self.of(|one| one.claimed_again && one.reported.phase() == Phase::Unspecified)
+    }
+
     /// Those that work again and whose workload is to be scaled to zero again.
     pub fn unscaled(&self) -> Vec<Held> {
         self.of(|one| one.reported.phase() == Phase::Active && one.scaled_back)
@@ -149,6 +156,7 @@ impl Intercepts {
                 .part
                 .then(State::Pending, "being installed again".to_owned());
             one.reported = InterceptState::default();
+            one.claimed_again = true;
             one.intercept = intercept;
         });
     }
@@ -160,12 +168,26 @@ impl Intercepts {
         });
     }
 
-    /// Its workload has its replicas back.
+    /// Whether it is held, and the manager says that it works.
+    pub fn works(&self, id: &str) -> bool {
+        self.of(|one| one.intercept.id == id && one.reported.phase() == Phase::Active)
+            .len()
+            == 1
+    }
+
+    /// Its workload has its replicas, or may have.
     pub fn handle_scaled_back(&self, id: &str) {
+        self.change(id, |one| one.scaled_back = true);
+    }
+
+    /// The same, as nobody looks after the Service.
+    pub fn handle_unattended_workload(&self, id: &str) {
         self.change(id, |one| {
             one.scaled_back = true;
             // It works again once the manager says so anew.
-            one.reported = InterceptState::default();
+            if one.reported.phase() == Phase::Active {
+                one.reported = InterceptState::default();
+            }
         });
     }
 
@@ -293,16 +315,19 @@ impl InterceptEvents for Intercepts {
             ),
             Phase::Contested => (State::Degraded, state.reason.clone()),
             Phase::Failed => (State::Down, state.reason.clone()),
-            Phase::Gone => (
-                State::Down,
-                format!("{}; intercepted again when it is there again", state.reason),
-            ),
+            Phase::Gone => (State::Down, state.reason.clone()),
             Phase::Restored => (State::Down, "the Service is as it was".to_owned()),
             Phase::Unspecified => return,
         };
         self.edit(|held| {
             if let Some(one) = held.get_mut(&state.id) {
-                one.part = one.part.then(health, detail);
+                let again = match (state.phase(), one.intercept.mode) {
+                    (Phase::Gone, Mode::Intercept | Mode::Replace | Mode::Wiretap) => {
+                        "; intercepted again when it is there again"
+                    }
+                    _ => "",
+                };
+                one.part = one.part.then(health, detail + again);
                 // Who had it redirected has given the workload back, too.
                 one.scaled_back |=
                     state.phase() == Phase::Gone && one.intercept.mode == Mode::Replace;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use kdev_cluster::client::ClusterClient;
 use kdev_cluster::redirect::{self, Claim, ClaimError, ServiceName};
-use kdev_cluster::replace;
 use kdev_proto::v1::InterceptStart;
 use kdev_proto::v1::session_request::Kind as Request;
 use tokio::time::sleep;
@@ -14,9 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::intercepts::{Held, Intercepts};
 use super::manager_link::ManagerLink;
+use super::rest;
 
-/// Between two looks, while there is something to take again.
+/// Between two looks, while there is something to take again: at first, and after many in vain.
 const LOOK: Duration = Duration::from_secs(1);
+const LOOK_SELDOM: Duration = Duration::from_secs(15);
+/// How long others may have to wait for their turn meanwhile.
+const TAKES: Duration = Duration::from_secs(5);
 
 /// What it needs.
 pub struct Keeper {
@@ -39,21 +42,44 @@ impl Keeper {
 
     async fn keep(&self) {
         let mut changes = self.intercepts.changes();
+        let (mut pause, mut before) = (LOOK, Vec::new());
         loop {
             changes.mark_unchanged();
             let (gone, unscaled) = (self.intercepts.gone(), self.intercepts.unscaled());
+            let unheard = self.intercepts.unheard();
             for one in &gone {
                 self.claim(one).await;
+            }
+            for one in &unheard {
+                self.ask(one);
             }
             for one in &unscaled {
                 self.scale_down(one).await;
             }
-            if !gone.is_empty() || !unscaled.is_empty() {
-                sleep(LOOK).await;
-            } else if changes.changed().await.is_err() {
-                return;
+            let all = [gone, unheard, unscaled].concat();
+            let all: Vec<String> = all.into_iter().map(|one| one.intercept.id).collect();
+            if all.is_empty() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+                continue;
             }
+            pause = match all == before {
+                true => (pause * 5 / 4).min(LOOK_SELDOM),
+                false => LOOK,
+            };
+            before = all;
+            sleep(pause).await;
         }
+    }
+
+    /// Has the manager redirect it. Asking again does no harm.
+    fn ask(&self, held: &Held) {
+        self.manager.request(Request::Intercept(InterceptStart {
+            id: held.intercept.id.clone(),
+            namespace: held.namespace.clone(),
+            service: held.service.clone(),
+        }));
     }
 
     /// Claims what was deleted, if it is there again.
@@ -62,27 +88,20 @@ impl Keeper {
         let name = ServiceName::new(&held.namespace, &held.service);
         let _turn = self.intercepts.turn().await;
         // It may have been left before it was this one's turn.
-        if !self
-            .intercepts
-            .gone()
-            .iter()
-            .any(|one| one.intercept.id == *id)
-        {
+        if !is_among(id, &self.intercepts.gone()) {
             return;
         }
         let claim = Claim::from(&held.intercept);
-        match redirect::claim(self.cluster.kube(), &name, &claim).await {
-            Ok((intercept, _)) => {
+        let claimed = redirect::claim(self.cluster.kube(), &name, &claim);
+        match tokio::time::timeout(TAKES, claimed).await {
+            Ok(Ok((intercept, _))) => {
                 tracing::info!(service = %name, "is there again, and claimed");
                 self.intercepts.handle_claimed_again(intercept);
-                self.manager.request(Request::Intercept(InterceptStart {
-                    id: id.clone(),
-                    namespace: name.namespace,
-                    service: name.name,
-                }));
+                self.ask(held);
             }
-            Err(ClaimError::ServiceNotFound { .. }) => {}
-            Err(error) => {
+            // The API server may be away; it is asked again.
+            Err(_) | Ok(Err(ClaimError::ServiceNotFound { .. } | ClaimError::Api(_))) => {}
+            Ok(Err(error)) => {
                 let why = format!("the service is there again, but not intercepted: {error}");
                 self.intercepts.handle_not_claimed(id, &why);
             }
@@ -94,24 +113,13 @@ impl Keeper {
         let (id, manager) = (&held.intercept.id, &held.intercept.manager);
         let name = ServiceName::new(&held.namespace, &held.service);
         let client = self.cluster.kube();
-        let _turn = self.intercepts.turn().await;
-        if !self
-            .intercepts
-            .unscaled()
-            .iter()
-            .any(|one| one.intercept.id == *id)
-        {
-            return;
-        }
-        let scale = async {
-            for workload in replace::find(client, &name).await? {
-                replace::scale_down(client, &workload, id, manager).await?;
-            }
-            Ok::<_, replace::ReplaceError>(())
-        };
-        match scale.await {
-            Ok(()) => self.intercepts.handle_scaled_down(id),
-            Err(error) => tracing::warn!(service = %name, %error, "not scaled to zero again yet"),
+        let scaled = rest::scale_down(client, &self.intercepts, (id, manager), &name).await;
+        if let Err(error) = scaled {
+            tracing::warn!(service = %name, %error, "not scaled to zero again yet");
         }
     }
+}
+
+fn is_among(id: &str, all: &[Held]) -> bool {
+    all.iter().any(|one| one.intercept.id == id)
 }

@@ -127,6 +127,8 @@ impl Ways for Requests {
             Ok(stream) => Ok(stream),
             // Its machine was asked just before it left.
             Err(_) if claimant.left.is_cancelled() && !is_copy => self.to_pods().await,
+            // Whose everything is, also what isn't HTTP.
+            Err(why) if claimant.passes(why) && to.is_none() => self.to_pods().await,
             Err(why) if claimant.passes(why) && !is_copy => {
                 Err(unavailable(claimant, why).pass_to_pods())
             }

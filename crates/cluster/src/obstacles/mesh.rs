@@ -28,14 +28,27 @@ pub(super) fn of(pod: &Pod) -> Option<&'static str> {
     proxies.next()
 }
 
-/// Returns the name of the `PeerAuthentication` by which whole namespaces take nothing but mTLS: what it says of
-/// single workloads isn't looked at.
-pub(super) fn strict(all: &[DynamicObject]) -> Option<String> {
-    let strict = all.iter().find(|one| {
+/// What is said for all workloads of a namespace.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Whether they take nothing but mTLS.
+    pub(super) is_strict: bool,
+    /// The `PeerAuthentication` that says so, `namespace/name`.
+    pub(super) by: String,
+}
+
+/// Returns what `PeerAuthentication`s say for all workloads of their namespace: what they say of some isn't looked at.
+pub(super) fn said(all: &[DynamicObject]) -> Option<Said> {
+    all.iter().find_map(|one| {
         let spec = &one.data["spec"];
-        spec["mtls"]["mode"] == "STRICT" && spec["selector"].is_null()
-    });
-    strict.map(|one| format!("{}/{}", one.namespace().unwrap_or_default(), one.name_any()))
+        let mode = spec["mtls"]["mode"]
+            .as_str()
+            .filter(|mode| *mode != "UNSET")?;
+        spec["selector"].is_null().then(|| Said {
+            is_strict: mode == "STRICT",
+            by: format!("{}/{}", one.namespace().unwrap_or_default(), one.name_any()),
+        })
+    })
 }
 
 #[cfg(test)]
@@ -75,8 +88,10 @@ mod tests {
             "b",
             json!({ "mtls": { "mode": "STRICT" }, "selector": { "matchLabels": {} } }),
         );
-        let strict_one = one("c", json!({ "mtls": { "mode": "STRICT" } }));
-        assert_eq!(strict(&[permissive.clone(), of_some]), None);
-        assert_eq!(strict(&[permissive, strict_one]).as_deref(), Some("shop/c"));
+        let strict = one("c", json!({ "mtls": { "mode": "STRICT" } }));
+        let said = |all: &[DynamicObject]| said(all).map(|said| (said.is_strict, said.by));
+        assert_eq!(said(&[of_some.clone(), one("d", json!({}))]), None);
+        assert_eq!(said(&[of_some, strict]), Some((true, "shop/c".to_owned())));
+        assert_eq!(said(&[permissive]), Some((false, "shop/a".to_owned())));
     }
 }

@@ -27,8 +27,6 @@ const CLIENTS: u32 = 100;
 const PODS: u32 = 10;
 /// Where Istio keeps what holds for all namespaces, unless it was told otherwise.
 const ISTIO: &str = "istio-system";
-/// The label with a namespace's own name, which every one has.
-const NAME: &str = "kubernetes.io/metadata.name";
 
 /// Something that may be in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +134,8 @@ pub async fn find(
         return Vec::new();
     };
     let pods = pods.map(|list| list.items).unwrap_or_default();
-    let clients = clients.map(|list| list.items).unwrap_or_default();
+    let mut clients = clients.map(|list| list.items).unwrap_or_default();
+    clients.retain(is_concerned);
     let mut policies = policies.map(|list| list.items).unwrap_or_default();
     if manager.namespace != *namespace {
         policies.extend(theirs.into_iter().flat_map(|list| list.items));
@@ -156,11 +155,10 @@ pub async fn find(
     scene.obstacles(port, passes)
 }
 
-async fn labels_of(client: &Client, namespace: &str) -> BTreeMap<String, String> {
+async fn labels_of(client: &Client, namespace: &str) -> Option<BTreeMap<String, String>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let found = namespaces.get_metadata(namespace).await;
-    let labels = found.ok().and_then(|found| found.metadata.labels);
-    labels.unwrap_or_else(|| [(NAME.to_owned(), namespace.to_owned())].into())
+    let found = namespaces.get_metadata(namespace).await.ok()?;
+    Some(found.metadata.labels.unwrap_or_default())
 }
 
 /// What has the mesh take nothing but mTLS; most clusters have no such kind.
@@ -173,20 +171,23 @@ async fn strict(client: &Client, namespace: &str, wanted: bool) -> Option<String
     let here: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let mesh: Api<DynamicObject> = Api::namespaced_with(client.clone(), ISTIO, &resource);
     let all = ListParams::default();
-    let here = here.list(&all).await.ok()?;
-    let of_here = mesh::strict(&here.items);
-    if of_here.is_some() {
-        return of_here;
-    }
-    mesh::strict(&mesh.list(&all).await.ok()?.items)
+    // What a namespace says for itself holds there.
+    let said = match mesh::said(&here.list(&all).await.ok()?.items) {
+        Some(said) => said,
+        None => mesh::said(&mesh.list(&all).await.ok()?.items)?,
+    };
+    said.is_strict.then_some(said.by)
 }
 
-fn with_party<'a>(pods: &'a [Pod], labels: &BTreeMap<String, String>) -> Vec<(&'a Pod, Party)> {
+fn with_party<'a>(
+    pods: &'a [Pod],
+    labels: &Option<BTreeMap<String, String>>,
+) -> Vec<(&'a Pod, Party)> {
     let all = pods.iter().map(|pod| (pod, party(pod, labels.clone())));
     all.collect()
 }
 
-fn party(pod: &Pod, namespace_labels: BTreeMap<String, String>) -> Party {
+fn party(pod: &Pod, namespace_labels: Option<BTreeMap<String, String>>) -> Party {
     let ips = pod
         .status
         .iter()
@@ -197,6 +198,16 @@ fn party(pod: &Pod, namespace_labels: BTreeMap<String, String>) -> Party {
         labels: pod.labels().clone(),
         addresses: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
     }
+}
+
+/// Whether policies are about a pod: one that has ended speaks with nobody, one with its node's network isn't meant.
+fn is_concerned(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    let of_node = pod.spec.as_ref().and_then(|spec| spec.host_network);
+    !matches!(phase, Some("Succeeded" | "Failed")) && of_node != Some(true)
 }
 
 /// Everything that was read.
@@ -226,7 +237,8 @@ impl Scene<'_> {
                     protocol,
                     number: self.port.as_ref().and_then(|port| target_port(pod, port)),
                 };
-                let barring = self.barring(Direction::Ingress, party, &self.manager, number);
+                let mut barring = self.barring(Direction::Ingress, party, &self.manager, number);
+                barring.extend(self.barring(Direction::Egress, &self.manager, party, number));
                 (!barring.is_empty()).then_some(barring)
             });
             found.extend(closed.map(|policies| Obstacle::PodsClosed { policies }));
@@ -236,12 +248,15 @@ impl Scene<'_> {
                 strict: self.strict.clone(),
             }));
         }
-        // Any pod stands for the clients of other namespaces.
-        if let Some((_, one)) = self.clients.first() {
-            let policies = self.barring(Direction::Ingress, &self.manager, one, any);
-            if !policies.is_empty() {
-                found.push(Obstacle::ManagerClosed { policies });
-            }
+        let into_manager = |(_, client): &(&Pod, Party)| {
+            self.barring(Direction::Ingress, &self.manager, client, any)
+        };
+        let closed: Vec<_> = self.clients.iter().map(into_manager).collect();
+        if let Some(policies) = closed.first()
+            && !closed.iter().any(Vec::is_empty)
+        {
+            let policies = policies.clone();
+            found.push(Obstacle::ManagerClosed { policies });
         }
         let of_service = |pod: &Pod| {
             self.pods

@@ -21,7 +21,8 @@ type Labels = BTreeMap<String, String>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Party {
     pub(super) namespace: String,
-    pub(super) namespace_labels: Labels,
+    /// `None` where they may not be read: whatever is asked of them may be so.
+    pub(super) namespace_labels: Option<Labels>,
     pub(super) labels: Labels,
     pub(super) addresses: Vec<IpAddr>,
 }
@@ -32,6 +33,9 @@ pub(super) enum Direction {
     Ingress,
     Egress,
 }
+
+/// The ports that Linux chooses of, where nothing else is set (ip(7), `ip_local_port_range`).
+const ANY: (i32, i32) = (32_768, 60_999);
 
 /// A port that is connected to; the number may be one that nobody knows beforehand.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +114,10 @@ fn is_peer(peer: &NetworkPolicyPeer, pod: &Party, other: &Party) -> bool {
         return other.addresses.iter().any(|address| is_in(block, *address));
     }
     let namespace = match &peer.namespace_selector {
-        Some(selector) => selects(Some(selector), &other.namespace_labels),
+        Some(selector) => other
+            .namespace_labels
+            .as_ref()
+            .is_none_or(|labels| selects(Some(selector), labels)),
         None => pod.namespace == other.namespace,
     };
     let pods = peer.pod_selector.as_ref();
@@ -131,13 +138,14 @@ fn is_port(one: &NetworkPolicyPort, port: Port<'_>) -> bool {
         return false;
     }
     let first = match &one.port {
-        None | Some(IntOrString::String(_)) => return true,
+        None => return true,
+        Some(IntOrString::String(_)) => return port.number.is_some(),
         Some(IntOrString::Int(number)) => *number,
     };
     let last = one.end_port.unwrap_or(first);
     match port.number {
         Some(number) => (first..=last).contains(&i32::from(number)),
-        None => first <= 1024 && last >= i32::from(u16::MAX),
+        None => first <= ANY.0 && last >= ANY.1,
     }
 }
 
@@ -157,7 +165,7 @@ mod tests {
         let label = |key: &str, value: &str| Labels::from([(key.to_owned(), value.to_owned())]);
         Party {
             namespace: namespace.to_owned(),
-            namespace_labels: label("kubernetes.io/metadata.name", namespace),
+            namespace_labels: Some(label("kubernetes.io/metadata.name", namespace)),
             labels: label("app", app),
             addresses: vec![address.parse().unwrap()],
         }
@@ -263,6 +271,7 @@ mod tests {
             // The router's ports are any.
             (json!([{ "port": 8080 }]), None, true),
             (json!([{ "port": 1, "endPort": 65535 }]), None, false),
+            (json!([{ "port": "http" }]), None, true),
         ];
         for (ports, number, wanted) in table {
             assert_eq!(

@@ -25,7 +25,7 @@ const MAX_CONFLICTS: u32 = 20;
 pub struct Limits {
     /// How long everything may take, the controllers' part included.
     pub deadline: Duration,
-    /// Whether to clear a selector; if not, one that is there ends in [`Outcome::WrittenBack`].
+    /// Whether to clear a selector; if not, one that is there ends in [`Outcome::WrittenBack`]. It is cleared once.
     pub may_clear: bool,
 }
 
@@ -214,6 +214,8 @@ impl Run<'_> {
                 Err(error) if self.is_refused_in_part(step, &error) => self.refused = Some(error),
                 result => result?,
             }
+            // Who writes it back at once is to be told of, not to be written against.
+            self.may_clear &= !matches!(step, Step::ClearSelector { .. });
             if let Some(point) = step.point() {
                 fault::point(point);
             }

@@ -1,5 +1,7 @@
 //! Somebody else changes what an intercept stands on: the selector, the slices, the Service itself.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use kdev_e2e::cluster::Cluster;
@@ -80,13 +82,22 @@ fn a_selector_that_is_written_back_is_cleared_again_and_its_writer_is_named() {
     }
     wait_for_machine(&desk, &web);
     // Who does it all the time has it.
-    let given_up = Duration::from_secs(120);
-    let lost = wait::within(given_up, || {
-        if !has_selector(&web) {
-            write_selector(&desk, &web, "gitops");
+    let stop = AtomicBool::new(false);
+    let lost = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    write_selector(&desk, &web, "gitops");
+                }
+            });
         }
-        let shown = shown(&desk);
-        (shown["state"] == "down").then(|| shown["detail"].to_string())
+        let given_up = Duration::from_secs(120);
+        let lost = wait::within(given_up, || {
+            let shown = shown(&desk);
+            (shown["state"] == "down").then(|| shown["detail"].to_string())
+        });
+        stop.store(true, Ordering::Relaxed);
+        lost
     });
     let lost = lost.expect("given up");
     assert!(lost.contains("gitops") && lost.contains("pause"), "{lost}");
@@ -96,6 +107,33 @@ fn a_selector_that_is_written_back_is_cleared_again_and_its_writer_is_named() {
     // Whoever has mended the reason has it again.
     intercept(&desk, "intercept");
     wait_for_machine(&desk, &web);
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
+fn what_was_put_back_a_moment_ago_is_nobodys_contest() {
+    let (desk, web) = Desk::beside("again");
+    let _program = desk.laptop.serve(9000);
+    for _ in 0..12 {
+        intercept(&desk, "intercept");
+        desk.kdev(&["leave", "web"]).ok();
+    }
+    intercept(&desk, "intercept");
+    let log = [
+        "-n",
+        "kdev",
+        "logs",
+        "deploy/kdev-traffic-manager",
+        "--since=5m",
+    ];
+    let log = desk.cluster.kubectl(&log).ok();
+    let of_it = format!("service={}/web", web.namespace());
+    let contests = log.text().lines().filter(|line| line.contains(&of_it));
+    let contests: Vec<_> = contests
+        .filter(|line| line.contains("written back"))
+        .collect();
+    assert!(contests.is_empty(), "{contests:?}");
     desk.kdev(&["leave", "web"]).ok();
     web.assert_untouched();
 }

@@ -52,6 +52,8 @@ struct Employed {
     abort: AbortHandle,
     redirected: BTreeSet<String>,
     lost: BTreeSet<String>,
+    /// Since it was last redirected, held or restored.
+    had_trouble: bool,
     is_settled: bool,
 }
 
@@ -270,6 +272,7 @@ impl Task {
             abort: self.running.spawn(worker.run()),
             redirected: BTreeSet::new(),
             lost: BTreeSet::new(),
+            had_trouble: false,
             is_settled: false,
         };
         self.workers.insert(service.clone(), employed);
@@ -285,10 +288,7 @@ impl Task {
             return;
         };
         let ids = || assignment.routed.keys().cloned().collect();
-        if !matches!(news, News::Reached(_)) {
-            // Once they lead to the router again, that is news.
-            worker.redirected.clear();
-        }
+        worker.had_trouble |= !matches!(news, News::Reached(_));
         match news {
             News::Contested { by, again_in } => {
                 self.outbox.push_back(Event::Contested {
@@ -349,7 +349,11 @@ impl Task {
             .filter(|(_, port)| ports.contains(port))
             .map(|(id, _)| id.clone())
             .collect();
-        let redirected: Vec<_> = now.difference(&worker.redirected).cloned().collect();
+        // After trouble it is news that they still do.
+        let redirected: Vec<_> = match std::mem::take(&mut worker.had_trouble) {
+            true => now.iter().cloned().collect(),
+            false => now.difference(&worker.redirected).cloned().collect(),
+        };
         let restored: Vec<_> = worker.redirected.difference(&now).cloned().collect();
         let reason = match outcome {
             Outcome::Refused(Refusal::NotInterceptable(why)) => LostReason::NotInterceptable(*why),

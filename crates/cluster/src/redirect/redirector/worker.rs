@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep_until};
 use super::Assignment;
 use super::contest::Contest;
 use crate::backoff::ApiBackoff;
-use crate::redirect::ServiceName;
 use crate::redirect::notices::Notices;
 use crate::redirect::reconcile::{Limits, Outcome, ReconcileError, reconcile};
+use crate::redirect::{Goal, ServiceName};
 
 /// The shortest time between two looks at a Service whose pods change all the time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +61,10 @@ impl Worker {
         let mut changes: Option<Notices> = None;
         loop {
             let assignment = self.assignment.borrow_and_update().clone();
+            if !matches!(assignment.desired.goal, Goal::Redirect(_)) {
+                // From here on a selector that is there may be one that was put back from here.
+                was_redirected = false;
+            }
             let may_clear = !was_redirected || contest.is_due(Instant::now());
             let limits = Limits {
                 may_clear,
@@ -76,17 +80,24 @@ impl Worker {
             let now = Instant::now();
             let mut look_at = None;
             let news = match result {
-                Ok(Outcome::WrittenBack { by }) => match contest.handle_written_back(now) {
-                    Some(due) if due <= now => continue,
-                    Some(due) => {
-                        look_at = Some(due);
-                        let again_in = due - now;
-                        // Looking again during the pause is no news.
-                        let is_news = told.replace(due) != Some(due);
-                        is_news.then_some(News::Contested { by, again_in })
+                Ok(Outcome::WrittenBack { by }) => {
+                    if may_clear {
+                        // It was cleared, and is back already.
+                        contest.handle_cleared();
+                        was_redirected = true;
                     }
-                    None => Some(News::GivenUp { by }),
-                },
+                    match contest.handle_written_back(now) {
+                        Some(due) if due <= now => continue,
+                        Some(due) => {
+                            look_at = Some(due);
+                            let again_in = due - now;
+                            // Looking again during the pause is no news.
+                            let is_news = told.replace(due) != Some(due);
+                            is_news.then_some(News::Contested { by, again_in })
+                        }
+                        None => Some(News::GivenUp { by }),
+                    }
+                }
                 Ok(outcome) => {
                     delays = ApiBackoff::new();
                     contest.handle_cleared();
