@@ -192,7 +192,9 @@ async fn claim(
     let (claimed, over) = claimed.map_err(|error| match &error {
         ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => {
             failures::claim(name, &error)
-                .with_next("it is your own: `kdev leave` it, or add --take-over, which ends it")
+                .with_next(
+                "it is your own: add --take-over, which ends it; `kdev leave` does where this session holds it",
+            )
         }
         _ => failures::claim(name, &error),
     })?;
