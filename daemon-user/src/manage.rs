@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::daemon::Daemon;
 use crate::failures;
+use crate::modes;
 use crate::progress::Sink;
 use crate::service::{self, manager_namespace, target};
 use crate::session::Session;
@@ -198,9 +199,13 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
         let changed = recover::changed(client, &namespace)
             .await
             .map_err(|error| failures::recover(&error))?;
-        return Ok(match changed.is_nothing() {
-            true => "there is nothing to put back".to_owned(),
-            false => format!("would put back: {changed}"),
+        let runs = install::find_manager(client, &namespace).await.is_ok();
+        return Ok(match (changed.is_nothing(), runs) {
+            (true, _) => "there is nothing to put back".to_owned(),
+            (false, false) => format!("would put back: {changed}"),
+            (false, true) => format!(
+                "would put back: {changed}; not while a traffic manager runs, which does by itself what sessions leave"
+            ),
         });
     }
     match install::find_manager(client, &namespace).await {
@@ -289,6 +294,7 @@ fn holder(intercept: &Intercept) -> v1::Holder {
         by: intercept.owner.clone(),
         since: intercept.since.to_string(),
         rule: intercept.rule.to_string(),
+        mode: modes::in_command(intercept.mode).into(),
     }
 }
 

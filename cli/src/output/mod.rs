@@ -12,7 +12,18 @@ pub mod versions;
 use std::io::{self, Write};
 
 use kdev_proto::Failure;
+use kdev_proto::v1::InterceptMode;
 use serde::Serialize;
+
+/// What comes with an intercept, as the command that makes it is called.
+fn mode_name(mode: InterceptMode) -> &'static str {
+    match mode {
+        InterceptMode::Unspecified => "intercept",
+        InterceptMode::Replace => "replace",
+        InterceptMode::Preview => "preview",
+        InterceptMode::Wiretap => "wiretap",
+    }
+}
 
 /// Shows the result. A reader that has left doesn't want the rest.
 pub fn result(line: &str) {

@@ -1,10 +1,10 @@
 //! `kdev list`.
 
 use kdev_proto::Failure;
-use kdev_proto::v1::{Holder, ServicePort, ServiceSummary};
+use kdev_proto::v1::{Holder, InterceptMode, ServicePort, ServiceSummary};
 use serde::Serialize;
 
-use super::{json, result, table};
+use super::{json, mode_name, result, table};
 use crate::args::Format;
 
 #[derive(Serialize)]
@@ -33,6 +33,7 @@ struct HeldView<'a> {
     since: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     rule: &'a str,
+    mode: &'static str,
 }
 
 /// Shows the services.
@@ -79,6 +80,7 @@ fn port_view(port: &ServicePort) -> PortView<'_> {
         by: &one.by,
         since: &one.since,
         rule: &one.rule,
+        mode: mode_name(one.mode()),
     });
     PortView {
         name: &port.name,
@@ -106,7 +108,12 @@ fn state(service: &ServiceSummary) -> String {
                 "" => String::new(),
                 rule => format!(" for {rule}"),
             };
-            format!("{port} held by {}{rule} since {}", one.by, one.since)
+            let held = match one.mode() {
+                InterceptMode::Unspecified | InterceptMode::Preview => "held by",
+                InterceptMode::Replace => "replaced by",
+                InterceptMode::Wiretap => "copied to",
+            };
+            format!("{port} {held} {}{rule} since {}", one.by, one.since)
         };
         held.holders.iter().map(say).collect::<Vec<_>>()
     };

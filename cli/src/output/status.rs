@@ -2,12 +2,10 @@
 
 use kdev_common::clock;
 use kdev_proto::Failure;
-use kdev_proto::v1::{
-    CarrierStatus, InterceptMode, InterceptStatus, Part, RouteStatus, Session, State, Status,
-};
+use kdev_proto::v1::{CarrierStatus, InterceptStatus, Part, RouteStatus, Session, State, Status};
 use serde::Serialize;
 
-use super::{json, result, table, time};
+use super::{json, mode_name, result, table, time};
 use crate::args::Format;
 
 #[derive(Serialize)]
@@ -196,12 +194,7 @@ fn intercept(intercept: &InterceptStatus) -> InterceptView {
         local_port: intercept.local_port,
         connections: intercept.connections,
         rule: intercept.rule.clone(),
-        mode: match intercept.mode() {
-            InterceptMode::Unspecified => "intercept",
-            InterceptMode::Replace => "replace",
-            InterceptMode::Preview => "preview",
-            InterceptMode::Wiretap => "wiretap",
-        },
+        mode: mode_name(intercept.mode()),
         part: part(intercept.part.as_ref()),
     }
 }

@@ -151,13 +151,13 @@ fn rate(way: &Way<'_>, upload: bool, text: &Text) -> f64 {
 }
 
 #[test]
-fn one_who_doesnt_read_is_in_nobodys_way_and_neither_are_sixty_four() {
+fn one_who_doesnt_read_is_in_nobodys_way_and_neither_are_a_hundred_and_fifty() {
     both_ways("stalled", |_, way| {
         let text = Text::new(3);
         for upload in [true, false] {
             let alone = rate(way, upload, &text);
             let mut stalled: Vec<Transfer> = Vec::new();
-            for count in [1, 64] {
+            for count in [1, 150] {
                 let before = stalled.len();
                 stalled.extend((before..count).map(|_| Transfer::new(way, upload)));
                 fill(&mut stalled[before..], &text);

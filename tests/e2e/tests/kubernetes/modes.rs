@@ -75,6 +75,7 @@ fn a_wiretap_gets_copies_and_nobody_notices() {
         .says("active");
     desk.kdev(&[&tap[..], &["--path-prefix", "/sum"]].concat())
         .ok();
+    desk.kdev(&["list"]).ok().says("copied to dev@");
     let connections = || {
         let all = desk.status()["intercepts"].as_array().unwrap().clone();
         all.iter()
