@@ -142,7 +142,7 @@ pub async fn intercept(
         }
         point(Point::ReportedActive);
         if mode == Mode::Replace {
-            scale_down(&held, sink).await?;
+            scale_down(session, &name, &claimed, sink).await?;
         }
         Ok(probe_us)
     };
@@ -191,9 +191,9 @@ async fn claim(
     drop(turn);
     let (claimed, over) = claimed.map_err(|error| match &error {
         ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => {
-            failures::claim(name, &error)
-                .with_next(
-                "it is your own: add --take-over, which ends it; `kdev leave` does where this session holds it",
+            failures::claim(name, &error).with_next(
+                "it is your own: add --take-over, which ends it, or `kdev leave` it where this \
+                 session holds it",
             )
         }
         _ => failures::claim(name, &error),
@@ -212,12 +212,16 @@ async fn claim(
 }
 
 /// Scales what is behind the Service to zero.
-async fn scale_down(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
-    let (session, manager) = (held.session, &held.session.manager_namespace);
+async fn scale_down(
+    session: &Session,
+    name: &ServiceName,
+    claimed: &Intercept,
+    sink: &Sink,
+) -> Result<(), Failure> {
     let client = session.cluster.kube();
-    let scaled = rest::scale_down(client, &session.intercepts, (held.id, manager), held.name)
+    let scaled = rest::scale_down(client, &session.intercepts, name, claimed)
         .await
-        .map_err(|error| failures::replace(held.name, &error))?;
+        .map_err(|error| failures::replace(name, &error))?;
     point(Point::ScaledDown);
     for workload in scaled {
         let replicas = workload.replicas();

@@ -195,12 +195,12 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
     let cluster = reach(target(&wanted)).await?;
     let namespace = manager_namespace(&wanted);
     let client = cluster.kube();
+    let manager = install::find_manager(client, &namespace).await;
     if request.dry_run {
         let changed = recover::changed(client, &namespace)
             .await
             .map_err(|error| failures::recover(&error))?;
-        let runs = install::find_manager(client, &namespace).await.is_ok();
-        return Ok(match (changed.is_nothing(), runs) {
+        return Ok(match (changed.is_nothing(), manager.is_ok()) {
             (true, _) => "there is nothing to put back".to_owned(),
             (false, false) => format!("would put back: {changed}"),
             (false, true) => format!(
@@ -208,7 +208,7 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
             ),
         });
     }
-    match install::find_manager(client, &namespace).await {
+    match manager {
         Ok(pod) => {
             return Err(Failure::new(
                 ErrorKind::Conflict,

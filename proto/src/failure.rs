@@ -120,7 +120,6 @@ impl From<Failure> for Status {
     }
 }
 
-/// A status without details comes from the transport, so it speaks of a process that went away.
 /// What the transport says of a call that it lost means little to who reads it.
 fn why(status: &Status) -> String {
     match status.code() {
@@ -132,6 +131,7 @@ fn why(status: &Status) -> String {
     }
 }
 
+/// A status without details comes from the transport, so it speaks of a process that went away.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         match ErrorDetail::decode(status.details()) {

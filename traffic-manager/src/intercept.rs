@@ -131,7 +131,7 @@ pub async fn run(
     };
     let claimed = tokio::select! {
         claimed = claim(tools, session, id, service) => claimed,
-        () = left(news) => return None,
+        () = left(news, &mut reporter) => return None,
     };
     let Some(claim) = claimed else {
         return Some(match is_gone(tools, service).await {
@@ -199,29 +199,21 @@ async fn reach_pods(
     reporter: &mut Reporter,
     news: &mut mpsc::Receiver<News>,
 ) -> bool {
-    let (mut next, mut pause) = (Instant::now(), PROVE_AGAIN);
+    let (mut due, mut pause) = (Instant::now(), PROVE_AGAIN);
     loop {
-        let due = next;
         let attempt = async {
             tokio::time::sleep_until(due).await;
             port.reach_pods().await
         };
-        tokio::pin!(attempt);
-        let reached = loop {
-            tokio::select! {
-                reached = &mut attempt => break reached,
-                one = news.recv() => match one {
-                    Some(News::Leave) | None => return false,
-                    Some(News::AskedAgain(session)) => reporter.repeat_to(session),
-                    Some(_) => {}
-                },
-            }
+        let reached = tokio::select! {
+            reached = attempt => reached,
+            () = left(news, reporter) => return false,
         };
         match reached {
             Ok(()) => return true,
             Err(pods) => reporter.report(Phase::Failed, unreached(&pods), Duration::ZERO),
         }
-        next = Instant::now() + pause;
+        due = Instant::now() + pause;
         pause = (pause * 2).min(PROVE_SELDOM);
     }
 }
@@ -258,9 +250,15 @@ async fn try_put_back(
     }
 }
 
-/// Waits until the intercept is over before it has begun. Cancel safe.
-async fn left(news: &mut mpsc::Receiver<News>) {
-    while !matches!(news.recv().await, Some(News::Leave) | None) {}
+/// Waits until the intercept is over before it has begun; who asks meanwhile hears how it stands. Cancel safe.
+async fn left(news: &mut mpsc::Receiver<News>, reporter: &mut Reporter) {
+    loop {
+        match news.recv().await {
+            Some(News::Leave) | None => return,
+            Some(News::AskedAgain(session)) => reporter.repeat_to(session),
+            Some(_) => {}
+        }
+    }
 }
 
 /// Waits until the API server shows the claim: what only the session says counts for nothing.

@@ -110,7 +110,7 @@ impl Guardian {
             .filter(|one| one.intercept.mode == Mode::Replace)
         {
             let (client, id) = (self.cluster.kube(), &one.intercept.id);
-            let scaled = rest::scale_back(client, &self.intercepts, id, name).await;
+            let scaled = rest::scale_back(client, &self.intercepts, name, id).await;
             if let Err(error) = scaled {
                 all = false;
                 tracing::warn!(service = %name, %error, "not scaled back, and no manager runs");

@@ -31,9 +31,37 @@ pub struct Held {
     reported: InterceptState,
     /// It isn't being left: what was given back meanwhile is to be taken again.
     kept: bool,
+    /// Its Service was made again.
     claimed_again: bool,
     /// The workload has its replicas back, though it is to have none.
     scaled_back: bool,
+}
+
+impl Held {
+    /// Whether its Service was deleted, and it is to be claimed again with the next of its name. A Service that was
+    /// made for an intercept isn't.
+    pub fn is_gone(&self) -> bool {
+        self.is_kept_in(Phase::Gone) && self.intercept.mode != Mode::Preview
+    }
+
+    /// Whether the manager has said nothing of it since it was claimed again.
+    pub fn is_unheard(&self) -> bool {
+        self.is_kept_in(Phase::Unspecified) && self.claimed_again
+    }
+
+    /// Whether the manager says that it works.
+    pub fn works(&self) -> bool {
+        self.is_kept_in(Phase::Active)
+    }
+
+    /// Whether it works, and its workload is to be scaled to zero again.
+    pub fn is_unscaled(&self) -> bool {
+        self.works() && self.scaled_back
+    }
+
+    fn is_kept_in(&self, phase: Phase) -> bool {
+        self.kept && self.reported.phase() == phase
+    }
 }
 
 /// All of them, by id.
@@ -127,26 +155,15 @@ impl Intercepts {
         self.changed.subscribe()
     }
 
-    /// Those whose Service was deleted, and which are to be claimed again when it is there again. A Service that was
-    /// made for an intercept isn't.
-    pub fn gone(&self) -> Vec<Held> {
-        self.of(|one| one.reported.phase() == Phase::Gone && one.intercept.mode != Mode::Preview)
-    }
-
-    /// Those that are claimed again, and that the manager hasn't said anything of since.
-    pub fn unheard(&self) -> Vec<Held> {
-        self.of(|one| one.claimed_again && one.reported.phase() == Phase::Unspecified)
-    }
-
-    /// Those that work again and whose workload is to be scaled to zero again.
-    pub fn unscaled(&self) -> Vec<Held> {
-        self.of(|one| one.reported.phase() == Phase::Active && one.scaled_back)
-    }
-
-    fn of(&self, wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
+    /// Those of which something holds.
+    pub fn those(&self, are: impl Fn(&Held) -> bool) -> Vec<Held> {
         let held = self.lock();
-        let kept = held.values().filter(|one| one.kept && wanted(one));
-        kept.cloned().collect()
+        held.values().filter(|one| are(one)).cloned().collect()
+    }
+
+    /// Whether something holds of one that is held.
+    pub fn is(&self, id: &str, what: impl Fn(&Held) -> bool) -> bool {
+        self.lock().get(id).is_some_and(what)
     }
 
     /// It is claimed again.
@@ -166,13 +183,6 @@ impl Intercepts {
         self.change(id, |one| {
             one.part = one.part.then(State::Down, why.to_owned())
         });
-    }
-
-    /// Whether it is held, and the manager says that it works.
-    pub fn works(&self, id: &str) -> bool {
-        self.of(|one| one.intercept.id == id && one.reported.phase() == Phase::Active)
-            .len()
-            == 1
     }
 
     /// Its workload has its replicas, or may have.
@@ -203,11 +213,7 @@ impl Intercepts {
 
     /// Those of one Service.
     pub fn of_service(&self, namespace: &str, service: &str) -> Vec<Held> {
-        let held = self.lock();
-        held.values()
-            .filter(|one| one.namespace == namespace && one.service == service)
-            .cloned()
-            .collect()
+        self.those(|one| one.namespace == namespace && one.service == service)
     }
 
     /// All of them.
@@ -321,17 +327,14 @@ impl InterceptEvents for Intercepts {
         };
         self.edit(|held| {
             if let Some(one) = held.get_mut(&state.id) {
-                let again = match (state.phase(), one.intercept.mode) {
-                    (Phase::Gone, Mode::Intercept | Mode::Replace | Mode::Wiretap) => {
-                        "; intercepted again when it is there again"
-                    }
-                    _ => "",
+                one.reported = state;
+                let again = match one.is_gone() {
+                    true => "; intercepted again when it is there again",
+                    false => "",
                 };
                 one.part = one.part.then(health, detail + again);
                 // Who had it redirected has given the workload back, too.
-                one.scaled_back |=
-                    state.phase() == Phase::Gone && one.intercept.mode == Mode::Replace;
-                one.reported = state;
+                one.scaled_back |= one.is_gone() && one.intercept.mode == Mode::Replace;
             }
         });
     }

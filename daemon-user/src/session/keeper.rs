@@ -45,8 +45,9 @@ impl Keeper {
         let (mut pause, mut before) = (LOOK, Vec::new());
         loop {
             changes.mark_unchanged();
-            let (gone, unscaled) = (self.intercepts.gone(), self.intercepts.unscaled());
-            let unheard = self.intercepts.unheard();
+            let gone = self.intercepts.those(Held::is_gone);
+            let unheard = self.intercepts.those(Held::is_unheard);
+            let unscaled = self.intercepts.those(Held::is_unscaled);
             for one in &gone {
                 self.claim(one).await;
             }
@@ -88,7 +89,7 @@ impl Keeper {
         let name = ServiceName::new(&held.namespace, &held.service);
         let _turn = self.intercepts.turn().await;
         // It may have been left before it was this one's turn.
-        if !is_among(id, &self.intercepts.gone()) {
+        if !self.intercepts.is(id, Held::is_gone) {
             return;
         }
         let claim = Claim::from(&held.intercept);
@@ -110,16 +111,11 @@ impl Keeper {
 
     /// Scales to zero again what was scaled back.
     async fn scale_down(&self, held: &Held) {
-        let (id, manager) = (&held.intercept.id, &held.intercept.manager);
         let name = ServiceName::new(&held.namespace, &held.service);
         let client = self.cluster.kube();
-        let scaled = rest::scale_down(client, &self.intercepts, (id, manager), &name).await;
+        let scaled = rest::scale_down(client, &self.intercepts, &name, &held.intercept).await;
         if let Err(error) = scaled {
             tracing::warn!(service = %name, %error, "not scaled to zero again yet");
         }
     }
-}
-
-fn is_among(id: &str, all: &[Held]) -> bool {
-    all.iter().any(|one| one.intercept.id == id)
 }

@@ -3,11 +3,11 @@
 //! Whoever scales it holds the session's turn (see [`Intercepts::turn`]): so nobody gives it its replicas back
 //! between the look and the deed.
 
-use kdev_cluster::redirect::ServiceName;
+use kdev_cluster::redirect::{Intercept, ServiceName};
 use kdev_cluster::replace::{self, ReplaceError, Workload};
 use kube::Client;
 
-use super::intercepts::Intercepts;
+use super::intercepts::{Held, Intercepts};
 
 /// Scales what is behind the Service to zero; returns what was scaled. Where the intercept doesn't work now, nothing
 /// is: that follows once it does.
@@ -18,19 +18,20 @@ use super::intercepts::Intercepts;
 pub async fn scale_down(
     client: &Client,
     intercepts: &Intercepts,
-    (id, manager): (&str, &str),
     name: &ServiceName,
+    intercept: &Intercept,
 ) -> Result<Vec<Workload>, ReplaceError> {
+    let id = &intercept.id;
     let _turn = intercepts.turn().await;
     intercepts.handle_scaled_back(id);
-    if !intercepts.works(id) {
+    if !intercepts.is(id, Held::works) {
         return Ok(Vec::new());
     }
     let found = replace::find(client, name).await?;
     for workload in &found {
-        replace::scale_down(client, workload, id, manager).await?;
+        replace::scale_down(client, workload, id, &intercept.manager).await?;
     }
-    if !intercepts.works(id) {
+    if !intercepts.is(id, Held::works) {
         // Lost meanwhile: the pods are to answer.
         replace::restore(client, &name.namespace, id).await?;
         return Ok(Vec::new());
@@ -47,8 +48,8 @@ pub async fn scale_down(
 pub async fn scale_back(
     client: &Client,
     intercepts: &Intercepts,
-    id: &str,
     name: &ServiceName,
+    id: &str,
 ) -> Result<(), ReplaceError> {
     let _turn = intercepts.turn().await;
     intercepts.handle_unattended_workload(id);

@@ -76,11 +76,10 @@ mod tests {
     #[test]
     fn only_a_whole_namespace_that_is_strict_counts() {
         let one = |name: &str, spec: Value| {
-            let kind =
-                json!({ "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication" });
-            let mut object = kind;
-            object["metadata"] = json!({ "name": name, "namespace": "shop" });
-            object["spec"] = spec;
+            let object = json!({
+                "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+                "metadata": { "name": name, "namespace": "shop" }, "spec": spec,
+            });
             serde_json::from_value::<DynamicObject>(object).unwrap()
         };
         let permissive = one("a", json!({ "mtls": { "mode": "PERMISSIVE" } }));
