@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kdev_cluster::redirect::ServiceName;
-use kdev_cluster::redirect::redirector::{Annotated, Event, LostReason, Redirector, somebody};
+use kdev_cluster::redirect::redirector::{Annotated, Event, LostReason, Redirector};
 use kdev_common::fault::{Point, point};
 use kdev_proto::v1::{InterceptStart, InterceptStop};
 use kube::Client;
@@ -227,7 +227,6 @@ impl Intercepts {
                     by,
                     again_in,
                 } => {
-                    let by = somebody(by.as_deref());
                     tracing::info!(%service, %by, ?again_in, "the selector was written back");
                     (
                         ids,

@@ -7,20 +7,20 @@
 
 mod mesh;
 mod policy;
+mod scene;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 
 use crate::install::ManagerPod;
-use crate::redirect::pods::target_port;
 use crate::redirect::{PortRef, ServiceName, label_selector, original_selector};
-use policy::{Direction, Party, Port, barring};
+use scene::{Scene, is_concerned, party, with_party};
 
 /// How many pods of a namespace are looked at, and how many of a Service: they are much alike.
 const CLIENTS: u32 = 100;
@@ -177,118 +177,4 @@ async fn strict(client: &Client, namespace: &str, wanted: bool) -> Option<String
         None => mesh::said(&mesh.list(&all).await.ok()?.items)?,
     };
     said.is_strict.then_some(said.by)
-}
-
-fn with_party<'a>(
-    pods: &'a [Pod],
-    labels: &Option<BTreeMap<String, String>>,
-) -> Vec<(&'a Pod, Party)> {
-    let all = pods.iter().map(|pod| (pod, party(pod, labels.clone())));
-    all.collect()
-}
-
-fn party(pod: &Pod, namespace_labels: Option<BTreeMap<String, String>>) -> Party {
-    let ips = pod
-        .status
-        .iter()
-        .flat_map(|status| status.pod_ips.iter().flatten());
-    Party {
-        namespace: pod.namespace().unwrap_or_default(),
-        namespace_labels,
-        labels: pod.labels().clone(),
-        addresses: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
-    }
-}
-
-/// Whether policies are about a pod: one that has ended speaks with nobody, one with its node's network isn't meant.
-fn is_concerned(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    let of_node = pod.spec.as_ref().and_then(|spec| spec.host_network);
-    !matches!(phase, Some("Succeeded" | "Failed")) && of_node != Some(true)
-}
-
-/// Everything that was read.
-struct Scene<'a> {
-    manager: Party,
-    /// The Service's.
-    pods: Vec<(&'a Pod, Party)>,
-    /// Those of its namespace, its own among them.
-    clients: Vec<(&'a Pod, Party)>,
-    port: Option<ServicePort>,
-    policies: Vec<NetworkPolicy>,
-    strict: Option<String>,
-}
-
-impl Scene<'_> {
-    fn obstacles(&self, port: &PortRef, passes: bool) -> Vec<Obstacle> {
-        let protocol = port.protocol.as_str();
-        // Which port of a pod's it is, or of the manager's, isn't known here.
-        let any = Port {
-            protocol,
-            number: None,
-        };
-        let mut found = Vec::new();
-        if passes {
-            let closed = self.pods.iter().find_map(|(pod, party)| {
-                let number = Port {
-                    protocol,
-                    number: self.port.as_ref().and_then(|port| target_port(pod, port)),
-                };
-                let mut barring = self.barring(Direction::Ingress, party, &self.manager, number);
-                barring.extend(self.barring(Direction::Egress, &self.manager, party, number));
-                (!barring.is_empty()).then_some(barring)
-            });
-            found.extend(closed.map(|policies| Obstacle::PodsClosed { policies }));
-            let mesh = self.pods.iter().find_map(|(pod, _)| mesh::of(pod));
-            found.extend(mesh.map(|mesh| Obstacle::Mesh {
-                mesh,
-                strict: self.strict.clone(),
-            }));
-        }
-        let into_manager = |(_, client): &(&Pod, Party)| {
-            self.barring(Direction::Ingress, &self.manager, client, any)
-        };
-        let closed: Vec<_> = self.clients.iter().map(into_manager).collect();
-        if let Some(policies) = closed.first()
-            && !closed.iter().any(Vec::is_empty)
-        {
-            let policies = policies.clone();
-            found.push(Obstacle::ManagerClosed { policies });
-        }
-        let of_service = |pod: &Pod| {
-            self.pods
-                .iter()
-                .any(|(own, _)| own.name_any() == pod.name_any())
-        };
-        let clients = self.clients.iter().filter(|(pod, _)| !of_service(pod));
-        let kept: Vec<_> = clients
-            .filter_map(|(pod, party)| {
-                let barring = self.barring(Direction::Egress, party, &self.manager, any);
-                (!barring.is_empty()).then(|| (pod.name_any(), barring))
-            })
-            .collect();
-        if let Some((pod, policies)) = kept.first() {
-            found.push(Obstacle::ClientsClosed {
-                policies: policies.clone(),
-                pod: pod.clone(),
-                count: kept.len(),
-            });
-        }
-        found
-    }
-
-    fn barring(
-        &self,
-        direction: Direction,
-        pod: &Party,
-        other: &Party,
-        port: Port<'_>,
-    ) -> Vec<String> {
-        let names = barring(&self.policies, direction, pod, other, port);
-        let named = names.iter().map(|name| format!("{}/{name}", pod.namespace));
-        named.collect()
-    }
 }

@@ -40,6 +40,7 @@ pub use self::preview::{create_preview, delete_orphans, delete_preview};
 pub use self::reconcile::{Limits, Outcome, ReconcileError, reconcile};
 pub use self::restored::{RestoreError, changed, restore_all, wait_restored};
 pub use self::suitable::{NotInterceptable, interceptable};
+pub use self::writer::Writer;
 
 #[cfg(test)]
 mod simulation;

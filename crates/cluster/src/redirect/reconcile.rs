@@ -14,7 +14,7 @@ use super::intercept::selector;
 use super::objects::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
 use super::observed::{Desired, Goal};
 use super::plan::{Course, Refusal, Step, course, plan};
-use super::writer;
+use super::writer::{self, Writer};
 use crate::client::{ApiError, ApiFailure};
 
 /// How often in a row others may be faster before it counts as a failure.
@@ -56,7 +56,7 @@ pub enum Outcome {
     /// Somebody wrote the selector back, and [`Limits::may_clear`] forbids to clear it.
     WrittenBack {
         /// Who, as the API server noted it.
-        by: Option<String>,
+        by: Writer,
     },
     /// The Service is as it was, and nothing of ours is left.
     Restored,

@@ -1,24 +1,40 @@
 //! Who wrote a Service's selector, as the API server noted it (`metadata.managedFields`).
 
+use std::fmt;
+
 use k8s_openapi::api::core::v1::Service;
 
 use super::objects::FIELD_MANAGER;
 
-/// Returns the name under which somebody else than kdev wrote the selector last, as `argocd-controller` or
-/// `kubectl-edit`; `None` where nobody is noted.
-pub(super) fn of_selector(service: &Service) -> Option<String> {
+/// The name under which somebody else than kdev writes, as `argocd-controller` or `kubectl-edit`; none where nobody
+/// is noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer(Option<String>);
+
+/// As people are told of him.
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(f, "{name:?} (so metadata.managedFields)"),
+            None => f.write_str("somebody else"),
+        }
+    }
+}
+
+/// Returns who wrote the selector last.
+pub(super) fn of_selector(service: &Service) -> Writer {
     let entries = service.metadata.managed_fields.iter().flatten();
     let wrote_it = entries.filter(|entry| {
         let fields = entry.fields_v1.as_ref();
         fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:selector").is_some())
     });
-    wrote_it
+    let last = wrote_it
         .filter_map(|entry| {
             let name = entry.manager.clone().filter(|name| name != FIELD_MANAGER)?;
             Some((entry.time.as_ref().map(|time| time.0), name))
         })
-        .max()
-        .map(|(_, name)| name)
+        .max();
+    Writer(last.map(|(_, name)| name))
 }
 
 #[cfg(test)]
@@ -47,12 +63,15 @@ mod tests {
             entry("helm", "2026-01-03T00:00:00Z", &json!({ "f:ports": {} })),
             entry(FIELD_MANAGER, "2026-01-04T00:00:00Z", &selector),
         ])));
-        assert_eq!(found.as_deref(), Some("argocd-controller"));
+        assert_eq!(found, Writer(Some("argocd-controller".to_owned())));
     }
 
     #[test]
     fn where_nothing_is_noted_nobody_is_named() {
-        assert_eq!(of_selector(&service(&json!([]))), None);
-        assert_eq!(of_selector(&Service::default()), None);
+        assert_eq!(of_selector(&service(&json!([]))), Writer(None));
+        assert_eq!(
+            of_selector(&Service::default()).to_string(),
+            "somebody else"
+        );
     }
 }

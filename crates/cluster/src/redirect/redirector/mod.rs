@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Intercept, NotInterceptable, ReconcileError, Route, ServiceName};
+use super::{Intercept, NotInterceptable, ReconcileError, Route, ServiceName, Writer};
 use index::Wish;
 
 /// How many wishes and events may wait.
@@ -78,7 +78,7 @@ pub enum Event {
         /// The claims that are concerned.
         ids: Vec<String>,
         /// Who, as the API server noted it.
-        by: Option<String>,
+        by: Writer,
         /// After how long.
         again_in: Duration,
     },
@@ -111,7 +111,7 @@ pub enum LostReason {
     /// Somebody writes the selector back whenever it is cleared.
     WrittenBack {
         /// Who, as the API server noted it.
-        by: Option<String>,
+        by: Writer,
     },
 }
 
@@ -125,19 +125,10 @@ impl fmt::Display for LostReason {
             Self::NotInterceptable(why) => write!(f, "the service has changed: {why}"),
             Self::WrittenBack { by } => write!(
                 f,
-                "{} writes the service's selector back whenever it is cleared: exempt spec.selector there, or \
-                 pause it, and intercept again",
-                somebody(by.as_deref())
+                "{by} writes the service's selector back whenever it is cleared: exempt spec.selector there, or \
+                 pause it, and intercept again"
             ),
         }
-    }
-}
-
-/// Who writes to a Service, as people are told of him.
-pub fn somebody(by: Option<&str>) -> String {
-    match by {
-        Some(by) => format!("{by:?} (so metadata.managedFields)"),
-        None => "somebody else".to_owned(),
     }
 }
 

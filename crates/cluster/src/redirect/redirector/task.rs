@@ -299,13 +299,8 @@ impl Task {
                 });
             }
             News::GivenUp { by } => {
-                let lost = assignment.routed.keys().map(|id| Lost {
-                    service: service.clone(),
-                    id: id.clone(),
-                    reason: LostReason::WrittenBack { by: by.clone() },
-                });
-                let lost = lost.collect();
-                self.lose(lost);
+                let reason = LostReason::WrittenBack { by };
+                self.lose(lost(&service, assignment.routed.keys(), &reason));
             }
             News::Failed { error, again_in } => {
                 tracing::warn!(%error, again_in_s = again_in.as_secs_f32(), "can't redirect");
@@ -360,16 +355,8 @@ impl Task {
             Outcome::Gone => LostReason::ServiceGone,
             _ => LostReason::PortGone,
         };
-        let lost = assignment
-            .routed
-            .keys()
-            .filter(|id| !now.contains(*id))
-            .map(|id| Lost {
-                service: service.clone(),
-                id: id.clone(),
-                reason: reason.clone(),
-            });
-        let lost = lost.collect();
+        let not_now = assignment.routed.keys().filter(|id| !now.contains(*id));
+        let lost = lost(service, not_now, &reason);
         worker.lost.retain(|id| !now.contains(id));
         worker.redirected = now;
         if !redirected.is_empty() {
@@ -439,6 +426,20 @@ impl<T> Listing<T> {
             tracing::warn!(what, %failure, "can't watch; trying until it works");
         }
     }
+}
+
+/// Claims on a Service that are lost for one reason.
+fn lost<'a>(
+    service: &ServiceName,
+    ids: impl Iterator<Item = &'a String>,
+    reason: &LostReason,
+) -> Vec<Lost> {
+    let lost = ids.map(|id| Lost {
+        service: service.clone(),
+        id: id.clone(),
+        reason: reason.clone(),
+    });
+    lost.collect()
 }
 
 fn name_of(metadata: &ObjectMeta) -> ServiceName {

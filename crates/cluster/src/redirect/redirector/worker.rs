@@ -13,7 +13,7 @@ use super::contest::Contest;
 use crate::backoff::ApiBackoff;
 use crate::redirect::notices::Notices;
 use crate::redirect::reconcile::{Limits, Outcome, ReconcileError, reconcile};
-use crate::redirect::{Goal, ServiceName};
+use crate::redirect::{Goal, ServiceName, Writer};
 
 /// The shortest time between two looks at a Service whose pods change all the time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -28,12 +28,12 @@ pub(super) struct Report {
 pub(super) enum News {
     Reached(Outcome),
     Contested {
-        by: Option<String>,
+        by: Writer,
         again_in: Duration,
     },
     /// The selector is written back again and again.
     GivenUp {
-        by: Option<String>,
+        by: Writer,
     },
     Failed {
         error: Arc<ReconcileError>,
