@@ -34,6 +34,23 @@ impl Drop for Away<'_> {
     }
 }
 
+/// No manager runs until this is dropped.
+#[derive(Debug)]
+pub struct NoManager<'a>(&'a Cluster);
+
+impl NoManager<'_> {
+    fn scale(&self, count: &str) -> Outcome {
+        let args = ["-n", "kdev", "scale", "deploy/kdev-traffic-manager", count];
+        self.0.kubectl(&args)
+    }
+}
+
+impl Drop for NoManager<'_> {
+    fn drop(&mut self) {
+        self.scale("--replicas=1");
+    }
+}
+
 impl Cluster {
     /// A cluster that is up.
     ///
@@ -160,6 +177,14 @@ impl Cluster {
     pub fn without_api_server(&self) -> Away<'_> {
         let away = Away(self);
         self.driver("stop-apiserver", &["--now"]).ok();
+        away
+    }
+
+    /// Scales the manager to zero; it is scaled back when the result is dropped.
+    #[track_caller]
+    pub fn without_manager(&self) -> NoManager<'_> {
+        let away = NoManager(self);
+        away.scale("--replicas=0").ok();
         away
     }
 

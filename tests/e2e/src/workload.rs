@@ -59,6 +59,13 @@ impl<'a> Workload<'a> {
         self.namespace.name()
     }
 
+    /// Runs kubectl in its namespace.
+    #[track_caller]
+    pub fn kubectl(&self, args: &[&str]) -> crate::command::Outcome {
+        let namespace = ["-n", self.namespace()];
+        self.cluster.kubectl(&[&namespace[..], args].concat())
+    }
+
     /// Makes one more Service in front of it.
     pub fn add_service(&self, name: &str, spec: &Value) {
         let metadata = json!({ "name": name, "namespace": self.namespace() });
@@ -104,15 +111,8 @@ impl<'a> Workload<'a> {
     /// Runs the workload's client in one of its pods.
     #[track_caller]
     pub fn in_pod(&self, args: &[&str]) -> crate::command::Outcome {
-        let exec = [
-            "-n",
-            self.namespace(),
-            "exec",
-            "deploy/web",
-            "--",
-            "/workload",
-        ];
-        self.cluster.kubectl(&[&exec[..], args].concat())
+        let exec = ["exec", "deploy/web", "--", "/workload"];
+        self.kubectl(&[&exec[..], args].concat())
     }
 
     /// Which pod, or who else, answers a request that a pod makes.

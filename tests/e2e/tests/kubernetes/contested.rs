@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kdev_e2e::cluster::Cluster;
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::who_answers;
 use kdev_e2e::wait;
@@ -21,13 +20,11 @@ fn intercept(desk: &Desk, command: &str) {
 }
 
 /// Writes the selector as a tool named `by` would that knows what the Service is to be.
-fn write_selector(desk: &Desk, web: &Workload<'_>, by: &str) {
+fn write_selector(web: &Workload<'_>, by: &str) {
     let by = format!("--field-manager={by}");
     let patch = json!({ "spec": { "selector": { "app": "web" } } }).to_string();
     let args = ["patch", "service", "web", &by, "-p", &patch];
-    desk.cluster
-        .kubectl(&[&["-n", web.namespace()], &args[..]].concat())
-        .ok();
+    web.kubectl(&args).ok();
 }
 
 fn has_selector(web: &Workload<'_>) -> bool {
@@ -69,12 +66,12 @@ fn a_selector_that_is_written_back_is_cleared_again_and_its_writer_is_named() {
         });
     };
     // At once the first time.
-    write_selector(&desk, &web, "gitops");
+    write_selector(&web, "gitops");
     cleared();
     wait_for_machine(&desk, &web);
     // Who does it again is put up with, and named meanwhile.
     for _ in 0..2 {
-        write_selector(&desk, &web, "gitops");
+        write_selector(&web, "gitops");
         let shown = wait_for_state(&desk, "degraded");
         assert!(shown["detail"].to_string().contains("gitops"), "{shown}");
         cleared();
@@ -87,7 +84,7 @@ fn a_selector_that_is_written_back_is_cleared_again_and_its_writer_is_named() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    write_selector(&desk, &web, "gitops");
+                    write_selector(&web, "gitops");
                 }
             });
         }
@@ -149,9 +146,7 @@ fn slices_that_somebody_deletes_are_written_again() {
     for _ in 0..3 {
         let label = "kubernetes.io/service-name=web";
         let args = ["delete", "endpointslices", "-l", label];
-        desk.cluster
-            .kubectl(&[&["-n", web.namespace()], &args[..]].concat())
-            .ok();
+        web.kubectl(&args).ok();
         wait::until_true("the slices are there again", BACK, || own() == before);
     }
     wait_for_machine(&desk, &web);
@@ -161,10 +156,9 @@ fn slices_that_somebody_deletes_are_written_again() {
 }
 
 /// Deletes the Service, and returns what makes it again.
-fn delete(desk: &Desk, web: &Workload<'_>) -> Value {
+fn delete(web: &Workload<'_>) -> Value {
     let service = web.service();
-    let args = ["-n", web.namespace(), "delete", "service", "web"];
-    desk.cluster.kubectl(&args).ok();
+    web.kubectl(&["delete", "service", "web"]).ok();
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "web", "namespace": web.namespace() },
@@ -177,7 +171,7 @@ fn a_service_that_is_deleted_ends_its_intercept_which_is_taken_again_with_the_ne
     let (desk, web) = Desk::beside("deleted");
     let _program = desk.laptop.serve(9000);
     intercept(&desk, "intercept");
-    let service = delete(&desk, &web);
+    let service = delete(&web);
     let shown = wait_for_state(&desk, "down");
     assert!(shown["detail"].to_string().contains("deleted"), "{shown}");
     desk.cluster.apply(&service);
@@ -187,7 +181,7 @@ fn a_service_that_is_deleted_ends_its_intercept_which_is_taken_again_with_the_ne
     web.assert_untouched();
     // Who has left it doesn't want the next one.
     intercept(&desk, "intercept");
-    let service = delete(&desk, &web);
+    let service = delete(&web);
     wait_for_state(&desk, "down");
     desk.kdev(&["leave", "web"]).ok();
     desk.cluster.apply(&service);
@@ -196,28 +190,6 @@ fn a_service_that_is_deleted_ends_its_intercept_which_is_taken_again_with_the_ne
     });
     desk.kdev(&["quit"]).ok();
     web.assert_untouched();
-}
-
-/// No manager runs until this is dropped.
-struct NoManager<'a>(&'a Cluster);
-
-impl<'a> NoManager<'a> {
-    fn of(cluster: &'a Cluster) -> Self {
-        let made = Self(cluster);
-        made.scale("--replicas=0");
-        made
-    }
-
-    fn scale(&self, count: &str) {
-        let args = ["-n", "kdev", "scale", "deploy/kdev-traffic-manager", count];
-        self.0.kubectl(&args);
-    }
-}
-
-impl Drop for NoManager<'_> {
-    fn drop(&mut self) {
-        self.scale("--replicas=1");
-    }
 }
 
 #[test]
@@ -233,14 +205,14 @@ fn a_replaced_workload_serves_while_nobody_else_does_and_rests_again_after() {
     };
     intercept(&desk, "replace");
     wait_for(0);
-    let away = NoManager::of(desk.cluster);
+    let away = desk.cluster.without_manager();
     wait_for(2);
     drop(away);
     wait_for(0);
     wait_for_machine(&desk, &web);
     wait_for_state(&desk, "ok");
     // While there is no Service.
-    let service = delete(&desk, &web);
+    let service = delete(&web);
     wait_for(2);
     desk.cluster.apply(&service);
     wait_for(0);

@@ -90,9 +90,7 @@ fn policies_and_meshes_that_may_be_in_the_way_are_noted() {
         "app=web",
         "ambient.istio.io/redirection=enabled",
     ];
-    desk.cluster
-        .kubectl(&[&["-n", web.namespace()], &all[..]].concat())
-        .ok();
+    web.kubectl(&all).ok();
     intercept(&["--header", "x-user=ann"]).says("in a mesh (Istio)");
     assert!(!intercept(&[]).text().contains("mesh"));
     web.assert_untouched();

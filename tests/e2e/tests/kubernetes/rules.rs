@@ -333,15 +333,9 @@ fn a_manager_that_is_lost_takes_nobody_elses_requests_with_it() {
     let (desk, web) = Desk::beside("lost");
     let _ann = desk.laptop.serve_as("anns-laptop", 9000);
     intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
-    let manager = ["-n", "kdev", "deploy/kdev-traffic-manager"];
-    let scale = |replicas: &str| {
-        desk.cluster
-            .kubectl(&[&["scale"], &manager[..], &[replicas]].concat())
-            .ok();
-    };
     let requests = Requests::start(desk.cluster.node(), web.address(80));
     requests.more(30);
-    scale("--replicas=0");
+    let away = desk.cluster.without_manager();
     wait::until_true("the Service is as it was", Duration::from_secs(30), || {
         web.slices() == ["endpointslice-controller.k8s.io"]
     });
@@ -349,7 +343,7 @@ fn a_manager_that_is_lost_takes_nobody_elses_requests_with_it() {
     let one = &desk.status()["intercepts"][0];
     assert_eq!(one["state"], "degraded", "{one}");
     assert!(one["detail"].to_string().contains("no manager"), "{one}");
-    scale("--replicas=1");
+    drop(away);
     let anns = || {
         let mut kept = desk
             .cluster
@@ -378,13 +372,7 @@ fn a_manager_that_is_killed_is_missed_for_seconds_only() {
     let requests = Requests::start(desk.cluster.node(), web.address(80));
     requests.more(30);
     // Without a word, and without a successor.
-    let scale = [
-        "-n",
-        "kdev",
-        "scale",
-        "deploy/kdev-traffic-manager",
-        "--replicas=0",
-    ];
+    let away = desk.cluster.without_manager();
     let kill = [
         "-n",
         "kdev",
@@ -395,7 +383,6 @@ fn a_manager_that_is_killed_is_missed_for_seconds_only() {
         "-l",
         "app.kubernetes.io/name=kdev-traffic-manager",
     ];
-    desk.cluster.kubectl(&scale).ok();
     desk.cluster.kubectl(&kill).ok();
     wait::until_true("the Service is as it was", Duration::from_secs(30), || {
         web.slices() == ["endpointslice-controller.k8s.io"]
@@ -408,12 +395,5 @@ fn a_manager_that_is_killed_is_missed_for_seconds_only() {
     }
     desk.kdev(&["leave", "web"]).ok();
     web.assert_untouched();
-    let back = [
-        "-n",
-        "kdev",
-        "scale",
-        "deploy/kdev-traffic-manager",
-        "--replicas=1",
-    ];
-    desk.cluster.kubectl(&back).ok();
+    drop(away);
 }
