@@ -1,7 +1,10 @@
 //! One intercept's life: claimed, redirected, proven, restored.
 
+mod proof;
+mod reporter;
+
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +15,15 @@ use kdev_common::fault::{Point, point};
 use kdev_proto::v1::InterceptState;
 use kdev_proto::v1::intercept_state::Phase;
 use kube::{Api, Client};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::intercepts::Tools;
-use crate::probe;
 use crate::router::{Joined, Machine, RouterPort};
 use crate::sessions::Session;
+use reporter::Reporter;
+
+pub use reporter::Farewell;
 
 /// How long the API server may take to show a claim that was just written.
 const CLAIM: Duration = Duration::from_secs(10);
@@ -27,12 +31,6 @@ const CLAIM: Duration = Duration::from_secs(10);
 const REDIRECT: Duration = Duration::from_secs(20);
 /// How long restoring may take before it is worth a line in the log.
 const RESTORE: Duration = Duration::from_secs(30);
-/// How long the cluster's nodes may take to learn of the redirection.
-const PROBE: Duration = Duration::from_secs(10);
-/// How long a connection to a pod may take that the prober is to stay with.
-const HAVE_A_POD: Duration = Duration::from_millis(500);
-/// Between two attempts: what the nodes know can't be waited for from here.
-const BETWEEN: Duration = Duration::from_millis(50);
 /// Before a proof that failed is tried again, at first.
 const PROVE_AGAIN: Duration = Duration::from_secs(2);
 /// The same after many that failed.
@@ -65,51 +63,6 @@ pub enum News {
     AskedAgain(Arc<Session>),
     /// It is over.
     Leave,
-}
-
-/// Reports to the session, and remembers the last report.
-struct Reporter {
-    session: Arc<Session>,
-    last: InterceptState,
-}
-
-impl Reporter {
-    fn report(&mut self, phase: Phase, reason: impl Into<String>, probe: Duration) {
-        self.last.phase = phase.into();
-        self.last.reason = reason.into();
-        self.last.probe_us = u64::try_from(probe.as_micros()).unwrap_or(u64::MAX);
-        self.repeat();
-    }
-
-    fn repeat(&self) {
-        self.session.report(self.last.clone());
-    }
-
-    fn farewell(mut self, phase: Phase, reason: impl Into<String>) -> Farewell {
-        self.last.phase = phase.into();
-        self.last.reason = reason.into();
-        Farewell(self)
-    }
-
-    fn repeat_to(&mut self, session: Arc<Session>) {
-        self.session = session;
-        self.repeat();
-    }
-}
-
-/// What a session hears once an intercept isn't known any more, as it may ask for it anew at once.
-pub struct Farewell(Reporter);
-
-impl Farewell {
-    /// Says it to whichever session asked last.
-    pub fn say(mut self, news: &mut mpsc::Receiver<News>) {
-        while let Ok(one) = news.try_recv() {
-            if let News::AskedAgain(session) = one {
-                self.0.session = session;
-            }
-        }
-        self.0.repeat();
-    }
 }
 
 /// Runs an intercept to its end.
@@ -335,23 +288,6 @@ struct Claimed<'a> {
 }
 
 impl Claimed<'_> {
-    /// Where the Service keeps clients with their pods, has the prober be one that has a pod: otherwise its probes
-    /// might all arrive while other clients are still kept away.
-    async fn stay_with_pods(&self) {
-        let Ok(service) = self.read().await else {
-            return;
-        };
-        let affinity = service.spec.as_ref();
-        let affinity = affinity.and_then(|spec| spec.session_affinity.as_deref());
-        if affinity != Some("ClientIP") || self.claim.port.protocol != Protocol::Tcp {
-            return;
-        }
-        for address in self.addresses(service).unwrap_or_default() {
-            // One that isn't answered has no pod to stay with.
-            let _ = tokio::time::timeout(HAVE_A_POD, TcpStream::connect(address)).await;
-        }
-    }
-
     /// Waits until the Service's port leads to the router.
     async fn redirected(
         &self,
@@ -506,57 +442,5 @@ impl Claimed<'_> {
             tokio::time::sleep(ASK_AGAIN).await;
         }
         restored
-    }
-
-    /// Dials the Service's own addresses until the machine answers every time; returns how long the
-    /// first answer took.
-    async fn prove(&self) -> Result<Duration, String> {
-        let addresses = self.addresses(self.read().await?)?;
-        let expected = self.joined.probe();
-        let _announced = expected.announce();
-        let end = Instant::now() + PROBE;
-        loop {
-            match probe::rounds(self.claim.port.protocol, &addresses, expected).await {
-                Ok(took) => return Ok(took),
-                Err(error) if Instant::now() > end => return Err(error.to_string()),
-                Err(_) => tokio::time::sleep(BETWEEN).await,
-            }
-        }
-    }
-
-    /// The Service as it is.
-    async fn read(&self) -> Result<Service, String> {
-        let namespace = &self.service.namespace;
-        let services: Api<Service> = Api::namespaced(self.tools.client.clone(), namespace);
-        let found = services.get(&self.service.name).await;
-        found.map_err(|error| error.to_string())
-    }
-
-    /// The Service's own addresses, with the port that was claimed, of the families that the router
-    /// listens on.
-    fn addresses(&self, found: Service) -> Result<Vec<SocketAddr>, String> {
-        let spec = found.spec.unwrap_or_default();
-        let own = spec.cluster_ips.unwrap_or_default();
-        let own: Vec<IpAddr> = own.iter().filter_map(|ip| ip.parse().ok()).collect();
-        if own.is_empty() {
-            return Err("the Service has no address of its own to probe".to_owned());
-        }
-        let routed = |ip: &IpAddr| {
-            let pods = self.tools.ports.addresses();
-            pods.iter().any(|own| own.is_ipv4() == ip.is_ipv4())
-        };
-        let addresses: Vec<_> = own
-            .iter()
-            .filter(|ip| routed(ip))
-            .map(|ip| SocketAddr::new(*ip, self.claim.port.number))
-            .collect();
-        if addresses.is_empty() {
-            let (own, pod) = (own[0], self.tools.ports.addresses()[0]);
-            return Err(format!(
-                "the Service has the address {own} only, and the manager's pod {pod}, of another \
-                 family: its connections go on to the pods"
-            ));
-        }
-        Ok(addresses)
     }
 }
