@@ -10,6 +10,7 @@ use futures::future::join_all;
 use kdev_common::carrier::CarrierKind;
 use kdev_common::killable::{Killable, Received};
 use kdev_common::outage::Outage;
+use kdev_common::prefix_first::{self, FlowChannel};
 use kdev_common::transport;
 use kdev_flow::Carrier as FlowCarrier;
 use kdev_identity::{Connector, Fingerprint};
@@ -19,7 +20,6 @@ use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Misses in a row after which a carrier is dead.
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const HANDSHAKE: Duration = Duration::from_secs(6);
 
 /// A client of the manager over one carrier.
-pub type Client = ManagerClient<Channel>;
+pub type Client = ManagerClient<FlowChannel>;
 
 #[derive(Debug)]
 struct Carrier {
@@ -299,7 +299,7 @@ impl Carriers {
         let handshake = async {
             let stream = connector.connect(manager, stream).await?;
             let channel = transport::channel_over(stream).await?;
-            let mut client = ManagerClient::new(channel);
+            let mut client = ManagerClient::new(prefix_first::channel(channel));
             let started = Instant::now();
             client.get_version(VersionRequest {}).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((client, started.elapsed()))

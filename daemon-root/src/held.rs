@@ -10,10 +10,26 @@ use tokio::sync::Notify;
 static ALL: Budget = Budget::new(16 << 20);
 
 /// The bytes that wait in one direction of a flow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gauge {
     bytes: AtomicU64,
     less: Notify,
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        ALL.join();
+        Self {
+            bytes: AtomicU64::new(0),
+            less: Notify::new(),
+        }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        ALL.leave();
+    }
 }
 
 impl Gauge {
@@ -72,7 +88,8 @@ mod tests {
                 held.push(gauge.hold(chunk));
             }
         }
-        let most = (16 << 20) + 2_000 * Budget::FLOOR;
+        // One piece each, however large it is.
+        let most = (16 << 20) + 2_000 * chunk as u64;
         assert!(ALL.used() <= most, "{} bytes", ALL.used());
         let last = &gauges[1_999];
         let room = last.room(chunk);

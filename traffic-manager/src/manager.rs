@@ -12,6 +12,7 @@ use kdev_cluster::install::MANAGER;
 use kdev_cluster::redirect::redirector;
 use kdev_cluster::vouch::{self, ManagerKey, OwnPod, SessionLeases, Vouched};
 use kdev_common::outage::Outage;
+use kdev_common::prefix_first;
 use kdev_common::transport;
 use kdev_identity::{Acceptor, Identity};
 use kdev_proto::v1::manager_server::ManagerServer;
@@ -157,6 +158,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     ready.set();
     tracing::info!(release = kdev_proto::RELEASE, "the manager serves");
     let serve = transport::server()
+        .layer(prefix_first::layer())
         .add_service(ManagerServer::new(server))
         .serve_with_incoming_shutdown(
             ReceiverStream::new(admitted),

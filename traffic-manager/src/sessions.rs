@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kdev_common::outage::Outage;
 use kdev_flow::budget::Budget;
 use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::session_event::Kind as Event;
@@ -59,6 +60,8 @@ struct Inner {
     lease: Lease,
     events: Option<Events>,
     resume_limit: Duration,
+    /// It has too many flows.
+    crowded: Outage,
 }
 
 /// One of a bounded number, given back when dropped.
@@ -89,9 +92,23 @@ impl Session {
         Place::take(&self.connections, CONNECTIONS)
     }
 
-    /// Takes a place for one more flow; `None` when there are too many.
+    /// Takes a place for one more flow; `None` when there are too many, which the log says once, until there are
+    /// far fewer.
     pub fn flow(&self) -> Option<Place> {
-        Place::take(&self.flows, FLOWS)
+        let place = Place::take(&self.flows, FLOWS);
+        if place.is_none() {
+            if self.lock().crowded.handle_lost(Instant::now()) {
+                let session = &self.id;
+                tracing::warn!(
+                    session,
+                    limit = FLOWS,
+                    "the session has as many connections as one may have: its next ones are refused; end some"
+                );
+            }
+        } else if self.flows.load(Ordering::Relaxed) < FLOWS / 2 {
+            self.lock().crowded.handle_back(Instant::now());
+        }
+        place
     }
 
     /// Takes a place for one more stream that hasn't said yet which flow it is: all flows may be resumed
@@ -188,6 +205,7 @@ impl Sessions {
                     lease,
                     events: None,
                     resume_limit: RESUME_LIMIT,
+                    crowded: Outage::default(),
                 }),
             })
         });

@@ -19,6 +19,7 @@ pub mod outage;
 pub mod paths;
 #[cfg(unix)]
 pub mod person;
+pub mod prefix_first;
 pub mod runtime;
 pub mod socket;
 pub mod transport;

@@ -11,6 +11,7 @@ use crate::ledger::WINDOW;
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
+    flows: AtomicU64,
     pub(crate) limit: u64,
 }
 
@@ -18,17 +19,17 @@ impl Budget {
     /// Bytes that the other side of each flow may send at first, whatever the others do: it begins before
     /// it could be told anything else.
     pub const SHARE: u64 = 256 << 10;
-    /// Bytes that each flow may keep whatever the others do, so that it always goes on, and is of use to
-    /// somebody where many stand still: at 16 KiB a round trip, flows beside many that are stuck had a
-    /// twentieth of their speed. The flows of a full session keep four budgets of a process in this way.
-    pub const FLOOR: u64 = 64 << 10;
-    /// Of what is left, one flow has a part at most.
-    const PART: u64 = 8;
+    /// Bytes that each flow may keep whatever the others do, so that it always goes on. The flows of a full
+    /// session keep two budgets of a process in this way; fewer may keep more each, see [`Budget::floor`].
+    pub const FLOOR: u64 = 16 << 10;
+    /// One flow has a part at most, of what is left where nothing is taken.
+    const PART: u128 = 8;
 
     /// A budget of so many bytes.
     pub const fn new(limit: u64) -> Self {
         Self {
             used: AtomicU64::new(0),
+            flows: AtomicU64::new(0),
             limit,
         }
     }
@@ -38,10 +39,37 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The most that one flow may keep, or be granted, now.
+    /// The most that one flow may keep, or be granted, now: with half of it left a quarter of what it is
+    /// with all of it, so that flows that stand still leave something to those that come after them.
     pub fn allowance(&self) -> u64 {
-        let left = self.limit.saturating_sub(self.used());
-        (left / Self::PART).clamp(Self::FLOOR, WINDOW)
+        let left = u128::from(self.limit.saturating_sub(self.used()));
+        let part = left * left / (u128::from(self.limit.max(1)) * Self::PART);
+        // No more than what is left.
+        u64::try_from(part).map_or(WINDOW, |part| part.clamp(self.floor(), WINDOW))
+    }
+
+    /// What each flow may keep whatever the others do: among all of them half as much as the limit, so that one that
+    /// moves beside hundreds that stand still has what it needs.
+    pub(crate) fn floor(&self) -> u64 {
+        let each = self.limit / 2 / self.flows.load(Ordering::Relaxed).max(1);
+        each.clamp(Self::FLOOR, Self::SHARE)
+    }
+
+    /// One flow more shares it, until [`Budget::leave`].
+    pub fn join(&self) {
+        self.flows.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of those has ended.
+    pub fn leave(&self) {
+        self.flows.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether its flows hold what they can only when the other sides keep more than they may: this side's limit and
+    /// floors, and as much again from them.
+    pub(crate) fn is_overrun(&self) -> bool {
+        let floors = self.flows.load(Ordering::Relaxed) * self.floor();
+        self.used() / 2 > self.limit.saturating_add(floors)
     }
 
     /// Takes so many bytes, also beyond the limit.

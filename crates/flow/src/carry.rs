@@ -309,6 +309,10 @@ where
             frame = stream.incoming.next() => match heard(ledger, frame) {
                 Ok(Heard::Nothing) => {}
                 Ok(Heard::Reset) => return Turn::Over(Outcome::ResetByFlow),
+                Ok(Heard::Overrun) => {
+                    tracing::warn!("a connection is reset: its other side sends more than it may while all memory is taken");
+                    return Turn::Over(Outcome::ResetByFlow);
+                }
                 Err(Loss::Carrier) => return Turn::Lost,
                 Err(Loss::Protocol(violation)) => {
                     stream.carrier.close_for(&violation);

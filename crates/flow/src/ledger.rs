@@ -55,6 +55,8 @@ pub enum Heard {
     Nothing,
     /// The connection broke.
     Reset,
+    /// More than this process can hold, from a side that keeps more than it may: the flow has to be reset.
+    Overrun,
 }
 
 /// What waits to be handed on to the near end.
@@ -113,6 +115,8 @@ pub struct Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.give_back(self.counted);
+        self.budget.leave();
+        self.share.iter().for_each(|share| share.leave());
     }
 }
 
@@ -120,6 +124,8 @@ impl Ledger {
     /// A flow of which nothing was said yet, and that holds what it says and hears within `budget` and,
     /// where it is one of a session's among others, that one's `share`.
     pub fn new(budget: &'static Budget, share: Option<Arc<Budget>>) -> Self {
+        budget.join();
+        share.iter().for_each(|share| share.join());
         Self {
             kept: Pieces::default(),
             acked: 0,
@@ -377,6 +383,9 @@ impl Ledger {
             Kind::Data(bytes) => {
                 if self.received + bytes.len() as u64 > self.granted {
                     return Err(Violation::Window);
+                }
+                if self.waiting() > self.budget.floor() && self.budget.is_overrun() {
+                    return Ok(Heard::Overrun);
                 }
                 if !bytes.is_empty() {
                     self.received += bytes.len() as u64;

@@ -313,14 +313,14 @@ fn those_who_stand_still_leave_room_for_one_who_moves() {
 }
 
 #[test]
-fn a_flow_keeps_as_much_as_at_first_until_the_budget_is_nearly_used_up() {
+fn a_flow_keeps_as_much_as_at_first_until_most_of_the_budget_is_used_up() {
     static BUDGET: Budget = Budget::new(128 << 20);
     let mut first = Ledger::new(&BUDGET, None);
     let at_first = fill(&mut first);
     assert!(at_first > 2 * Budget::SHARE - CHUNK as u64);
-    BUDGET.take(123 << 20);
+    BUDGET.take(96 << 20);
     assert_eq!(fill(&mut Ledger::new(&BUDGET, None)), at_first);
-    BUDGET.give_back(123 << 20);
+    BUDGET.give_back(96 << 20);
 }
 
 #[test]
@@ -356,6 +356,37 @@ fn many_flows_whose_readers_never_read_fill_the_budget_and_a_floor_each_and_no_m
     }
     drop(flows);
     assert_eq!((NEAR.used(), FAR.used()), (0, 0));
+}
+
+#[test]
+fn others_that_keep_more_than_they_may_are_reset_before_they_fill_the_memory() {
+    static BUDGET: Budget = Budget::new(1 << 20);
+    let share = Bytes::from(vec![0; CHUNK]);
+    let mut flows: Vec<Ledger> = (0..100).map(|_| Ledger::new(&BUDGET, None)).collect();
+    let mut reset = 0;
+    for flow in &mut flows {
+        for _ in 0..Budget::SHARE / CHUNK as u64 {
+            let heard = flow.handle_frame(Kind::Data(share.clone())).unwrap();
+            reset += u64::from(heard == Heard::Overrun);
+        }
+    }
+    let most = 2 * BUDGET.limit + 100 * (2 * Budget::FLOOR + CHUNK as u64);
+    assert!(
+        reset > 0 && BUDGET.used() <= most,
+        "{} of {most}",
+        BUDGET.used()
+    );
+    // A flow that nothing waits for is heard in any case.
+    let mut moving = Ledger::new(&BUDGET, None);
+    for _ in 0..3 {
+        assert_eq!(
+            moving.handle_frame(Kind::Data(share.clone())),
+            Ok(Heard::Nothing)
+        );
+        moving.handle_delivered(CHUNK);
+    }
+    drop((flows, moving));
+    assert!(BUDGET.used() == 0 && !BUDGET.is_overrun());
 }
 
 #[test]

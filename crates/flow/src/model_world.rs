@@ -232,6 +232,7 @@ impl Flow {
                 match side.ledger.handle_frame(kind) {
                     Ok(Heard::Nothing) => {}
                     Ok(Heard::Reset) => side.state = State::Over(Ending::Reset),
+                    Ok(Heard::Overrun) => panic!("nobody keeps more than it may"),
                     Err(violation) => panic!("{violation}"),
                 }
             }

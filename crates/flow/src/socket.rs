@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::CHUNK;
 use crate::carry::{Allowed, Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
 use crate::reset::ResetUnlessClosed;
 
@@ -40,14 +41,14 @@ impl NearRead for Reader<'_> {
             if most == 0 {
                 return std::future::pending().await;
             }
-            // A frame takes its part of the buffer with it; small ones share an allocation.
-            if self.buffer.capacity() - self.buffer.len() < LEAST {
-                self.buffer.reserve(most);
-            }
-            let mut window = (&mut self.buffer).limit(most);
-            match self.read.try_read_buf(&mut window) {
-                Ok(0) => return Said::End,
-                Ok(_) => return Said::Data(self.buffer.split().freeze()),
+            let read = if most < CHUNK {
+                self.read_exactly_kept(most)
+            } else {
+                self.read_into_shared(most)
+            };
+            match read {
+                Ok(bytes) if bytes.is_empty() => return Said::End,
+                Ok(bytes) => return Said::Data(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Said::Reset,
             }
@@ -57,6 +58,26 @@ impl NearRead for Reader<'_> {
     async fn gone(&mut self) {
         // Writing will tell.
         std::future::pending().await
+    }
+}
+
+impl Reader<'_> {
+    /// Reads into a buffer from which a frame takes its part with it; small ones share an allocation.
+    fn read_into_shared(&mut self, most: usize) -> io::Result<Bytes> {
+        if self.buffer.capacity() - self.buffer.len() < LEAST {
+            self.buffer.reserve(most);
+        }
+        let mut window = (&mut self.buffer).limit(most);
+        self.read.try_read_buf(&mut window)?;
+        Ok(self.buffer.split().freeze())
+    }
+
+    /// Reads what has a memory of its own size, as thousands of flows that may keep little keep it for long.
+    fn read_exactly_kept(&mut self, most: usize) -> io::Result<Bytes> {
+        self.buffer = BytesMut::new();
+        let mut read = [0; CHUNK];
+        let count = self.read.try_read(&mut read[..most])?;
+        Ok(Bytes::copy_from_slice(&read[..count]))
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Config {
     pub rx_buffer: usize,
     /// The transmit buffer of a flow in bytes; as [`rx_buffer`](Self::rx_buffer).
     pub tx_buffer: usize,
-    /// How many bytes the rings of all flows may hold together before each may hold less, down to 64 KiB:
+    /// How many bytes the rings of all flows may hold together before each may hold less, down to 16 KiB:
     /// flows that stand still must neither fill the memory nor stop the others. Default 32 MiB.
     pub max_buffered: usize,
     /// How many flows may exist at once, undecided ones included. A SYN beyond it is dropped,

@@ -42,8 +42,8 @@ pub(crate) struct Flow {
     trim_after: Duration,
     /// How many bytes each of its rings may hold for now.
     allowed: usize,
-    /// How many bytes its rings held when they were counted.
-    pub(crate) counted: usize,
+    /// How many bytes its rings held when they were counted, if they were.
+    pub(crate) counted: Option<usize>,
     /// When the rings are given back unless more is written to them than so many bytes.
     trim_at: Option<(Micros, usize)>,
     workaround: Workaround,
@@ -110,7 +110,7 @@ impl Flow {
             dead_after: config.dead_after,
             trim_after: config.trim_after,
             allowed: usize::MAX,
-            counted: 0,
+            counted: None,
             trim_at: None,
             workaround: Workaround::default(),
             client_end: syn.segment.end(),

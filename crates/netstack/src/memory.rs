@@ -12,6 +12,7 @@ mod region;
 mod region;
 
 use std::io;
+use std::ops::Range;
 
 use self::region::Region;
 
@@ -20,6 +21,14 @@ const POOL_LIMIT: usize = 64;
 
 /// Up to this many written bytes a buffer's pages are left resident for its next flow.
 const WARM: usize = 64 * 1024;
+
+/// What of a ring is in use: so many bytes from the first one on, which may go on at the ring's start. One
+/// ring's length before the first one is the same place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) first: *const u8,
+    pub(crate) bytes: usize,
+}
 
 /// The memory of one flow's receive and transmit ring.
 pub(crate) struct Rings {
@@ -70,30 +79,30 @@ impl Rings {
         self.written > WARM
     }
 
-    /// Gives the pages back that aren't in use, and may read as zeroes from now on: those of the receive
-    /// ring but where so many bytes begin, which may go on at its start, and all of the transmit ring unless
-    /// it is in use.
-    pub(crate) fn trim(&mut self, rx: Option<(*const u8, usize)>, tx_used: bool) {
-        let (base, end) = (self.region.as_ptr().addr(), self.region.len());
-        let unused = match rx {
-            None => 0..self.rx_len,
-            Some((first, used)) => {
-                let first = first.addr().wrapping_sub(base).min(self.rx_len);
-                let behind = first + used;
-                match behind.checked_sub(self.rx_len) {
-                    Some(wrapped) => wrapped..first,
-                    None => {
-                        self.region.discard(behind..self.rx_len);
-                        0..first
-                    }
-                }
-            }
-        };
-        self.region.discard(unused);
-        if !tx_used {
-            self.region.discard(self.rx_len..end);
-        }
+    /// Gives the pages back that aren't in use, and may read as zeroes from now on: those of either ring
+    /// but where its used part is.
+    pub(crate) fn trim(&mut self, rx: Option<Used>, tx: Option<Used>) {
+        let end = self.region.len();
+        self.trim_ring(0..self.rx_len, rx);
+        self.trim_ring(self.rx_len..end, tx);
         self.written = 0;
+    }
+
+    fn trim_ring(&mut self, ring: Range<usize>, used: Option<Used>) {
+        let Some(Used { first, bytes }) = used else {
+            return self.region.discard(ring);
+        };
+        let start = self.region.as_ptr().addr() + ring.start;
+        let from_start = (first.addr() + ring.len()).saturating_sub(start);
+        let first = ring.start + from_start % ring.len();
+        let behind = first + bytes;
+        match behind.checked_sub(ring.end) {
+            Some(wrapped) => self.region.discard(ring.start + wrapped..first),
+            None => {
+                self.region.discard(behind..ring.end);
+                self.region.discard(ring.start..first);
+            }
+        }
     }
 }
 
@@ -125,7 +134,7 @@ impl Pool {
             return;
         }
         if rings.is_worth_trimming() {
-            rings.trim(None, false);
+            rings.trim(None, None);
         }
         self.unused.push(rings);
     }
@@ -148,7 +157,7 @@ mod tests {
         rx.fill(1);
         tx.fill(2);
         assert_eq!((rx[65_535], tx[0]), (1, 2));
-        rings.trim(None, false);
+        rings.trim(None, None);
         // SAFETY: the earlier slices are gone, these do not outlive `rings`.
         let (rx, tx) = unsafe { rings.lend() };
         assert!(cfg!(not(target_os = "linux")) || (rx[65_535], tx[0]) == (0, 0));
@@ -156,27 +165,32 @@ mod tests {
 
     #[test]
     fn what_is_in_use_stays() {
-        let (rx_len, page) = (256 * 1024, 64 * 1024);
+        let (len, page) = (256 * 1024, 64 * 1024);
         for (first, used) in [
             (0, 10),
             (page + 7, page),
             (3 * page + 5, page),
-            (rx_len - 1, 2 * page),
+            (len - 1, 2 * page),
+            (page, len),
         ] {
-            for tx_used in [false, true] {
-                let mut rings = Rings::new(rx_len, page).unwrap();
+            for before in [0, len] {
+                let mut rings = Rings::new(len, len).unwrap();
                 // SAFETY: the slices are not used after the next call on `rings`.
                 let (rx, tx) = unsafe { rings.lend() };
-                rx.fill(1);
-                tx.fill(2);
-                let from = &raw const rx[first];
-                rings.trim(Some((from, used)), tx_used);
+                let used_of = |ring: &mut [u8]| {
+                    ring.fill(1);
+                    let first = (&raw const ring[first]).wrapping_sub(before);
+                    Some(Used { first, bytes: used })
+                };
+                let in_use = (used_of(rx), used_of(tx));
+                rings.trim(in_use.0, in_use.1);
                 // SAFETY: the earlier slices are gone, these do not outlive `rings`.
                 let (rx, tx) = unsafe { rings.lend() };
-                assert!((first..first + used).all(|at| rx[at % rx_len] == 1));
-                let kept = rx.iter().filter(|byte| **byte == 1).count();
-                assert!(cfg!(not(target_os = "linux")) || kept <= used + 2 * page);
-                assert_eq!(tx[page - 1] == 2, tx_used || cfg!(not(target_os = "linux")));
+                for ring in [rx, tx] {
+                    assert!((first..first + used).all(|at| ring[at % len] == 1));
+                    let kept = ring.iter().filter(|byte| **byte == 1).count();
+                    assert!(cfg!(not(target_os = "linux")) || kept <= used + 2 * page);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
-use crate::memory::Rings;
+use crate::memory::{Rings, Used};
 
 /// One TCP socket, alone in its set, so that no packet makes smoltcp look at another flow's.
 pub(crate) struct TcpSocket {
@@ -53,12 +53,21 @@ impl TcpSocket {
         let tcp = self.set.get_mut::<tcp::Socket<'_>>(self.handle);
         let (rx, tx) = (tcp.recv_queue(), tcp.send_queue());
         // An empty ring begins anew at its start.
-        let first = match tcp.peek(rx) {
+        let received = match tcp.peek(rx) {
             Ok(first) if !first.is_empty() => Some(first.as_ptr()),
             _ if rx > 0 => return,
             _ => None,
         };
-        self.rings.trim(first.map(|first| (first, rx)), tx > 0);
+        // What is queued ends where there is room.
+        let queued = match tcp.send(|room| (0, room.as_ptr())) {
+            Ok(room) if tx > 0 => Some(room.wrapping_sub(tx)),
+            Err(_) if tx > 0 => return,
+            _ => None,
+        };
+        self.rings.trim(
+            received.map(|first| Used { first, bytes: rx }),
+            queued.map(|first| Used { first, bytes: tx }),
+        );
     }
 
     pub(crate) fn into_rings(self) -> Rings {

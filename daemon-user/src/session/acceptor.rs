@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kdev_common::loopback;
+use kdev_common::{loopback, prefix_first};
 use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::datagram::{self, IDLE};
 use kdev_flow::frame::{self, Failed};
@@ -127,7 +127,7 @@ struct Accepted {
 /// Waits for a connection; `None` when the connection to the manager broke before one came.
 async fn accept(channel: Channel, carrier: &Carrier) -> Option<Accepted> {
     let (outgoing, frames) = outgoing();
-    let mut incoming = ManagerClient::new(channel)
+    let mut incoming = ManagerClient::new(prefix_first::channel(channel))
         .accept(frames)
         .await
         .ok()?

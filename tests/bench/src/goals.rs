@@ -26,6 +26,8 @@ pub enum Limit {
     AtLeast(f64),
     /// As much or less.
     AtMost(f64),
+    /// Less.
+    Below(f64),
 }
 
 impl Limit {
@@ -34,6 +36,7 @@ impl Limit {
         match self {
             Self::AtLeast(limit) => value >= limit,
             Self::AtMost(limit) => value <= limit,
+            Self::Below(limit) => value < limit,
         }
     }
 
@@ -42,6 +45,7 @@ impl Limit {
         match self {
             Self::AtLeast(limit) => format!("≥ {limit}"),
             Self::AtMost(limit) => format!("≤ {limit}"),
+            Self::Below(limit) => format!("< {limit}"),
         }
     }
 }
@@ -86,7 +90,7 @@ impl Goal {
 /// All of them.
 pub fn goals() -> Vec<Goal> {
     use Contender::{Direct, Forward, Kernel, Kubectl};
-    use Limit::{AtLeast, AtMost};
+    use Limit::{AtLeast, AtMost, Below};
     let ratio = |ours, theirs, measure, must, aim| Goal {
         delay: 0,
         of: (ours, measure),
@@ -166,7 +170,7 @@ pub fn goals() -> Vec<Goal> {
             AtMost(60.0),
             Some(AtMost(40.0)),
         ));
-        all.push(absolute(contender, 0, Measure::IdleCpu, AtMost(0.2), None));
+        all.push(absolute(contender, 0, Measure::IdleCpu, Below(0.2), None));
     }
     all.extend(of_intercepts());
     all.extend(of_routers());

@@ -49,8 +49,14 @@ impl Scene {
     ///
     /// # Errors
     ///
-    /// When the cluster shows something else than expected. What the test library does panics on failure.
+    /// When no such cluster is up, or it shows something else than expected. What the test library does panics on
+    /// failure.
     pub fn set(name: &str) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            Cluster::is_up(name),
+            "no cluster named {name} is up; `target/cluster/bin/kdev-cluster up --name {name}` brings one up, \
+             and `tests/bench/run` one of its own"
+        );
         let cluster = Cluster::existing(name);
         cluster.import("traffic-manager");
         cluster.import("bench-load");

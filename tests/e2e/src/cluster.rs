@@ -52,13 +52,18 @@ impl Drop for NoManager<'_> {
 }
 
 impl Cluster {
+    /// Whether there is a cluster of this name, and it is up.
+    pub fn is_up(name: &str) -> bool {
+        status(name).code == 0
+    }
+
     /// A cluster that is up.
     ///
     /// # Panics
     ///
     /// When it isn't.
     pub fn existing(name: &str) -> Self {
-        let status = command::run(&mut driver(name, "status", &[]), QUESTION);
+        let status = status(name);
         assert_eq!(
             status.code, 0,
             "cluster {name} must be up (`make cluster`): {status:#?}"
@@ -221,6 +226,10 @@ impl Drop for Cluster {
 
 fn down(name: &str) {
     command::run(&mut driver(name, "down", &[]), QUESTION);
+}
+
+fn status(name: &str) -> Outcome {
+    command::run(&mut driver(name, "status", &[]), QUESTION)
 }
 
 fn driver(name: &str, command: &str, args: &[&str]) -> Command {

@@ -256,7 +256,7 @@ fn container(options: &InstallOptions) -> Value {
         "livenessProbe": probe("/livez", 10, 3),
         "resources": {
             "requests": { "cpu": "20m", "memory": "32Mi" },
-            "limits": { "memory": "512Mi" },
+            "limits": { "memory": "1Gi" },
         },
         "securityContext": {
             "allowPrivilegeEscalation": false,
