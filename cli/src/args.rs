@@ -247,6 +247,9 @@ pub struct ReplaceArgs {
     /// What comes here.
     #[command(flatten)]
     pub take: TakeArgs,
+    /// Known only to be refused with the reason: there are no pods to pass anything to.
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "pass"], default_value = "refuse", hide = true)]
+    pub if_down: String,
     /// End an earlier intercept of yours that is in the way.
     #[arg(long)]
     pub take_over: bool,

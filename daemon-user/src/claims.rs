@@ -1,5 +1,6 @@
 //! Intercepting a Service with the user's own rights.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use kdev_cluster::install::find_manager;
@@ -54,6 +55,9 @@ pub async fn intercept(
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
+    if request.pass_if_down && mode != Mode::Intercept {
+        return Err(failures::nobody_to_pass_to(&service));
+    }
     let rule = rule(&request.rule)?;
     let Ok(wanted) = request.port.parse::<PortQuery>();
     let name = ServiceName::new(&namespace, &service);
@@ -69,7 +73,20 @@ pub async fn intercept(
     if port.protocol == Protocol::Udp && !session.manager.link.borrow().redirects_udp {
         return Err(failures::manager_without_udp(&name));
     }
-    let local = listener(&name, local_port, port.protocol).await?;
+    let (local, meanwhile) = match listener(&name, local_port, port.protocol).await {
+        Ok(local) => (local, ""),
+        // That is what the pods are asked to stand in for.
+        Err(closed) if request.pass_if_down => {
+            let why = closed.why;
+            sink.line(format!(
+                "note: {why}; the pods get what comes until something does"
+            ))
+            .await;
+            let expected = SocketAddr::from((Ipv4Addr::LOCALHOST, local_port));
+            (expected, "; until something listens there, to the pods")
+        }
+        Err(closed) => return Err(closed),
+    };
     if mode == Mode::Replace {
         // Before anything changes.
         replace::find(client, &name)
@@ -159,7 +176,7 @@ pub async fn intercept(
         Ok(probe_us) => {
             let line = format!(
                 "active: {name} port {port} comes to {local} (a probe through the Service's address took \
-             {:.1} ms){}",
+             {:.1} ms){meanwhile}{}",
                 Duration::from_micros(probe_us).as_secs_f64() * 1000.0,
                 beside(local_port, &others)
             );

@@ -157,6 +157,17 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
     told(kind, format!("can't intercept {service}"), error)
 }
 
+/// Pods that are to stand in for a local program, where there are none.
+pub fn nobody_to_pass_to(service: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("can't pass what comes for {service} to its pods"),
+        "only beside `kdev intercept` are there pods that answer while nothing listens on the local port: \
+         `kdev replace` scales them to zero, `kdev preview` has none, and `kdev wiretap` leaves them everything",
+        "leave --if-down out, or use `kdev intercept`",
+    )
+}
+
 /// A manager of before UDP ports could be intercepted.
 pub fn manager_without_udp(service: &ServiceName) -> Failure {
     Failure::new(

@@ -114,7 +114,8 @@ pub async fn replace(args: ReplaceArgs) -> Result<u8, Failure> {
         rule: String::new(),
         mode: InterceptMode::Replace,
         take_over: args.take_over,
-        pass_if_down: false,
+        // Which the daemon refuses.
+        pass_if_down: args.if_down == "pass",
         hint: None,
     })
     .await

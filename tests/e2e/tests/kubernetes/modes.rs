@@ -11,6 +11,7 @@ use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
 use serde_json::Value;
 
+const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 10;
 const CONFLICT: i32 = 11;
 
@@ -60,6 +61,25 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
     let tally = requests.stop();
     assert!(tally.failed.is_empty(), "{tally:?}");
     assert!(tally.answered["the-laptop"] >= 30, "{tally:?}");
+    assert_scaled_back(&desk, &web);
+    web.assert_untouched();
+}
+
+#[test]
+fn what_the_pods_stand_in_for_starts_before_its_program() {
+    let (desk, web) = Desk::beside("early");
+    let early = ["--port", "9000:http", "--if-down", "pass"];
+    desk.kdev(&[&["intercept", "web"], &early[..]].concat())
+        .ok()
+        .says("nothing listens on TCP port 9000")
+        .says("active");
+    assert!(web.answers_a_pod().starts_with("web-"));
+    let _program = desk.laptop.serve(9000);
+    assert_eq!(web.answers_a_pod(), "the-laptop");
+    desk.kdev(&["leave", "web"]).ok();
+    desk.kdev(&[&["replace", "web"], &early[..]].concat())
+        .exits(USAGE)
+        .says("scales them to zero");
     assert_scaled_back(&desk, &web);
     web.assert_untouched();
 }
@@ -117,7 +137,7 @@ fn what_can_not_be_replaced_is_refused_with_the_reason() {
     let nothing = serde_json::json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
     web.add_service("nobody", &nothing);
     desk.kdev(&["replace", "nobody", "--port", "9000"])
-        .exits(2)
+        .exits(USAGE)
         .says("no deployment");
     desk.kdev(&["replace", "none", "--port", "9000"])
         .exits(NOT_FOUND);
@@ -128,7 +148,7 @@ fn what_can_not_be_replaced_is_refused_with_the_reason() {
     });
     desk.cluster.apply(&pod);
     desk.kdev(&["replace", "web", "--port", "9000:http"])
-        .exits(2)
+        .exits(USAGE)
         .says("pod alone");
     assert_scaled_back(&desk, &web);
     web.assert_untouched();
