@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use kdev_cluster::install::find_manager;
-use kdev_cluster::redirect::{
-    self, Claim, ClaimError, Intercept, Mode, PortQuery, Protocol, ServiceName,
-};
+use kdev_cluster::redirect::{self, Claim, Intercept, Mode, PortQuery, Protocol, ServiceName};
 use kdev_cluster::{obstacles, replace};
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
@@ -206,14 +204,16 @@ async fn claim(
     let turn = session.intercepts.turn().await;
     let claimed = redirect::claim(client, name, wanted).await;
     drop(turn);
-    let (claimed, over) = claimed.map_err(|error| match &error {
-        ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => {
-            failures::claim(name, &error).with_next(
+    let (claimed, over) = claimed.map_err(|error| {
+        let refused = failures::claim(name, &error);
+        let theirs = error.in_the_way();
+        match !theirs.is_empty() && theirs.iter().all(|one| one.owner == session.owner) {
+            true => refused.with_next(
                 "it is your own: add --take-over, which ends it, or `kdev leave` it where this \
                  session holds it",
-            )
+            ),
+            false => refused,
         }
-        _ => failures::claim(name, &error),
     })?;
     for one in over {
         session.intercepts.remove(&one.id);

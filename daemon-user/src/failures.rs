@@ -147,6 +147,8 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
     let kind = match error {
         ClaimError::ServiceNotFound { .. } | ClaimError::PortNotFound { .. } => ErrorKind::NotFound,
         ClaimError::Taken { .. }
+        | ClaimError::Shared { .. }
+        | ClaimError::Resting { .. }
         | ClaimError::Exists { .. }
         | ClaimError::OtherManager { .. }
         | ClaimError::Conflict { .. } => ErrorKind::Conflict,

@@ -9,7 +9,7 @@ use kdev_e2e::kept::Kept;
 use kdev_e2e::laptop::Daemon;
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 10;
@@ -61,6 +61,46 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
     let tally = requests.stop();
     assert!(tally.failed.is_empty(), "{tally:?}");
     assert!(tally.answered["the-laptop"] >= 30, "{tally:?}");
+    assert_scaled_back(&desk, &web);
+    web.assert_untouched();
+}
+
+#[test]
+fn a_workload_isnt_taken_from_somebody_who_holds_another_port() {
+    let (desk, web) = Desk::beside("shared");
+    let _program = desk.laptop.serve(9000);
+    // As another machine's kdev writes it.
+    let theirs = json!([{
+        "id": "f00d", "session": "beef", "owner": "ann@another-laptop", "manager": "kdev",
+        "port": { "name": "echo", "number": 7, "protocol": "TCP" },
+        "since": "2026-01-02T03:04:05Z",
+    }]);
+    let theirs = format!("kdev.dev/intercepts={theirs}");
+    let annotate = ["annotate", "--overwrite", "service", "web"];
+    web.kubectl(&[&annotate[..], &[&theirs]].concat()).ok();
+    let replace = ["replace", "web", "--port", "9000:http"];
+    for options in [&[][..], &["--take-over"]] {
+        desk.kdev(&[&replace[..], options].concat())
+            .exits(CONFLICT)
+            .says("port echo (7/TCP) held by ann@another-laptop");
+    }
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 2);
+    web.kubectl(&[&annotate[..], &["kdev.dev/intercepts-"]].concat())
+        .ok();
+    // One's own conditions are in the way, and are ended where that is wanted.
+    let rule = ["--port", "9000:echo", "--header", "x-user=ann"];
+    desk.kdev(&[&["intercept", "web"], &rule[..]].concat()).ok();
+    desk.kdev(&replace)
+        .exits(CONFLICT)
+        .says("--header x-user=ann")
+        .says("--take-over");
+    let several = ["--port", "9000:echo", "--take-over"];
+    desk.kdev(&[&replace[..], &several[..]].concat())
+        .ok()
+        .says("ended your earlier intercept")
+        .says("from 2 to 0")
+        .says("port 7/TCP comes to");
+    desk.kdev(&["leave", "web"]).ok();
     assert_scaled_back(&desk, &web);
     web.assert_untouched();
 }
@@ -134,14 +174,14 @@ fn a_wiretap_gets_copies_and_nobody_notices() {
 fn what_can_not_be_replaced_is_refused_with_the_reason() {
     let (desk, web) = Desk::beside("bare");
     let _program = desk.laptop.serve(9000);
-    let nothing = serde_json::json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
+    let nothing = json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
     web.add_service("nobody", &nothing);
     desk.kdev(&["replace", "nobody", "--port", "9000"])
         .exits(USAGE)
         .says("no deployment");
     desk.kdev(&["replace", "none", "--port", "9000"])
         .exits(NOT_FOUND);
-    let pod = serde_json::json!({
+    let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": "alone", "namespace": web.namespace(), "labels": { "app": "web" } },
         "spec": { "containers": [{ "name": "alone", "image": "kdev.test/workload:1" }] },
