@@ -207,7 +207,10 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
     desk.kdev(&["preview", "web", "--port", "9000"])
         .exits(CONFLICT)
         .says("already");
-    desk.kdev(&["leave", "mine"]).ok().says("removed");
+    desk.kdev(&["leave", "mine"])
+        .ok()
+        .says("removed")
+        .says("the Service is gone");
     assert!(service_is_gone(&desk, &web, "mine"));
     desk.kdev(&["preview", "mine", "--port", "9000"]).ok();
     desk.kdev(&["quit"]).ok();

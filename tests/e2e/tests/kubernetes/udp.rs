@@ -87,7 +87,7 @@ fn datagrams_of_a_pod_come_to_the_local_program_until_it_is_left() {
         .ok()
         .says("echo-udp:7/UDP held by dev@");
 
-    desk.kdev(&["leave", "web"]).ok().says("7/UDP restored");
+    desk.kdev(&["leave", "web"]).ok().says("7/UDP given back");
     assert_eq!(client(&desk, &web).who_answers(), Some(Who::Pod));
     until_answered_by(&late, Who::Pod);
     web.assert_untouched();
