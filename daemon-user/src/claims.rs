@@ -17,7 +17,7 @@ use crate::leaving::{Taken, undo};
 use crate::modes;
 use crate::progress::{Last, Sink};
 use crate::session::{Session, rest};
-use crate::wanted::{beside, listener, new_port, or, rule, shown};
+use crate::wanted::{beside, listener, new_name, new_port, or, rule, shown};
 
 /// How long the manager may take to redirect a Service and to probe it.
 const ACTIVE: Duration = Duration::from_secs(45);
@@ -61,7 +61,10 @@ pub async fn intercept(
     let name = ServiceName::new(&namespace, &service);
     let client = session.cluster.kube();
     let (port, others) = match mode {
-        Mode::Preview => (new_port(&name, local_port, &wanted)?, Vec::new()),
+        Mode::Preview => {
+            new_name(&name)?;
+            (new_port(&name, local_port, &wanted)?, Vec::new())
+        }
         Mode::Intercept | Mode::Replace | Mode::Wiretap => {
             redirect::find_port(client, &name, &wanted)
                 .await

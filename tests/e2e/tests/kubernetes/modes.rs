@@ -207,6 +207,9 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
     desk.kdev(&["preview", "web", "--port", "9000"])
         .exits(CONFLICT)
         .says("already");
+    desk.kdev(&["preview", "Bad_Name", "--port", "9000"])
+        .exits(USAGE)
+        .says("lower case letters");
     desk.kdev(&["leave", "mine"])
         .ok()
         .says("removed")
