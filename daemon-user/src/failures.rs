@@ -152,7 +152,9 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
         | ClaimError::Exists { .. }
         | ClaimError::OtherManager { .. }
         | ClaimError::Conflict { .. } => ErrorKind::Conflict,
-        ClaimError::NotInterceptable { .. } | ClaimError::Unreadable { .. } => ErrorKind::Usage,
+        ClaimError::NotInterceptable { .. }
+        | ClaimError::ExternalName { .. }
+        | ClaimError::Unreadable { .. } => ErrorKind::Usage,
         ClaimError::Forbidden { .. } => ErrorKind::Forbidden,
         ClaimError::Api(error) => kind_of(&error.failure),
     };

@@ -11,7 +11,7 @@ use super::intercept::{Intercept, Mode, Unreadable, intercepts, now};
 use super::patch;
 use super::port::{PortQuery, PortRef, Protocol, ports_of};
 use super::reconcile::is_outdated;
-use super::suitable::{NotInterceptable, interceptable};
+use super::suitable::{NotInterceptable, external_name, interceptable, service_at};
 use crate::client::{ApiError, ApiFailure, Forbidden, call};
 
 /// How often to try when others change the Service at the same time.
@@ -88,6 +88,17 @@ pub enum ClaimError {
         service: ServiceName,
         /// Why not, and what to do instead.
         why: NotInterceptable,
+    },
+    /// The Service is only another name.
+    #[error(
+        "service {service} can't be intercepted: it is of type ExternalName, only another name for {host}, so only an agent in the pods of its clients can intercept them, and kdev has none yet. {}",
+        instead(host)
+    )]
+    ExternalName {
+        /// The Service.
+        service: ServiceName,
+        /// The host that it is another name for.
+        host: String,
     },
     /// Somebody has that port, or requests on it that this claim would have as well.
     #[error(
@@ -249,10 +260,7 @@ pub async fn find_port(
         });
     };
     // What is no port of a Service that can't be intercepted anyway isn't worth a word.
-    interceptable(&service).map_err(|why| ClaimError::NotInterceptable {
-        service: name.clone(),
-        why,
-    })?;
+    interceptable(&service).map_err(|why| unsuitable(name, &service, why))?;
     let found = meant(name, &service, wanted)?;
     let others = wanted.others(&service, &found);
     Ok((found, others))
@@ -353,10 +361,7 @@ fn check(
     if let Some(own) = claims.iter().find(|claim| claim.id == wanted.id) {
         return Ok(own.clone());
     }
-    let not = |why| ClaimError::NotInterceptable {
-        service: name.clone(),
-        why,
-    };
+    let not = |why| unsuitable(name, service, why);
     interceptable(service).map_err(not)?;
     let port = meant(name, service, &wanted.port)?;
     if port.protocol == Protocol::Sctp {
@@ -377,6 +382,30 @@ fn check(
         mode: wanted.mode,
         pass_if_down: wanted.pass_if_down,
     })
+}
+
+/// Says why a Service can't be redirected, and where it leads if it is only another name.
+fn unsuitable(name: &ServiceName, service: &Service, why: NotInterceptable) -> ClaimError {
+    let name = name.clone();
+    match external_name(service) {
+        Some(host) => ClaimError::ExternalName {
+            service: name,
+            host: host.to_owned(),
+        },
+        None => ClaimError::NotInterceptable { service: name, why },
+    }
+}
+
+/// What can be intercepted in the place of another name for `host`.
+fn instead(host: &str) -> String {
+    match service_at(host) {
+        Some(at) => format!(
+            "If that is a Service of this cluster, intercept it: `kdev intercept {} -n {}`",
+            at.name, at.namespace
+        ),
+        None => "Intercept a Service of this cluster, whose clients ask for it by its own name"
+            .to_owned(),
+    }
 }
 
 /// Says of a refused call who may not do what.

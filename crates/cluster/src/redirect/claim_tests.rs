@@ -179,7 +179,19 @@ fn what_can_not_be_redirected_is_refused_with_what_to_do_instead() {
     assert_eq!(
         refusal(&headless, &[], "http"),
         "service shop/web can't be intercepted: it is headless, so clients connect to the pods \
-         themselves. Intercept a Service with a cluster IP in front of the same pods"
+         themselves, where only an agent in the pods can intercept them, and kdev has none yet. \
+         Intercept a Service with a cluster IP in front of the same pods"
+    );
+    let mut alias = web();
+    let spec = alias.spec.as_mut().unwrap();
+    spec.type_ = Some("ExternalName".into());
+    spec.external_name = Some("db.other.svc.cluster.local".into());
+    assert_eq!(
+        refusal(&alias, &[], "http"),
+        "service shop/web can't be intercepted: it is of type ExternalName, only another name for \
+         db.other.svc.cluster.local, so only an agent in the pods of its clients can intercept them, \
+         and kdev has none yet. If that is a Service of this cluster, intercept it: \
+         `kdev intercept db -n other`"
     );
     assert!(refusal(&web(), &[], "sctp").contains("is SCTP"));
 }

@@ -62,13 +62,15 @@ fn services_that_cant_be_redirected_say_why() {
     let _program = desk.laptop.serve(9000);
     intercept(&desk, &web, "bare", "9000")
         .exits(USAGE)
-        .says("headless");
+        .says("headless")
+        .says("an agent in the pods");
     intercept(&desk, &web, "manual", "9000")
         .exits(USAGE)
         .says("selector");
     intercept(&desk, &web, "alias", "9000")
         .exits(USAGE)
-        .says("ExternalName");
+        .says("another name for www.public.test")
+        .says("an agent in the pods");
     intercept(&desk, &web, "talk", "9000")
         .exits(USAGE)
         .says("SCTP");
