@@ -25,6 +25,12 @@ pub trait Ways: Send + Sync + 'static {
         let _ = limit;
     }
 
+    /// A destination was asked in HTTP/2, and didn't answer so; what clients are told.
+    fn not_http2(&self, to: &Self::Key) -> DialError {
+        let _ = to;
+        DialError::new("kdev: the destination doesn't speak HTTP/2\n")
+    }
+
     /// Who gets a copy of a request as well, and doesn't answer it; of what isn't HTTP there is no head.
     fn copies(&self, head: Option<&Head<'_>>) -> Vec<Self::Key> {
         let _ = head;

@@ -15,6 +15,8 @@ const SELDOM: Duration = Duration::from_secs(60);
 pub enum Notice {
     /// A client has reached a limit.
     Limit(Limit),
+    /// A machine's program was asked in HTTP/2, and doesn't speak it.
+    NotHttp2,
 }
 
 /// See the module.
@@ -61,6 +63,11 @@ impl Notices {
                 %service, port, untold,
                 "a request's head was larger than it may be (KDEV_ROUTER_HEAD_BYTES, KDEV_ROUTER_HEADERS), and was \
                  answered 431"
+            ),
+            Notice::NotHttp2 => tracing::warn!(
+                %service, port, untold,
+                "a request of HTTP/2 was for a machine whose program doesn't speak it, and was answered 502, or \
+                 UNAVAILABLE in gRPC"
             ),
         }
     }

@@ -86,6 +86,16 @@ impl Ways for Requests {
         self.notices.tell(Notice::Limit(limit));
     }
 
+    fn not_http2(&self, Whose(claimant): &Whose) -> DialError {
+        self.notices.tell(Notice::NotHttp2);
+        let owner = &claimant.claim.owner;
+        DialError::new(format!(
+            "kdev: this request is intercepted by {owner}, and the program there doesn't speak HTTP/2, in which it \
+             was made. {owner} can let the program speak it without TLS (h2c), or leave such requests to the pods \
+             by their conditions.\n"
+        ))
+    }
+
     fn copies(&self, head: Option<&Head<'_>>) -> Vec<Whose> {
         let current = self.claimants.current();
         current.copies(head).cloned().map(Whose).collect()
