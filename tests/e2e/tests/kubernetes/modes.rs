@@ -6,12 +6,13 @@ use std::time::Duration;
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::{Requests, who_answers};
 use kdev_e2e::kept::Kept;
-use kdev_e2e::laptop::Daemon;
+use kdev_e2e::laptop::{Daemon, User};
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
 use serde_json::{Value, json};
 
 const USAGE: i32 = 2;
+const RIGHTS: i32 = 7;
 const NOT_FOUND: i32 = 10;
 const CONFLICT: i32 = 11;
 
@@ -243,6 +244,64 @@ fn what_a_killed_daemon_leaves_the_manager_puts_back() {
     desk.kdev(&["uninstall", "-n", manager.name()]).ok();
 }
 
+/// Takes the manager away, and then the daemon that would put back what it holds.
+fn abandon(desk: &Desk, manager: &str) {
+    let in_it = ["-n", manager];
+    let scale = ["scale", "deploy/kdev-traffic-manager", "--replicas=0"];
+    desk.cluster.kubectl(&[&in_it[..], &scale].concat()).ok();
+    desk.laptop.kill(Daemon::User);
+    wait::until_true("the manager is gone", Duration::from_secs(30), || {
+        let pods = desk.cluster.get(&["-n", manager, "pods"]);
+        pods["items"].as_array().is_some_and(Vec::is_empty)
+    });
+}
+
+#[test]
+fn who_may_look_into_one_namespace_only_recovers_that() {
+    let (desk, web, namespace) = impatient("narrow");
+    let manager = namespace.name();
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
+    abandon(&desk, manager);
+    let dave = desk.cluster.kubeconfig_of("dave");
+    let grant = |namespace: &str, name: &str, verbs: &str, resources: &str| {
+        desk.cluster.grant_dave(namespace, name, verbs, resources);
+    };
+    grant(manager, "e2e-find", "get,list", "pods");
+    let there = web.namespace();
+    grant(there, "e2e-services", "get,list,patch,delete", "services");
+    let slices = "endpointslices.discovery.k8s.io";
+    let all = "get,list,create,update,patch,delete";
+    grant(there, "e2e-slices", all, slices);
+    grant(there, "e2e-endpoints", "get,patch", "endpoints");
+    grant(there, "e2e-scale", "get,list,patch", "deployments.apps");
+    // Only root reads this kubeconfig.
+    let recover = |more: &[&str]| {
+        let recover = [
+            "recover",
+            "--kubeconfig",
+            &dave,
+            "--manager-namespace",
+            manager,
+        ];
+        desk.kdev_as(User::Root, &[&recover[..], more].concat())
+    };
+    recover(&[]).exits(RIGHTS).says("-n NAMESPACE");
+    recover(&["-n", there, "--dry-run"])
+        .ok()
+        .says("would put back: ")
+        .says("/web")
+        .says("you may not list statefulsets");
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
+    recover(&["-n", there]).ok().says("put back: ");
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", manager]).ok();
+}
+
 #[test]
 fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let (desk, web, namespace) = impatient("recover");
@@ -250,37 +309,27 @@ fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
     desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
-    desk.kdev(&["recover", "-n", manager])
+    desk.kdev(&["recover", "--manager-namespace", manager])
         .exits(CONFLICT)
         .says("puts back by itself");
-    let scale = [
-        "-n",
-        manager,
-        "scale",
-        "deploy/kdev-traffic-manager",
-        "--replicas=0",
-    ];
-    desk.cluster.kubectl(&scale).ok();
-    desk.laptop.kill(Daemon::User);
-    wait::until_true("the manager is gone", Duration::from_secs(30), || {
-        let pods = desk.cluster.get(&["-n", manager, "pods"]);
-        pods["items"].as_array().is_some_and(Vec::is_empty)
-    });
-    desk.kdev(&["recover", "-n", manager, "--dry-run"])
+    abandon(&desk, manager);
+    desk.kdev(&["recover", "--manager-namespace", manager, "--dry-run"])
         .ok()
         .says("would put back: ")
         .says("/web")
         .says("/mine")
         .says("deployment");
     assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
-    desk.kdev(&["recover", "-n", manager]).ok().says("put back");
+    desk.kdev(&["recover", "--manager-namespace", manager])
+        .ok()
+        .says("put back");
     assert_scaled_back(&desk, &web);
     assert!(service_is_gone(&desk, &web, "mine"));
     wait::until_true("the Service is whole", Duration::from_secs(30), || {
         web.slices() == ["endpointslice-controller.k8s.io"]
     });
     web.assert_untouched();
-    desk.kdev(&["recover", "-n", manager])
+    desk.kdev(&["recover", "--manager-namespace", manager])
         .ok()
         .says("nothing to put back");
     desk.kdev(&["uninstall", "-n", manager]).ok();

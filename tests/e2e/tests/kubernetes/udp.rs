@@ -400,7 +400,7 @@ fn the_pods_get_the_datagrams_back_from_a_daemon_that_was_killed_and_without_a_m
     until_answered_by(&client, Who::Laptop);
     scale("--replicas=0");
     desk.laptop.kill(Daemon::User);
-    desk.kdev(&["recover", "-n", manager]).ok();
+    desk.kdev(&["recover", "--manager-namespace", manager]).ok();
     until_answered_by(&client, Who::Pod);
     web.assert_untouched();
     desk.kdev(&["uninstall", "-n", manager]).ok();
