@@ -208,6 +208,8 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
     desk.kdev(&["preview", "web", "--port", "9000"])
         .exits(CONFLICT)
         .says("already");
+    let two = ["preview", "two", "--port", "9000", "--port", "9001"];
+    desk.kdev(&two).exits(USAGE).says("one port");
     desk.kdev(&["preview", "Bad_Name", "--port", "9000"])
         .exits(USAGE)
         .says("lower case letters");
