@@ -271,6 +271,7 @@ fn who_may_look_into_one_namespace_only_recovers_that() {
     };
     grant(manager, "e2e-find", "get,list", "pods");
     let there = web.namespace();
+    grant(there, "e2e-pods", "list", "pods");
     grant(there, "e2e-services", "get,list,patch,delete", "services");
     let slices = "endpointslices.discovery.k8s.io";
     let all = "get,list,create,update,patch,delete";
