@@ -247,6 +247,9 @@ pub struct ReplaceArgs {
     /// What comes here.
     #[command(flatten)]
     pub take: TakeArgs,
+    /// Known only to be refused with the reason: there are no pods to pass anything to.
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "pass"], default_value = "refuse", hide = true)]
+    pub if_down: String,
     /// End an earlier intercept of yours that is in the way.
     #[arg(long)]
     pub take_over: bool,
@@ -266,9 +269,12 @@ pub struct RecoverArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// Look only in this namespace [default: all].
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
+    pub namespace: Option<String>,
     /// Namespace of the manager that was there.
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
-    pub namespace: String,
+    #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
+    pub manager_namespace: String,
     /// Only say what would be put back.
     #[arg(long)]
     pub dry_run: bool,

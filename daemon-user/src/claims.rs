@@ -1,11 +1,10 @@
 //! Intercepting a Service with the user's own rights.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use kdev_cluster::install::find_manager;
-use kdev_cluster::redirect::{
-    self, Claim, ClaimError, Intercept, Mode, PortQuery, Protocol, ServiceName,
-};
+use kdev_cluster::redirect::{self, Claim, Intercept, Mode, PortQuery, Protocol, ServiceName};
 use kdev_cluster::{obstacles, replace};
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
@@ -18,7 +17,7 @@ use crate::leaving::{Taken, undo};
 use crate::modes;
 use crate::progress::{Last, Sink};
 use crate::session::{Session, rest};
-use crate::wanted::{beside, listener, new_port, or, rule, shown};
+use crate::wanted::{beside, listener, new_name, new_port, or, rule, shown};
 
 /// How long the manager may take to redirect a Service and to probe it.
 const ACTIVE: Duration = Duration::from_secs(45);
@@ -54,12 +53,18 @@ pub async fn intercept(
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
+    if request.pass_if_down && mode != Mode::Intercept {
+        return Err(failures::nobody_to_pass_to(&service));
+    }
     let rule = rule(&request.rule)?;
     let Ok(wanted) = request.port.parse::<PortQuery>();
     let name = ServiceName::new(&namespace, &service);
     let client = session.cluster.kube();
     let (port, others) = match mode {
-        Mode::Preview => (new_port(&name, local_port, &wanted)?, Vec::new()),
+        Mode::Preview => {
+            new_name(&name)?;
+            (new_port(&name, local_port, &wanted)?, Vec::new())
+        }
         Mode::Intercept | Mode::Replace | Mode::Wiretap => {
             redirect::find_port(client, &name, &wanted)
                 .await
@@ -69,7 +74,20 @@ pub async fn intercept(
     if port.protocol == Protocol::Udp && !session.manager.link.borrow().redirects_udp {
         return Err(failures::manager_without_udp(&name));
     }
-    let local = listener(&name, local_port, port.protocol).await?;
+    let (local, meanwhile) = match listener(&name, local_port, port.protocol).await {
+        Ok(local) => (local, ""),
+        // That is what the pods are asked to stand in for.
+        Err(closed) if request.pass_if_down => {
+            let why = closed.why;
+            sink.line(format!(
+                "note: {why}; the pods get what comes until something does"
+            ))
+            .await;
+            let expected = SocketAddr::from((Ipv4Addr::LOCALHOST, local_port));
+            (expected, "; until something listens there, to the pods")
+        }
+        Err(closed) => return Err(closed),
+    };
     if mode == Mode::Replace {
         // Before anything changes.
         replace::find(client, &name)
@@ -159,7 +177,7 @@ pub async fn intercept(
         Ok(probe_us) => {
             let line = format!(
                 "active: {name} port {port} comes to {local} (a probe through the Service's address took \
-             {:.1} ms){}",
+             {:.1} ms){meanwhile}{}",
                 Duration::from_micros(probe_us).as_secs_f64() * 1000.0,
                 beside(local_port, &others)
             );
@@ -189,14 +207,16 @@ async fn claim(
     let turn = session.intercepts.turn().await;
     let claimed = redirect::claim(client, name, wanted).await;
     drop(turn);
-    let (claimed, over) = claimed.map_err(|error| match &error {
-        ClaimError::Taken { theirs, .. } if theirs.owner == session.owner => {
-            failures::claim(name, &error).with_next(
+    let (claimed, over) = claimed.map_err(|error| {
+        let refused = failures::claim(name, &error);
+        let theirs = error.in_the_way();
+        match !theirs.is_empty() && theirs.iter().all(|one| one.owner == session.owner) {
+            true => refused.with_next(
                 "it is your own: add --take-over, which ends it, or `kdev leave` it where this \
                  session holds it",
-            )
+            ),
+            false => refused,
         }
-        _ => failures::claim(name, &error),
     })?;
     for one in over {
         session.intercepts.remove(&one.id);

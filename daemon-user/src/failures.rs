@@ -147,14 +147,29 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
     let kind = match error {
         ClaimError::ServiceNotFound { .. } | ClaimError::PortNotFound { .. } => ErrorKind::NotFound,
         ClaimError::Taken { .. }
+        | ClaimError::Shared { .. }
+        | ClaimError::Resting { .. }
         | ClaimError::Exists { .. }
         | ClaimError::OtherManager { .. }
         | ClaimError::Conflict { .. } => ErrorKind::Conflict,
-        ClaimError::NotInterceptable { .. } | ClaimError::Unreadable { .. } => ErrorKind::Usage,
+        ClaimError::NotInterceptable { .. }
+        | ClaimError::ExternalName { .. }
+        | ClaimError::Unreadable { .. } => ErrorKind::Usage,
         ClaimError::Forbidden { .. } => ErrorKind::Forbidden,
         ClaimError::Api(error) => kind_of(&error.failure),
     };
     told(kind, format!("can't intercept {service}"), error)
+}
+
+/// Pods that are to stand in for a local program, where there are none.
+pub fn nobody_to_pass_to(service: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("can't pass what comes for {service} to its pods"),
+        "only beside `kdev intercept` are there pods that answer while nothing listens on the local port: \
+         `kdev replace` scales them to zero, `kdev preview` has none, and `kdev wiretap` leaves them everything",
+        "leave --if-down out, or use `kdev intercept`",
+    )
 }
 
 /// A manager of before UDP ports could be intercepted.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kdev_cluster::redirect::{self, Mode, PortQuery, ServiceName};
+use kdev_cluster::redirect::{self, Intercept, Mode, PortQuery, ServiceName};
 use kdev_cluster::replace;
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
@@ -71,13 +71,24 @@ pub async fn leave(
         left = left.and(leave_one(session, one, sink).await);
     }
     left?;
-    let stay = session.intercepts.of_service(&namespace, &request.service);
-    let rest = match stay.len() {
-        0 => "the Service is as it was".to_owned(),
-        1 => "another intercept of it stays".to_owned(),
-        more => format!("{more} other intercepts of it stay"),
+    let name = ServiceName::new(&namespace, &request.service);
+    let rest = match redirect::claims_on(session.cluster.kube(), &name).await {
+        Ok(stay) => state(stay.as_deref()),
+        Err(error) => format!("what others hold of the Service isn't known: {error}"),
     };
-    Ok(format!("left {namespace}/{}: {rest}", request.service))
+    Ok(format!("left {name}: {rest}"))
+}
+
+/// How a Service is when some of its claims have been left; `None` where it is gone.
+fn state(stay: Option<&[Intercept]>) -> String {
+    match stay {
+        None => "the Service is gone".to_owned(),
+        Some([]) => "the Service is as it was".to_owned(),
+        Some(stay) => {
+            let stay: Vec<_> = stay.iter().map(ToString::to_string).collect();
+            format!("the Service still has {}", stay.join("; "))
+        }
+    }
 }
 
 /// Leaves everything at once; returns the first failure after all have ended.
@@ -104,7 +115,7 @@ async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Fa
     let port = shown(&held.intercept.port);
     let fate = match held.intercept.mode {
         Mode::Preview => "removed",
-        Mode::Intercept | Mode::Replace | Mode::Wiretap => "restored",
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => "given back",
     };
     sink.line(format!("{name} port {port} {fate}")).await;
     Ok(())
@@ -178,4 +189,21 @@ async fn scale_back(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
         .await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_service_is_what_still_holds_of_it() {
+        assert_eq!(state(None), "the Service is gone");
+        assert_eq!(state(Some(&[])), "the Service is as it was");
+        let claims = r#"[{"id":"i1","session":"s1","owner":"ann@laptop","manager":"kdev","port":{"name":"http","number":80,"protocol":"TCP"},"since":"2026-01-02T03:04:05Z"}]"#;
+        let claims: Vec<Intercept> = serde_json::from_str(claims).unwrap();
+        assert_eq!(
+            state(Some(&claims)),
+            "the Service still has port http (80/TCP) held by ann@laptop since 2026-01-02T03:04:05Z"
+        );
+    }
 }

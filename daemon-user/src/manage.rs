@@ -8,8 +8,9 @@ use kdev_cluster::install::{
     self, Answer, Change, Direct, InstallOptions, ManagerError, NamespaceFate, PullPolicy,
     RouterLimits,
 };
-use kdev_cluster::recover;
+use kdev_cluster::recover::{self, Changed, RecoverError};
 use kdev_cluster::redirect::{Intercept, PortRef};
+use kdev_cluster::scope::Scope;
 use kdev_cluster::services::{self, ServiceSummary};
 use kdev_cluster::vouch::manager_key;
 use kdev_proto::v1::{
@@ -154,9 +155,10 @@ pub async fn uninstall(
         // Moved in, so that the steps end with the work.
         let mut tell = move |step| tell(step);
         let restore = async {
-            recover::recover(client, &namespace, RESTORE)
-                .await
-                .map(drop)
+            // What can't be seen would be without its manager afterwards.
+            let scope = Scope::everywhere(&namespace);
+            let recovered = recover::recover(client, scope, RESTORE).await?;
+            recovered.all_seen().map_err(RecoverError::from)
         };
         install::uninstall(client, &namespace, restore, &mut tell).await
     };
@@ -195,16 +197,29 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
     let cluster = reach(target(&wanted)).await?;
     let namespace = manager_namespace(&wanted);
     let client = cluster.kube();
+    let scope = Scope {
+        manager: &namespace,
+        namespace: Some(request.namespace.as_str()).filter(|only| !only.is_empty()),
+    };
+    let failed = |error: &RecoverError| {
+        let failure = failures::recover(error);
+        match (failure.kind, scope.namespace) {
+            (ErrorKind::Forbidden, None) => {
+                failure.with_next("name a namespace that you may look into: -n NAMESPACE")
+            }
+            _ => failure,
+        }
+    };
     let manager = install::find_manager(client, &namespace).await;
     if request.dry_run {
-        let changed = recover::changed(client, &namespace)
-            .await
-            .map_err(|error| failures::recover(&error))?;
+        let changed = recover::changed(client, scope).await;
+        let changed = changed.map_err(|error| failed(&error))?;
+        let unseen = unseen(&changed);
         return Ok(match (changed.is_nothing(), manager.is_ok()) {
-            (true, _) => "there is nothing to put back".to_owned(),
-            (false, false) => format!("would put back: {changed}"),
+            (true, _) => format!("there is nothing to put back{unseen}"),
+            (false, false) => format!("would put back: {changed}{unseen}"),
             (false, true) => format!(
-                "would put back: {changed}; not while a traffic manager runs, which does by itself what sessions leave"
+                "would put back: {changed}{unseen}; not while a traffic manager runs, which does by itself what sessions leave"
             ),
         });
     }
@@ -225,13 +240,29 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
         Err(error @ ManagerError::Api(_)) => return Err(failures::manager(&namespace, &error)),
         Err(_) => {}
     }
-    let recovered = recover::recover(client, &namespace, RESTORE)
-        .await
-        .map_err(|error| failures::recover(&error))?;
+    let recovered = recover::recover(client, scope, RESTORE).await;
+    let recovered = recovered.map_err(|error| failed(&error))?;
+    let unseen = unseen(&recovered);
     Ok(match recovered.is_nothing() {
-        true => "there was nothing to put back".to_owned(),
-        false => format!("put back: {recovered}"),
+        true => format!("there was nothing to put back{unseen}"),
+        false => format!("put back: {recovered}{unseen}"),
     })
+}
+
+/// What wasn't looked at, for want of rights.
+fn unseen(changed: &Changed) -> String {
+    let looks: Vec<&str> = changed
+        .unseen
+        .iter()
+        .map(|one| one.doing.as_str())
+        .collect();
+    match looks.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; what else there may be isn't seen, as you may not {}",
+            looks.join(", ")
+        ),
+    }
 }
 
 /// Whether a session is with this manager.

@@ -52,6 +52,30 @@ async fn program(port: u16, protocol: Protocol) -> Option<SocketAddr> {
     }
 }
 
+/// Looks whether a Service that is to be made can have its name: a label of RFC 1035 section 2.3.1, in lower case as the
+/// API server wants it.
+///
+/// # Errors
+///
+/// When it can't.
+pub fn new_name(name: &ServiceName) -> Result<(), Failure> {
+    let text = name.name.as_str();
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_label = text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.ends_with(is_inner)
+        && text.chars().all(|c| is_inner(c) || c == '-');
+    if is_label {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorKind::Usage,
+        format!("can't make service {text:?}"),
+        "that can't be a Service's name",
+        "give one of lower case letters, digits and inner hyphens that begins with a letter, 63 characters at most",
+    ))
+}
+
 /// The port of a Service that is to be made.
 ///
 /// # Errors
@@ -140,5 +164,35 @@ pub fn or(given: String, default: &str) -> String {
         default.to_owned()
     } else {
         given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_services_name_is_a_label_that_begins_with_a_letter() {
+        let checked = |name: &str| new_name(&ServiceName::new("shop", name));
+        for right in ["a", "mine", "web-2", &"a".repeat(63)] {
+            assert_eq!(checked(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "",
+            "Bad_Name",
+            "Web",
+            "2web",
+            "-web",
+            "web-",
+            "web.shop",
+            "wéb",
+            &"a".repeat(64),
+        ] {
+            assert_eq!(
+                checked(wrong).unwrap_err().kind,
+                ErrorKind::Usage,
+                "{wrong}"
+            );
+        }
     }
 }

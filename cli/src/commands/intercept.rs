@@ -114,7 +114,8 @@ pub async fn replace(args: ReplaceArgs) -> Result<u8, Failure> {
         rule: String::new(),
         mode: InterceptMode::Replace,
         take_over: args.take_over,
-        pass_if_down: false,
+        // Which the daemon refuses.
+        pass_if_down: args.if_down == "pass",
         hint: None,
     })
     .await
@@ -215,6 +216,7 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
 /// Takes all ports; the ids of the intercepts that are made are in `made`.
 async fn all(user: &mut User, wanted: &Wanted, made: &mut Vec<String>) -> Result<(), Failure> {
     let args = &wanted.take;
+    let mut mode = wanted.mode;
     for ports in &args.port {
         let request = InterceptRequest {
             service: args.service.clone(),
@@ -222,12 +224,16 @@ async fn all(user: &mut User, wanted: &Wanted, made: &mut Vec<String>) -> Result
             local_port: ports.local.into(),
             port: ports.query(),
             rule: wanted.rule.clone(),
-            mode: wanted.mode.into(),
+            mode: mode.into(),
             take_over: wanted.take_over,
             pass_if_down: wanted.pass_if_down,
         };
         let last = follow_to_last(user.intercept(request).await).await?;
         made.push(last.intercept);
+        // The workload is scaled to zero once: with the first port.
+        if mode == InterceptMode::Replace {
+            mode = InterceptMode::Unspecified;
+        }
     }
     Ok(())
 }

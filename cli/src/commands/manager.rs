@@ -49,8 +49,9 @@ pub async fn uninstall(args: UninstallArgs) -> Result<(), Failure> {
 /// What couldn't be put back.
 pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
     let request = RecoverRequest {
-        cluster: Some(cluster(&args.cluster, &args.namespace)?),
+        cluster: Some(cluster(&args.cluster, &args.manager_namespace)?),
         dry_run: args.dry_run,
+        namespace: args.namespace.unwrap_or_default(),
     };
     follow(daemons::user().await?.recover(request).await).await
 }

@@ -11,5 +11,6 @@ pub mod portforward;
 pub mod recover;
 pub mod redirect;
 pub mod replace;
+pub mod scope;
 pub mod services;
 pub mod vouch;

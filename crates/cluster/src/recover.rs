@@ -6,8 +6,10 @@ use std::time::Duration;
 use kube::Client;
 use thiserror::Error;
 
+use crate::client::ApiError;
 use crate::redirect::{self, RestoreError, ServiceName};
 use crate::replace::{self, ReplaceError, Workload};
+use crate::scope::{Found, Scope};
 
 /// What there is, or was, to be put back.
 #[derive(Debug, Default)]
@@ -16,9 +18,35 @@ pub struct Changed {
     pub services: Vec<ServiceName>,
     /// Workloads that are scaled to zero.
     pub workloads: Vec<Workload>,
+    /// The refusals of those looks that the user may not take.
+    pub unseen: Vec<ApiError>,
 }
 
 impl Changed {
+    fn of(services: Found<Vec<ServiceName>>, workloads: Found<Vec<Workload>>) -> Self {
+        Self {
+            services: services.found,
+            workloads: workloads.found,
+            unseen: services
+                .unseen
+                .into_iter()
+                .chain(workloads.unseen)
+                .collect(),
+        }
+    }
+
+    /// Makes sure that all could be looked at.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub fn all_seen(self) -> Result<(), ApiError> {
+        match self.unseen.into_iter().next() {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
+    }
+
     /// Whether there is nothing.
     pub fn is_nothing(&self) -> bool {
         self.services.is_empty() && self.workloads.is_empty()
@@ -45,16 +73,21 @@ pub enum RecoverError {
     Workload(#[from] ReplaceError),
 }
 
-/// Finds what the sessions of the traffic manager in `manager` have changed.
+impl From<ApiError> for RecoverError {
+    fn from(error: ApiError) -> Self {
+        RestoreError::Api(error).into()
+    }
+}
+
+/// Finds what sessions have changed in `scope`.
 ///
 /// # Errors
 ///
 /// When the API server doesn't say.
-pub async fn changed(client: &Client, manager: &str) -> Result<Changed, RecoverError> {
-    Ok(Changed {
-        services: redirect::changed(client, manager).await?,
-        workloads: replace::scaled_by(client, manager).await?,
-    })
+pub async fn changed(client: &Client, scope: Scope<'_>) -> Result<Changed, RecoverError> {
+    let services = redirect::changed(client, scope).await?;
+    let workloads = replace::scaled_by(client, scope).await?;
+    Ok(Changed::of(services, workloads))
 }
 
 /// Puts all of that back with the rights of `client`; each Service may take as long as `deadline`.
@@ -64,14 +97,11 @@ pub async fn changed(client: &Client, manager: &str) -> Result<Changed, RecoverE
 /// The first of all that went wrong, after all were tried.
 pub async fn recover(
     client: &Client,
-    manager: &str,
+    scope: Scope<'_>,
     deadline: Duration,
 ) -> Result<Changed, RecoverError> {
     // Their pods are to be there when connections come back.
-    let workloads = replace::restore_by(client, manager).await;
-    let services = redirect::restore_all(client, manager, deadline).await;
-    Ok(Changed {
-        services: services?,
-        workloads: workloads?,
-    })
+    let workloads = replace::restore_by(client, scope).await;
+    let services = redirect::restore_all(client, scope, deadline).await;
+    Ok(Changed::of(services?, workloads?))
 }

@@ -2,6 +2,7 @@
 
 mod udp_table;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpStream;
@@ -19,6 +20,25 @@ pub async fn listener(port: u16) -> Option<SocketAddr> {
         }
     }
     None
+}
+
+/// Connects to the program that listens on a port of this machine: on the address where it was found, or was
+/// expected, or else on the other family's, as one that is started later may have chosen that.
+///
+/// # Errors
+///
+/// Why the first of them doesn't take the connection.
+pub async fn connect(first: SocketAddr) -> io::Result<TcpStream> {
+    let refused = match TcpStream::connect(first).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
+        connected => return connected,
+    };
+    let other = match first {
+        SocketAddr::V4(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        SocketAddr::V6(_) => Ipv4Addr::LOCALHOST.into(),
+    };
+    let connected = TcpStream::connect((other, first.port())).await;
+    connected.map_err(|_| refused)
 }
 
 /// Finds where a program takes datagrams on this machine. The kernel is asked, as a program may take any datagram for
@@ -56,7 +76,24 @@ async fn taken(port: u16) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::UdpSocket;
+    use tokio::net::{TcpListener, UdpSocket};
+
+    #[tokio::test]
+    async fn a_program_is_reached_on_whichever_family_it_listens() {
+        for bound in ["127.0.0.1:0", "[::1]:0"] {
+            let program = TcpListener::bind(bound).await.unwrap();
+            let port = program.local_addr().unwrap().port();
+            for first in ["127.0.0.1", "::1"] {
+                let first = SocketAddr::new(first.parse().unwrap(), port);
+                let reached = connect(first).await.unwrap().peer_addr().unwrap();
+                assert_eq!(reached, program.local_addr().unwrap(), "{first}");
+            }
+            drop(program);
+            let first = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+            let refused = connect(first).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
 
     #[tokio::test]
     async fn a_program_that_takes_datagrams_is_found_and_one_that_only_sends_isnt() {

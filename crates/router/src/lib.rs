@@ -40,7 +40,7 @@ mod ways;
 
 pub use error::{DialError, RouterError};
 pub use h1::repeatable;
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 pub use serve::{pass, serve};
 pub use tap::Tapped;
 pub use ways::Ways;

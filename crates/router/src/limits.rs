@@ -23,6 +23,17 @@ pub struct Limits {
     pub linger: Duration,
 }
 
+/// A limit that a client has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// It was silent for [`Limits::first_byte`], or said that long not what it wants of TLS; the pods have it.
+    FirstByte,
+    /// Its head took longer than [`Limits::head_time`]; the pods have it, or it was answered 408.
+    HeadTime,
+    /// Its head was larger than [`Limits::head_bytes`] or had more lines than [`Limits::headers`]; it was answered 431.
+    HeadSize,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

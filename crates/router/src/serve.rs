@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::RouterError;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::peer::{Peer, Reader};
 use crate::sniff::{Protocol, Sniffer};
 use crate::tap::{Tap, tap};
@@ -31,7 +31,7 @@ where
     W: Ways,
 {
     let mut client = Peer::new(client);
-    let (protocol, since) = listen(&mut client.read, limits).await?;
+    let (protocol, since) = listen(&mut client.read, &*ways, limits).await?;
     tracing::debug!(?protocol, "connection");
     match protocol {
         Protocol::Http1 => h1::serve(client, ways, limits, since).await,
@@ -70,8 +70,9 @@ where
 }
 
 /// Reads until it is known what a client speaks, and says since when it has spoken.
-async fn listen<C: AsyncRead + Unpin>(
+async fn listen<C: AsyncRead + Unpin, W: Ways>(
     client: &mut Reader<C>,
+    ways: &W,
     limits: &Limits,
 ) -> Result<(Protocol, Instant), RouterError> {
     let mut sniffer = Sniffer::default();
@@ -82,7 +83,15 @@ async fn listen<C: AsyncRead + Unpin>(
         match timeout_at(until, client.fill()).await {
             Ok(Ok(true)) => {}
             // Whatever it is, it is the pods' business.
-            Ok(Ok(false)) | Err(_) => return Ok((Protocol::Other, since)),
+            Ok(Ok(false)) => return Ok((Protocol::Other, since)),
+            Err(_) => {
+                ways.handle_limit(if first {
+                    Limit::FirstByte
+                } else {
+                    Limit::HeadTime
+                });
+                return Ok((Protocol::Other, since));
+            }
             Ok(Err(error)) => return Err(RouterError::Client(error)),
         }
         if first {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::RouterError;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::peer::{Peer, Reader};
 use crate::serve::{copy, pass_on, splice};
 use crate::ways::Ways;
@@ -24,7 +24,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send,
     W: Ways,
 {
-    let Some(name) = server_name(&mut client.read, limits, since).await? else {
+    let Some(name) = server_name(&mut client.read, &*ways, limits, since).await? else {
         return pass_on(client, ways).await;
     };
     let head = Head::of_tls(name.as_bytes());
@@ -40,8 +40,9 @@ where
 }
 
 /// Reads a client's first message until it is known whether it names a server; nothing of it is used.
-async fn server_name<C: AsyncRead + Unpin>(
+async fn server_name<C: AsyncRead + Unpin, W: Ways>(
     client: &mut Reader<C>,
+    ways: &W,
     limits: &Limits,
     since: Instant,
 ) -> Result<Option<String>, RouterError> {
@@ -69,7 +70,11 @@ async fn server_name<C: AsyncRead + Unpin>(
         }
         match timeout_at(until, client.fill()).await {
             Ok(Ok(true)) => {}
-            Ok(Ok(false)) | Err(_) => return Ok(None),
+            Ok(Ok(false)) => return Ok(None),
+            Err(_) => {
+                ways.handle_limit(Limit::FirstByte);
+                return Ok(None);
+            }
             Ok(Err(error)) => return Err(RouterError::Client(error)),
         }
     }

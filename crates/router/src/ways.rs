@@ -7,6 +7,7 @@ use kdev_rules::Head;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::DialError;
+use crate::limits::Limit;
 use crate::tap::Tapped;
 
 /// Where requests go, and how to get there.
@@ -18,6 +19,17 @@ pub trait Ways: Send + Sync + 'static {
 
     /// Whose a request is; none is the pods'. Asked for each request, as rules change while connections live.
     fn route(&self, head: &Head<'_>) -> Option<Self::Key>;
+
+    /// A client has reached a limit.
+    fn handle_limit(&self, limit: Limit) {
+        let _ = limit;
+    }
+
+    /// A destination was asked in HTTP/2, and didn't answer so; what clients are told.
+    fn not_http2(&self, to: &Self::Key) -> DialError {
+        let _ = to;
+        DialError::new("kdev: the destination doesn't speak HTTP/2\n")
+    }
 
     /// Who gets a copy of a request as well, and doesn't answer it; of what isn't HTTP there is no head.
     fn copies(&self, head: Option<&Head<'_>>) -> Vec<Self::Key> {

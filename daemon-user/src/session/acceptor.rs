@@ -17,7 +17,7 @@ use kdev_flow::{Carrier, farewell};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -182,7 +182,7 @@ async fn answer(
             Err(error) => refuse(local, &error, incoming, outgoing).await,
         };
     }
-    match TcpStream::connect(local).await {
+    match loopback::connect(local).await {
         Ok(program) => {
             intercepts.count_connection(&open.intercept);
             if outgoing.send(frame::opened()).await.is_ok() {
@@ -204,11 +204,11 @@ async fn answer(
 /// A socket of its own for one client's datagrams to the local program. A port where nobody takes them refuses
 /// before any is sent, so that none is lost to it.
 async fn program_of_datagrams(local: SocketAddr) -> std::io::Result<UdpSocket> {
-    if loopback::receiver(local.port()).await.is_none() {
+    let Some(reached) = loopback::receiver(local.port()).await else {
         return Err(std::io::ErrorKind::ConnectionRefused.into());
-    }
-    let socket = UdpSocket::bind((local.ip(), 0)).await?;
-    socket.connect(local).await?;
+    };
+    let socket = UdpSocket::bind((reached.ip(), 0)).await?;
+    socket.connect(reached).await?;
     Ok(socket)
 }
 

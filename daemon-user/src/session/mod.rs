@@ -120,6 +120,7 @@ impl Session {
         let pod = match found {
             Ok(pod) => pod,
             Err(error) => {
+                let error = install::with_last_words(cluster.kube(), error).await;
                 let failure = failures::manager(&wanted.manager_namespace, &error);
                 return Err(all_rights(&cluster, &wanted.manager_namespace, failure).await);
             }

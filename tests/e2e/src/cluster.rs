@@ -193,6 +193,17 @@ impl Cluster {
         away
     }
 
+    /// Lets dave do something in a namespace, by a role of that name.
+    #[track_caller]
+    pub fn grant_dave(&self, namespace: &str, name: &str, verbs: &str, resources: &str) {
+        let (verbs, resources) = (format!("--verb={verbs}"), format!("--resource={resources}"));
+        let role = ["create", "role", name, &verbs, &resources, "-n", namespace];
+        self.kubectl(&role).ok();
+        let role = format!("--role={name}");
+        let bind = ["create", "rolebinding", name, &role, "--user=dave"];
+        self.kubectl(&[&bind[..], &["-n", namespace]].concat()).ok();
+    }
+
     /// Loads an image into the node.
     #[track_caller]
     pub fn import(&self, image: &str) {

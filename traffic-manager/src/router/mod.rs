@@ -9,6 +9,7 @@ mod claimants;
 mod datagrams;
 mod limits;
 mod machine;
+mod notices;
 mod pods;
 mod ports;
 mod requests;
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::probe::Expected;
 use claimants::{Claimant, Claimants};
 use machine::{NotTaken, Purpose, nothing};
+use notices::Notices;
 use pods::{Pods, Unreachable};
 use requests::{Requests, Unavailable};
 
@@ -63,6 +65,7 @@ struct Way {
     claimants: Arc<Claimants>,
     pods: Pods,
     limits: Limits,
+    notices: Arc<Notices>,
     slots: Arc<Semaphore>,
     closed: CancellationToken,
     tasks: TaskTracker,
@@ -107,6 +110,7 @@ impl RouterPort {
             claimants: Arc::default(),
             pods,
             limits: all.limits.connection.clone(),
+            notices: Arc::new(Notices::new(service.clone(), port.number)),
             slots: Arc::new(Semaphore::new(all.limits.connections)),
             closed: closed.clone(),
             tasks: tasks.clone(),
@@ -371,6 +375,7 @@ async fn requests(
         pods: way.pods.clone(),
         client,
         limits: way.limits.clone(),
+        notices: Arc::clone(&way.notices),
         tasks: way.tasks.clone(),
     });
     let served = match whole {

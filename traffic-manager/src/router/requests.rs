@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kdev_cluster::redirect::Mode;
 use kdev_flow::pipe::{Pipe, carry_pipe, pipe};
-use kdev_router::{DialError, Limits, Tapped, Ways};
+use kdev_router::{DialError, Limit, Limits, Tapped, Ways};
 use kdev_rules::Head;
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::claimants::{Claimant, Claimants};
 use super::machine::{NotTaken, Purpose};
+use super::notices::{Notice, Notices};
 use super::pods::Pods;
 
 /// A connection to a pod, or to a machine.
@@ -29,6 +30,8 @@ pub struct Requests {
     pub client: SocketAddr,
     /// How much of everything they may have.
     pub limits: Limits,
+    /// Who tells of them.
+    pub notices: Arc<Notices>,
     /// Where what carries them to machines runs.
     pub tasks: TaskTracker,
 }
@@ -77,6 +80,20 @@ impl Ways for Requests {
     fn route(&self, head: &Head<'_>) -> Option<Whose> {
         let current = self.claimants.current();
         current.of_request(head).cloned().map(Whose)
+    }
+
+    fn handle_limit(&self, limit: Limit) {
+        self.notices.tell(Notice::Limit(limit));
+    }
+
+    fn not_http2(&self, Whose(claimant): &Whose) -> DialError {
+        self.notices.tell(Notice::NotHttp2);
+        let owner = &claimant.claim.owner;
+        DialError::new(format!(
+            "kdev: this request is intercepted by {owner}, and the program there doesn't speak HTTP/2, in which it \
+             was made. {owner} can let the program speak it without TLS (h2c), or leave such requests to the pods \
+             by their conditions.\n"
+        ))
     }
 
     fn copies(&self, head: Option<&Head<'_>>) -> Vec<Whose> {

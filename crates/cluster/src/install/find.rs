@@ -43,6 +43,17 @@ pub async fn find_manager(client: &Client, namespace: &str) -> Result<ManagerPod
     })
 }
 
+/// Adds the last words of a manager that ends soon after it starts to the reason why there is none to connect to, as far
+/// as its log may be read.
+pub async fn with_last_words(client: &Client, error: ManagerError) -> ManagerError {
+    let ManagerError::NotReady(trouble) = error else {
+        return error;
+    };
+    let namespace = trouble.object.namespace.clone().unwrap_or_default();
+    let log = look::crash_log(client, &namespace, &trouble).await;
+    ManagerError::NotReady(trouble.with_log(&log))
+}
+
 /// Chooses the newest pod that is ready and stays.
 fn choose(pods: &[Pod]) -> Option<ManagerPod> {
     let newest = pods

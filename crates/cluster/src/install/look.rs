@@ -2,12 +2,16 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::ListParams;
+use kube::api::{ListParams, LogParams};
 use kube::{Api, Client};
 
 use super::names::{MANAGER, pod_selector};
+use super::trouble::{Reason, Trouble};
 use super::verdict::{Scene, Verdict, judge, judge_pod};
 use crate::client::{ApiError, ApiFailure, call};
+
+/// How many lines of a crashed program's log are shown.
+const LOG_LINES: i64 = 10;
 
 /// Lists the manager's pods in a namespace, whoever installed them.
 pub(super) async fn pods(client: &Client, namespace: &str) -> Result<Vec<Pod>, ApiError> {
@@ -58,4 +62,26 @@ pub(super) async fn verdict(
 
 fn doing(namespace: &str) -> String {
     format!("look for the traffic manager in namespace {namespace}")
+}
+
+/// Returns the end of a crashed program's log; empty if it can't be read.
+pub(super) async fn crash_log(client: &Client, namespace: &str, trouble: &Trouble) -> Vec<String> {
+    if trouble.reason != Reason::Crash {
+        return Vec::new();
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    for previous in [true, false] {
+        let params = LogParams {
+            previous,
+            tail_lines: Some(LOG_LINES),
+            ..LogParams::default()
+        };
+        let log = call("read the log", pods.logs(&trouble.object.name, &params)).await;
+        match log {
+            Ok(log) if !log.trim().is_empty() => return log.lines().map(str::to_owned).collect(),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, previous, "no log of the crashed program"),
+        }
+    }
+    Vec::new()
 }

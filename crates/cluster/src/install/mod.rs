@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub use self::error::{InstallError, ManagerError, UninstallError};
-pub use self::find::{ManagerPod, find_manager};
+pub use self::find::{ManagerPod, find_manager, with_last_words};
 pub use self::names::{
     DEFAULT_NAMESPACE, DIRECT_PORT, FIELD_MANAGER, GRPC_PORT, HEALTH_PORT, LABEL_INSTANCE,
     LABEL_MANAGED_BY, LABEL_NAME, LABEL_VERSION, MANAGER, ObjectRef, cluster_role_name,

@@ -102,7 +102,7 @@ impl Reason {
                 "Load the image onto the nodes, or install with the pull policy IfNotPresent"
             }
             Self::ImageName => "Correct the image's name",
-            Self::Crash => "The log tells more; check that the image fits this version of kdev",
+            Self::Crash => "Its log says more",
             Self::ContainerStart => {
                 "Check the image: its entrypoint must exist and its user must not be root"
             }
@@ -139,16 +139,33 @@ impl fmt::Display for Trouble {
             message,
             object,
         } = self;
-        write!(
-            f,
-            "{}: {message} ({object}). {}",
-            reason.text(),
-            reason.advice()
-        )
+        write!(f, "{}: {message} ({object}). ", reason.text())?;
+        match (reason, &object.namespace) {
+            (Reason::Crash, Some(namespace)) => write!(
+                f,
+                "`kubectl -n {namespace} logs {} --previous` shows what it said, and `kubectl -n {namespace} describe pod {}` how it ended",
+                object.name, object.name
+            ),
+            _ => f.write_str(reason.advice()),
+        }
     }
 }
 
+/// How many of the last lines of a log are told.
+const LAST_WORDS: usize = 3;
+
 impl Trouble {
+    /// The same with the end of the program's log, where there is one.
+    pub(super) fn with_log(mut self, log: &[String]) -> Self {
+        let said: Vec<&str> = log.iter().map(|line| line.trim()).collect();
+        let said: Vec<&str> = said.into_iter().filter(|line| !line.is_empty()).collect();
+        let last = &said[said.len().saturating_sub(LAST_WORDS)..];
+        if !last.is_empty() {
+            self.message = format!("{}; its last words: {}", self.message, last.join(" / "));
+        }
+        self
+    }
+
     /// Returns what is awaited while the trouble may still pass; completes "waiting for ...".
     pub(super) fn awaited(&self) -> String {
         match self.reason {

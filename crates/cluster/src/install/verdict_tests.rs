@@ -489,3 +489,35 @@ fn trouble_reads_as_what_why_and_what_next() {
          Raise the quota, or install into another namespace"
     );
 }
+
+#[test]
+fn a_crash_reads_with_the_programs_last_words_and_where_the_rest_is() {
+    let crash = Trouble {
+        reason: Reason::Crash,
+        message: "exit code 1, started 3 times".to_owned(),
+        object: ObjectRef::new("Pod", Some("kdev"), "p"),
+    };
+    let how = "`kubectl -n kdev logs p --previous` shows what it said, and `kubectl -n kdev describe pod p` how it ended";
+    assert_eq!(
+        crash.clone().with_log(&[]).to_string(),
+        format!(
+            "the program ends soon after it starts: exit code 1, started 3 times (Pod kdev/p). {how}"
+        )
+    );
+    let log = [
+        "one",
+        "two",
+        "",
+        " three ",
+        "Error: no config. Give one",
+        "",
+    ]
+    .map(str::to_owned);
+    assert_eq!(
+        crash.with_log(&log).to_string(),
+        format!(
+            "the program ends soon after it starts: exit code 1, started 3 times; its last words: \
+             two / three / Error: no config. Give one (Pod kdev/p). {how}"
+        )
+    );
+}

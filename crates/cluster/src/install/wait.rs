@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::LogParams;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -15,15 +14,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::error::InstallError;
 use super::gone::watch_failed;
+use super::look::crash_log;
 use super::names::{MANAGER, ObjectRef, pod_selector};
 use super::options::{Progress, ProgressSink};
 use super::patience::Patience;
 use super::trouble::{Reason, Trouble};
 use super::verdict::{Scene, Verdict, judge};
-use crate::client::call;
-
-/// How many lines of a crashed program's log are shown.
-const LOG_LINES: i64 = 10;
 
 /// Waits until the Deployment, in the form that `applied` has or a later one, is available.
 ///
@@ -147,26 +143,4 @@ where
     let events = watcher(api, config).default_backoff();
     let changes = reflector::reflector(writer, events).map(|event| event.map(|_| ()));
     (store, changes.boxed())
-}
-
-/// Returns the end of a crashed program's log; empty if it can't be read.
-async fn crash_log(client: &Client, namespace: &str, trouble: &Trouble) -> Vec<String> {
-    if trouble.reason != Reason::Crash {
-        return Vec::new();
-    }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    for previous in [true, false] {
-        let params = LogParams {
-            previous,
-            tail_lines: Some(LOG_LINES),
-            ..LogParams::default()
-        };
-        let log = call("read the log", pods.logs(&trouble.object.name, &params)).await;
-        match log {
-            Ok(log) if !log.trim().is_empty() => return log.lines().map(str::to_owned).collect(),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, previous, "no log of the crashed program"),
-        }
-    }
-    Vec::new()
 }

@@ -1,16 +1,17 @@
 //! Claiming a port of a Service, and giving it up, with the user's own credentials.
 
 use k8s_openapi::api::core::v1::Service;
-use kdev_rules::{Overlap, Rule, overlap};
+use kdev_rules::{Overlap, Rule};
 use kube::{Api, Client};
 use thiserror::Error;
 
 use super::api::{ServiceName, patch_service};
+use super::beside::can_stand_beside;
 use super::intercept::{Intercept, Mode, Unreadable, intercepts, now};
 use super::patch;
 use super::port::{PortQuery, PortRef, Protocol, ports_of};
 use super::reconcile::is_outdated;
-use super::suitable::{NotInterceptable, interceptable};
+use super::suitable::{NotInterceptable, external_name, interceptable, service_at};
 use crate::client::{ApiError, ApiFailure, Forbidden, call};
 
 /// How often to try when others change the Service at the same time.
@@ -88,6 +89,17 @@ pub enum ClaimError {
         /// Why not, and what to do instead.
         why: NotInterceptable,
     },
+    /// The Service is only another name.
+    #[error(
+        "service {service} can't be intercepted: it is of type ExternalName, only another name for {host}, so only an agent in the pods of its clients can intercept them, and kdev has none yet. {}",
+        instead(host)
+    )]
+    ExternalName {
+        /// The Service.
+        service: ServiceName,
+        /// The host that it is another name for.
+        host: String,
+    },
     /// Somebody has that port, or requests on it that this claim would have as well.
     #[error(
         "port {port} of service {service} is intercepted by {} since {}{}",
@@ -102,6 +114,28 @@ pub enum ClaimError {
         theirs: Box<Intercept>,
         /// Which requests both would have.
         conflict: Box<Overlap>,
+    },
+    /// Replacing takes the pods from all ports of the Service, and others of its ports are held.
+    #[error(
+        "replacing service {service} takes the pods from all of its ports, and others are held: {}. Ask them to leave, or use `kdev intercept`, which leaves the pods where they are",
+        held(theirs)
+    )]
+    Shared {
+        /// The Service.
+        service: ServiceName,
+        /// The claims that would lose their pods.
+        theirs: Vec<Intercept>,
+    },
+    /// What the claim leaves to the pods would reach nobody, as somebody has scaled them to zero.
+    #[error(
+        "the pods of service {service}, which are to get what doesn't come here, are scaled to zero for as long as it is replaced: {}. Take the port as a whole, or ask them to leave",
+        held(theirs)
+    )]
+    Resting {
+        /// The Service.
+        service: ServiceName,
+        /// The claims that replace it.
+        theirs: Vec<Intercept>,
     },
     /// The Service is served by another traffic manager.
     #[error(
@@ -158,6 +192,17 @@ pub enum ClaimError {
     Api(ApiError),
 }
 
+impl ClaimError {
+    /// The claims on the Service that this one can't stand beside.
+    pub fn in_the_way(&self) -> &[Intercept] {
+        match self {
+            Self::Taken { theirs, .. } => std::slice::from_ref(theirs),
+            Self::Shared { theirs, .. } | Self::Resting { theirs, .. } => theirs,
+            _ => &[],
+        }
+    }
+}
+
 /// Writes a claim on a Service and returns it with the port that was found, and the claims that it took the place
 /// of: those in its way whose owner is the same, where it may take over.
 ///
@@ -171,16 +216,19 @@ pub async fn claim(
         let (mut stay, mut over) = (claims.to_vec(), Vec::new());
         let intercept = loop {
             match check(service, found, &stay, claim) {
-                // A preview's Service would go with it.
-                Err(ClaimError::Taken { theirs, .. })
-                    if claim.take_over
-                        && theirs.owner == claim.owner
-                        && theirs.mode != Mode::Preview =>
-                {
-                    stay.retain(|other| other.id != theirs.id);
-                    over.push(*theirs);
+                Ok(intercept) => break intercept,
+                Err(refused) => {
+                    // A preview's Service would go with it.
+                    let ends = |one: &&Intercept| {
+                        claim.take_over && one.owner == claim.owner && one.mode != Mode::Preview
+                    };
+                    let own: Vec<_> = refused.in_the_way().iter().filter(ends).cloned().collect();
+                    if own.is_empty() {
+                        return Err(refused);
+                    }
+                    stay.retain(|other| own.iter().all(|one| one.id != other.id));
+                    over.extend(own);
                 }
-                checked => break checked?,
             }
         };
         if claims.iter().any(|other| other.id == intercept.id) {
@@ -212,10 +260,7 @@ pub async fn find_port(
         });
     };
     // What is no port of a Service that can't be intercepted anyway isn't worth a word.
-    interceptable(&service).map_err(|why| ClaimError::NotInterceptable {
-        service: name.clone(),
-        why,
-    })?;
+    interceptable(&service).map_err(|why| unsuitable(name, &service, why))?;
     let found = meant(name, &service, wanted)?;
     let others = wanted.others(&service, &found);
     Ok((found, others))
@@ -228,6 +273,21 @@ fn meant(name: &ServiceName, service: &Service, wanted: &PortQuery) -> Result<Po
         wanted: wanted.clone(),
         available: ports_of(service),
     })
+}
+
+/// Reads the claims on a Service; `None` if there is no such Service.
+///
+/// # Errors
+///
+/// When it can't be read.
+pub async fn claims_on(
+    client: &Client,
+    service: &ServiceName,
+) -> Result<Option<Vec<Intercept>>, ClaimError> {
+    edit(client, service, "read the claims", |_, claims| {
+        Ok((claims.to_vec(), None))
+    })
+    .await
 }
 
 /// Takes a claim back; returns whether it was there.
@@ -301,10 +361,7 @@ fn check(
     if let Some(own) = claims.iter().find(|claim| claim.id == wanted.id) {
         return Ok(own.clone());
     }
-    let not = |why| ClaimError::NotInterceptable {
-        service: name.clone(),
-        why,
-    };
+    let not = |why| unsuitable(name, service, why);
     interceptable(service).map_err(not)?;
     let port = meant(name, service, &wanted.port)?;
     if port.protocol == Protocol::Sctp {
@@ -313,30 +370,7 @@ fn check(
     if port.protocol == Protocol::Udp && !wanted.rule.is_everything() {
         return Err(not(NotInterceptable::RuleOnDatagrams));
     }
-    for other in claims {
-        if other.manager != wanted.manager {
-            return Err(ClaimError::OtherManager {
-                service: name.clone(),
-                by: other.owner.clone(),
-                manager: other.manager.clone(),
-            });
-        }
-        if (other.port.number, other.port.protocol) != (port.number, port.protocol) {
-            continue;
-        }
-        // A copy is in nobody's way.
-        if [other.mode, wanted.mode].contains(&Mode::Wiretap) {
-            continue;
-        }
-        if let Some(conflict) = overlap(&other.rule, &wanted.rule) {
-            return Err(ClaimError::Taken {
-                service: name.clone(),
-                port,
-                theirs: Box::new(other.clone()),
-                conflict: Box::new(conflict),
-            });
-        }
-    }
+    can_stand_beside(name, &port, wanted, claims)?;
     Ok(Intercept {
         id: wanted.id.clone(),
         session: wanted.session.clone(),
@@ -348,6 +382,30 @@ fn check(
         mode: wanted.mode,
         pass_if_down: wanted.pass_if_down,
     })
+}
+
+/// Says why a Service can't be redirected, and where it leads if it is only another name.
+fn unsuitable(name: &ServiceName, service: &Service, why: NotInterceptable) -> ClaimError {
+    let name = name.clone();
+    match external_name(service) {
+        Some(host) => ClaimError::ExternalName {
+            service: name,
+            host: host.to_owned(),
+        },
+        None => ClaimError::NotInterceptable { service: name, why },
+    }
+}
+
+/// What can be intercepted in the place of another name for `host`.
+fn instead(host: &str) -> String {
+    match service_at(host) {
+        Some(at) => format!(
+            "If that is a Service of this cluster, intercept it: `kdev intercept {} -n {}`",
+            at.name, at.namespace
+        ),
+        None => "Intercept a Service of this cluster, whose clients ask for it by its own name"
+            .to_owned(),
+    }
 }
 
 /// Says of a refused call who may not do what.
@@ -372,6 +430,11 @@ fn beside(theirs: &Rule, conflict: &Overlap) -> String {
         " for {theirs}, and {conflict}. Use conditions that no request of theirs meets, or ask them to \
          leave it"
     )
+}
+
+fn held(claims: &[Intercept]) -> String {
+    let claims: Vec<_> = claims.iter().map(Intercept::to_string).collect();
+    claims.join("; ")
 }
 
 fn list(ports: &[PortRef]) -> String {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::redirect::testing::{clear, intercept, service};
+use crate::redirect::testing::{self, clear, intercept, service};
 use kdev_rules::{Flag, Item};
 
 fn name() -> ServiceName {
@@ -96,6 +96,67 @@ fn a_copy_is_in_nobodys_way() {
 }
 
 #[test]
+fn who_holds_another_port_doesnt_lose_its_pods_to_a_replacement_unasked() {
+    let rule = Rule::from_flags([Item::Condition(Flag::Header, "x-user=ann")]).unwrap();
+    let ann = Intercept {
+        rule,
+        ..intercept("i1", ("grpc", 90))
+    };
+    let replace = Claim {
+        mode: Mode::Replace,
+        ..wanted("i2", "http")
+    };
+    let refused = check(&name(), &web(), std::slice::from_ref(&ann), &replace).unwrap_err();
+    assert_eq!(refused.in_the_way(), std::slice::from_ref(&ann));
+    assert_eq!(
+        refused.to_string(),
+        "replacing service shop/web takes the pods from all of its ports, and others are held: \
+         port grpc (90/TCP) held by ann@laptop for --header x-user=ann since 2023-11-14T22:13:20Z. \
+         Ask them to leave, or use `kdev intercept`, which leaves the pods where they are"
+    );
+    // A whole port of the same session's misses nothing; one of its rules does, and so does a copy.
+    let own = |one: Intercept| {
+        let one = Intercept {
+            session: replace.session.clone(),
+            ..one
+        };
+        check(&name(), &web(), &[one], &replace)
+    };
+    assert!(own(intercept("i1", ("grpc", 90))).is_ok());
+    assert!(own(ann).is_err());
+    let copy = Intercept {
+        mode: Mode::Wiretap,
+        ..intercept("i1", ("grpc", 90))
+    };
+    assert!(own(copy.clone()).is_err());
+    // On the port itself it goes on being one.
+    let copy = Intercept {
+        port: testing::port("http", 80),
+        ..copy
+    };
+    assert!(check(&name(), &web(), &[copy], &replace).is_ok());
+}
+
+#[test]
+fn what_is_left_to_pods_that_rest_isnt_claimed() {
+    let replaced = Intercept {
+        mode: Mode::Replace,
+        ..intercept("i1", ("grpc", 90))
+    };
+    let claims = [replaced];
+    let whole = wanted("i2", "http");
+    assert!(check(&name(), &web(), &claims, &whole).is_ok());
+    let passing = Claim {
+        pass_if_down: true,
+        ..whole
+    };
+    let refused = check(&name(), &web(), &claims, &passing).unwrap_err();
+    assert_eq!(refused.in_the_way(), claims);
+    let refused = refused.to_string();
+    assert!(refused.contains("replaced by ann@laptop"), "{refused}");
+}
+
+#[test]
 fn a_claim_that_is_there_already_is_the_answer() {
     let claims = [intercept("i2", ("http", 80))];
     let claim = check(&name(), &web(), &claims, &wanted("i2", "grpc")).unwrap();
@@ -118,7 +179,19 @@ fn what_can_not_be_redirected_is_refused_with_what_to_do_instead() {
     assert_eq!(
         refusal(&headless, &[], "http"),
         "service shop/web can't be intercepted: it is headless, so clients connect to the pods \
-         themselves. Intercept a Service with a cluster IP in front of the same pods"
+         themselves, where only an agent in the pods can intercept them, and kdev has none yet. \
+         Intercept a Service with a cluster IP in front of the same pods"
+    );
+    let mut alias = web();
+    let spec = alias.spec.as_mut().unwrap();
+    spec.type_ = Some("ExternalName".into());
+    spec.external_name = Some("db.other.svc.cluster.local".into());
+    assert_eq!(
+        refusal(&alias, &[], "http"),
+        "service shop/web can't be intercepted: it is of type ExternalName, only another name for \
+         db.other.svc.cluster.local, so only an agent in the pods of its clients can intercept them, \
+         and kdev has none yet. If that is a Service of this cluster, intercept it: \
+         `kdev intercept db -n other`"
     );
     assert!(refusal(&web(), &[], "sctp").contains("is SCTP"));
 }

@@ -1,6 +1,7 @@
 //! What the annotations of a Service say: who claims which port, and how it was before.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -67,6 +68,22 @@ impl Intercept {
     /// Whether the Service's pods still get some of what comes to the port.
     pub fn leaves_some(&self) -> bool {
         !self.rule.is_everything() || self.pass_if_down || self.mode == Mode::Wiretap
+    }
+}
+
+/// `port http (80/TCP) held by ann@laptop for --header x-user=ann since 2026-01-02T03:04:05Z`.
+impl fmt::Display for Intercept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = match self.mode {
+            Mode::Intercept | Mode::Preview => "held by",
+            Mode::Replace => "replaced by",
+            Mode::Wiretap => "copied to",
+        };
+        write!(f, "port {} {held} {}", self.port, self.owner)?;
+        if !self.rule.is_everything() {
+            write!(f, " for {}", self.rule)?;
+        }
+        write!(f, " since {}", self.since)
     }
 }
 
@@ -175,6 +192,10 @@ mod tests {
         let read = intercepts(&annotated(INTERCEPTS, text)).unwrap();
         assert_eq!(read[0].rule.to_string(), "--header x-user=ann");
         assert_eq!(read[0].mode, Mode::Replace);
+        assert_eq!(
+            read[0].to_string(),
+            "port http (80/TCP) replaced by ann@laptop for --header x-user=ann since 2026-01-02T03:04:05Z"
+        );
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
     }
 

@@ -9,6 +9,7 @@
 
 mod api;
 mod backends;
+mod beside;
 mod changes;
 mod claim;
 mod intercept;
@@ -29,7 +30,7 @@ mod writer;
 
 pub use self::api::ServiceName;
 pub use self::backends::{Backends, follow_backends};
-pub use self::claim::{Claim, ClaimError, claim, find_port, release};
+pub use self::claim::{Claim, ClaimError, claim, claims_on, find_port, release};
 pub use self::intercept::{
     Intercept, Mode, Original, Unreadable, intercepts, label_selector, original, original_selector,
 };

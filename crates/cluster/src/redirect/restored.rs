@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ListParams, PartialObjectMeta};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -17,6 +17,7 @@ use super::observed::Desired;
 use super::preview::{delete_preview, preview_of};
 use super::reconcile::{Limits, ReconcileError, reconcile};
 use crate::client::{ApiError, call};
+use crate::scope::{Found, Scope, seen};
 
 /// Between two looks, at first. A watch would be quicker, but needs rights that a user may lack.
 const LOOK: Duration = Duration::from_millis(50);
@@ -82,19 +83,20 @@ fn is_restored(service: &Service, id: &str) -> bool {
     !claims.is_empty() || original(&service.metadata).is_ok_and(|saved| saved.is_none())
 }
 
-/// Restores every Service that the traffic manager in `manager` has redirected or is asked to, with
-/// the rights of `client`; returns their names.
+/// Restores every Service in `scope` that the traffic manager has redirected or is asked to, with the rights of
+/// `client`; returns their names.
 ///
 /// # Errors
 ///
 /// The first of all that went wrong, after all were tried.
 pub async fn restore_all(
     client: &Client,
-    manager: &str,
+    scope: Scope<'_>,
     deadline: Duration,
-) -> Result<Vec<ServiceName>, RestoreError> {
+) -> Result<Found<Vec<ServiceName>>, RestoreError> {
     let (mut restored, mut first) = (Vec::new(), Ok(()));
-    for (name, claims) in ours(client, manager).await? {
+    let Found { found, unseen } = ours(client, scope).await?;
+    for (name, claims) in found {
         let limits = Limits {
             deadline,
             ..Limits::default()
@@ -109,25 +111,36 @@ pub async fn restore_all(
         }
     }
     first?;
-    Ok(restored)
+    Ok(Found {
+        found: restored,
+        unseen,
+    })
 }
 
-/// Finds the Services that the traffic manager in `manager` has redirected or is asked to.
+/// Finds the Services in `scope` that the traffic manager has redirected or is asked to.
 ///
 /// # Errors
 ///
 /// When the API server doesn't say.
-pub async fn changed(client: &Client, manager: &str) -> Result<Vec<ServiceName>, RestoreError> {
-    Ok(ours(client, manager).await?.into_keys().collect())
+pub async fn changed(
+    client: &Client,
+    scope: Scope<'_>,
+) -> Result<Found<Vec<ServiceName>>, RestoreError> {
+    let Found { found, unseen } = ours(client, scope).await?;
+    Ok(Found {
+        found: found.into_keys().collect(),
+        unseen,
+    })
 }
 
-/// Finds the Services with a trace of the manager in `manager`, with the ids of the claims on them:
+/// Finds the Services in `scope` with a trace of its manager, with the ids of the claims on them:
 /// by their annotations, and by its slices where somebody has replaced the annotations.
 async fn ours(
     client: &Client,
-    manager: &str,
-) -> Result<BTreeMap<ServiceName, Vec<String>>, RestoreError> {
-    let services: Api<Service> = Api::all(client.clone());
+    scope: Scope<'_>,
+) -> Result<Found<BTreeMap<ServiceName, Vec<String>>>, RestoreError> {
+    let manager = scope.manager;
+    let services: Api<Service> = scope.api(client);
     let services = call("list services", services.list(&ListParams::default())).await?;
     let mut found = BTreeMap::new();
     for service in services {
@@ -150,10 +163,11 @@ async fn ours(
             found.insert(ServiceName::new(namespace, service.name_any()), ours);
         }
     }
-    let slices: Api<PartialObjectMeta<EndpointSlice>> = Api::all(client.clone());
+    let slices: Api<EndpointSlice> = scope.api(client);
     let by_manager = ListParams::default().labels(&slices_by(manager));
-    let slices = call("list endpoint slices", slices.list_metadata(&by_manager)).await?;
-    for slice in slices {
+    let listed = call("list endpoint slices", slices.list_metadata(&by_manager)).await;
+    let mut unseen = Vec::new();
+    for slice in seen(listed.map(|list| list.items), &mut unseen)? {
         if let Some(service) = slice.labels().get(SERVICE_NAME_LABEL) {
             let namespace = slice.namespace().unwrap_or_default();
             found
@@ -161,5 +175,5 @@ async fn ours(
                 .or_default();
         }
     }
-    Ok(found)
+    Ok(Found { found, unseen })
 }

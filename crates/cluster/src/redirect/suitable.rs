@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Service;
 use thiserror::Error;
 
+use super::api::ServiceName;
 use super::intercept::{original, selector};
 use super::port::{Protocol, ports_of};
 use crate::install::{LABEL_NAME, MANAGER};
@@ -12,12 +13,12 @@ use crate::install::{LABEL_NAME, MANAGER};
 pub enum NotInterceptable {
     /// `clusterIP: None`: names lead straight to the pods.
     #[error(
-        "it is headless, so clients connect to the pods themselves. Intercept a Service with a cluster IP in front of the same pods"
+        "it is headless, so clients connect to the pods themselves, where only an agent in the pods can intercept them, and kdev has none yet. Intercept a Service with a cluster IP in front of the same pods"
     )]
     Headless,
     /// A CNAME, nothing more.
     #[error(
-        "it is of type ExternalName, only another name for a host outside. Intercept a Service of the cluster that the name leads to, if it is one"
+        "it is of type ExternalName, only another name for a host, so only an agent in the pods of its clients can intercept them, and kdev has none yet. Intercept a Service of the cluster that the name leads to, if it is one"
     )]
     ExternalName,
     /// Nobody but its author knows where its connections go.
@@ -41,6 +42,21 @@ pub enum NotInterceptable {
         "the port's protocol is UDP, and conditions (--header, --path, --mine and the like) tell requests of HTTP over TCP apart; of a UDP port every datagram comes. Leave the conditions out"
     )]
     RuleOnDatagrams,
+}
+
+/// The host that a Service of type ExternalName is another name for.
+pub(super) fn external_name(service: &Service) -> Option<&str> {
+    let spec = service.spec.as_ref()?;
+    let is_one = spec.type_.as_deref() == Some("ExternalName");
+    spec.external_name.as_deref().filter(|_| is_one)
+}
+
+/// The Service of this cluster that a host's name is for, as far as the name tells: `web.shop.svc`, and whatever the
+/// cluster's domain is behind it.
+pub(super) fn service_at(host: &str) -> Option<ServiceName> {
+    let mut labels = host.split('.');
+    let (name, namespace, kind) = (labels.next()?, labels.next()?, labels.next()?);
+    (kind == "svc").then(|| ServiceName::new(namespace, name))
 }
 
 /// Says whether `service` can be redirected, or is at present.
@@ -108,6 +124,21 @@ mod tests {
         assert_eq!(interceptable(&bare), Err(NotInterceptable::NoSelector));
         bare.spec.as_mut().unwrap().selector = Some([].into());
         assert_eq!(interceptable(&bare), Err(NotInterceptable::NoSelector));
+    }
+
+    #[test]
+    fn an_external_name_tells_where_it_leads() {
+        let mut alias = testing::service("alias", &[("", 80, "TCP")]);
+        assert_eq!(external_name(&alias), None);
+        let spec = alias.spec.as_mut().unwrap();
+        spec.type_ = Some("ExternalName".into());
+        spec.external_name = Some("db.shop.svc.cluster.local".into());
+        let host = external_name(&alias).unwrap();
+        assert_eq!(service_at(host), Some(ServiceName::new("shop", "db")));
+        assert_eq!(service_at("db.shop.svc"), service_at(host));
+        for outside in ["www.example.com", "db.shop", "svc", ""] {
+            assert_eq!(service_at(outside), None, "{outside}");
+        }
     }
 
     #[test]

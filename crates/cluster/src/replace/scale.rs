@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::{Kind, REPLACED, REPLICAS, ReplaceError, Workload};
 use crate::client::{ApiFailure, call};
 use crate::redirect::objects::{FIELD_MANAGER, MANAGER_LABEL};
+use crate::scope::{Found, Scope, seen};
 
 /// How often to try when others change a workload at the same time.
 const ATTEMPTS: u32 = 8;
@@ -58,19 +59,24 @@ pub async fn restore(
     id: &str,
 ) -> Result<Vec<Workload>, ReplaceError> {
     let scaled = marked(client, Some(namespace), &format!("{REPLACED}={id}")).await?;
-    restore_all(client, scaled).await
+    restore_all(client, scaled.all()?).await
 }
 
-/// The same for all that the traffic manager in a namespace serves.
+/// The same for all in `scope`.
 ///
 /// # Errors
 ///
 /// See [`restore`].
-pub async fn restore_by(client: &Client, manager: &str) -> Result<Vec<Workload>, ReplaceError> {
-    restore_all(client, scaled_by(client, manager).await?).await
+pub async fn restore_by(
+    client: &Client,
+    scope: Scope<'_>,
+) -> Result<Found<Vec<Workload>>, ReplaceError> {
+    let Found { found, unseen } = scaled_by(client, scope).await?;
+    let found = restore_all(client, found).await?;
+    Ok(Found { found, unseen })
 }
 
-/// The same for those of them whose intercept isn't among `known`, which is asked for once they are found.
+/// The same for those of the traffic manager's in a namespace whose intercept isn't among `known`, which is asked for once they are found.
 ///
 /// # Errors
 ///
@@ -80,7 +86,7 @@ pub async fn restore_orphans(
     manager: &str,
     known: impl FnOnce() -> BTreeSet<String>,
 ) -> Result<Vec<Workload>, ReplaceError> {
-    let mut scaled = scaled_by(client, manager).await?;
+    let mut scaled = scaled_by(client, Scope::everywhere(manager)).await?.all()?;
     let known = known();
     scaled.retain(|one| one.label(REPLACED).is_none_or(|id| !known.contains(id)));
     restore_all(client, scaled).await
@@ -114,13 +120,16 @@ fn is_ready(object: &DynamicObject) -> bool {
     seen && (wanted == 0 || status["readyReplicas"].as_u64().unwrap_or(0) > 0)
 }
 
-/// Finds what is scaled to zero for sessions of the traffic manager in a namespace.
+/// Finds what is scaled to zero in `scope`.
 ///
 /// # Errors
 ///
 /// When the API server doesn't say.
-pub async fn scaled_by(client: &Client, manager: &str) -> Result<Vec<Workload>, ReplaceError> {
-    marked(client, None, &by(manager)).await
+pub async fn scaled_by(
+    client: &Client,
+    scope: Scope<'_>,
+) -> Result<Found<Vec<Workload>>, ReplaceError> {
+    marked(client, scope.namespace, &by(scope.manager)).await
 }
 
 fn by(manager: &str) -> String {
@@ -146,8 +155,8 @@ async fn marked(
     client: &Client,
     namespace: Option<&str>,
     labels: &str,
-) -> Result<Vec<Workload>, ReplaceError> {
-    let mut workloads = Vec::new();
+) -> Result<Found<Vec<Workload>>, ReplaceError> {
+    let (mut workloads, mut unseen) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
         let resource = kind.resource();
         let all: Api<DynamicObject> = match namespace {
@@ -155,10 +164,14 @@ async fn marked(
             None => Api::all_with(client.clone(), &resource),
         };
         let list = ListParams::default().labels(labels);
-        let found = call(format!("list {kind}s"), all.list(&list)).await?;
+        let listed = call(format!("list {kind}s"), all.list(&list)).await;
+        let found = seen(listed.map(|list| list.items), &mut unseen)?;
         workloads.extend(found.into_iter().map(|object| Workload { kind, object }));
     }
-    Ok(workloads)
+    Ok(Found {
+        found: workloads,
+        unseen,
+    })
 }
 
 /// What gives a workload its replicas back; `None` when it isn't marked for this intercept any more.

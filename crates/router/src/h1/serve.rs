@@ -13,7 +13,7 @@ use super::head::{self, Asked, End, Refused};
 use super::kept::{Kept, Left};
 use super::pass::{Message, Passed};
 use crate::error::RouterError;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::peer::Peer;
 use crate::serve::{copy, splice, to_pods};
 use crate::tap::Tap;
@@ -135,7 +135,10 @@ where
                     Ok(false) => return Ok(Next::End),
                     Err(error) => return Err(RouterError::Client(error)),
                 },
-                () = sleep_until(late), if begun => return Ok(Next::Stopped { ended: false }),
+                () = sleep_until(late), if begun => {
+                    self.ways.handle_limit(Limit::HeadTime);
+                    return Ok(Next::Stopped { ended: false });
+                }
                 left = self.kept.left(), if !begun => match left {
                     // Nobody is left who would have kept the connection.
                     Left::Ended if self.kept.is_empty() => return Ok(Next::End),
@@ -257,11 +260,7 @@ where
     }
 
     async fn too_large(&mut self) -> Result<Then<W::Stream>, RouterError> {
-        tracing::warn!(
-            bytes = self.limits.head_bytes,
-            headers = self.limits.headers,
-            "a request's head was larger than allowed, and was answered 431"
-        );
+        self.ways.handle_limit(Limit::HeadSize);
         self.refuse(Answer::HeadTooLarge).await
     }
 

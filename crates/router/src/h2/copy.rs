@@ -107,6 +107,7 @@ async fn far<W: Ways>(
     let Opened {
         response,
         mut send,
+        spoken: _,
         _stream,
     } = opened;
     let say = async {

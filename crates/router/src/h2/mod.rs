@@ -5,6 +5,7 @@ mod copy;
 mod head;
 mod pipe;
 mod serve;
+mod spoken;
 mod stream;
 mod upstream;
 

@@ -20,7 +20,7 @@ use super::stream::Failed;
 use super::upstream::{Driver, Upstream};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, STREAMS, head, stream};
 use crate::error::RouterError;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::ways::Ways;
 
 /// How long upstream connections may take to end in order.
@@ -100,11 +100,7 @@ where
 impl<W: Ways> Session<'_, W> {
     fn handle_stream(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         if request.headers().len() > self.limits.headers {
-            let headers = self.limits.headers;
-            tracing::warn!(
-                headers,
-                "a request had more header lines than allowed, and was answered 431"
-            );
+            self.ways.handle_limit(Limit::HeadSize);
             return stream::too_many_headers(&request, &mut respond);
         }
         let (parts, body) = request.into_parts();

@@ -16,6 +16,7 @@ use super::answer::Asked;
 use super::copy::Copy;
 use super::head;
 use super::pipe::{Reset, pipe, reason_of};
+use super::spoken::Spoken;
 use super::upstream::{OpenError, Opened, Upstream};
 use crate::error::DialError;
 use crate::ways::Ways;
@@ -89,33 +90,40 @@ pub(crate) async fn serve<W: Ways>(
                 asked.unreachable(&mut respond, error.body());
                 return Ok(());
             }
-            Err(OpenError::Http2(error)) => {
+            Err(OpenError::Http2(error, spoken)) => {
                 tracing::debug!(%error, "a destination takes no stream");
-                return end(respond, asked, error.reason());
+                return end(respond, asked, error.reason(), &spoken, &upstream);
             }
             Err(OpenError::Ending) => return Ok(()),
         };
+        let spoken = opened.spoken.clone();
         match exchange(&mut body, &mut respond, opened, ends, &mut copies).await {
             Ended::Unseen if again => again = false,
             Ended::Unseen => {
                 respond.send_reset(Reason::REFUSED_STREAM);
                 return Ok(());
             }
-            Ended::ByUpstream(reason) => return end(respond, asked, reason),
+            Ended::ByUpstream(reason) => return end(respond, asked, reason, &spoken, &upstream),
             Ended::Done | Ended::ByClient(_) => return Ok(()),
         }
     }
 }
 
-/// Ends a stream as its destination did.
-fn end(
+/// Ends a stream as its destination did, or says that it doesn't speak HTTP/2.
+fn end<W: Ways>(
     mut respond: SendResponse<Bytes>,
     asked: Asked,
     reason: Option<Reason>,
+    spoken: &Spoken,
+    upstream: &Upstream<W>,
 ) -> Result<(), Failed> {
-    match reason {
-        Some(reason) => {
-            respond.send_reset(reason);
+    if let Some(reason) = reason {
+        respond.send_reset(reason);
+        return Ok(());
+    }
+    match upstream.not_http2(spoken) {
+        Some(why) => {
+            asked.unreachable(&mut respond, why.body());
             Ok(())
         }
         None => Err(Failed::Lost(Lost { respond, asked })),
@@ -141,6 +149,7 @@ async fn exchange(
     let Opened {
         response,
         mut send,
+        spoken: _,
         _stream,
     } = opened;
     let ended = {

@@ -10,6 +10,7 @@ use http::Request;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use super::spoken::{Spoken, Watched};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::error::DialError;
 use crate::ways::Ways;
@@ -20,7 +21,7 @@ const HEAD: u32 = 1 << 20;
 const RESET_STREAMS: usize = 1000;
 
 /// What drives a connection.
-pub(crate) type Driver<W> = Connection<<W as Ways>::Stream, Bytes>;
+pub(crate) type Driver<W> = Connection<Watched<<W as Ways>::Stream>, Bytes>;
 
 /// A destination, and the connection to it that takes new streams. One that takes no more goes on with those
 /// that it has.
@@ -44,12 +45,14 @@ struct Current {
     sender: SendRequest<Bytes>,
     /// Held by each of its streams.
     stream: Arc<()>,
+    spoken: Spoken,
 }
 
 /// A stream to the destination.
 pub(crate) struct Opened {
     pub(crate) response: ResponseFuture,
     pub(crate) send: SendStream<Bytes>,
+    pub(crate) spoken: Spoken,
     pub(crate) _stream: Arc<()>,
 }
 
@@ -57,7 +60,8 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) enum OpenError {
     Dial(DialError),
-    Http2(Error),
+    /// Of a connection of which so much is known.
+    Http2(Error, Spoken),
     /// The client's connection is about to end.
     Ending,
 }
@@ -75,6 +79,12 @@ impl<W: Ways> Upstream<W> {
 
     pub(crate) fn is_pods(&self) -> bool {
         self.to.is_none()
+    }
+
+    /// What clients are told where this one doesn't speak HTTP/2; nothing if it does, or is the pods.
+    pub(crate) fn not_http2(&self, spoken: &Spoken) -> Option<DialError> {
+        let to = self.to.as_ref().filter(|_| !spoken.is_http2())?;
+        Some(self.ways.not_http2(to))
     }
 
     /// Whether a stream was opened since this was last asked.
@@ -116,13 +126,21 @@ impl<W: Ways> Upstream<W> {
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(HEAD)
             .max_concurrent_reset_streams(RESET_STREAMS);
-        let shaken = builder.handshake(stream).await;
-        let (sender, driver) = shaken.map_err(OpenError::Http2)?;
+        let spoken = Spoken::default();
+        let shaken = builder
+            .handshake(Watched::new(stream, spoken.clone()))
+            .await;
+        let (sender, driver) = shaken.map_err(|error| OpenError::Http2(error, spoken.clone()))?;
         let driven = self.drivers.send(driver).await;
         driven.map_err(|_| OpenError::Ending)?;
         let stream = Arc::new(());
-        let current = state.current.insert(Current { sender, stream });
-        current.open(request, ends).await.map_err(OpenError::Http2)
+        let current = state.current.insert(Current {
+            sender,
+            stream,
+            spoken,
+        });
+        let opened = current.open(request, ends).await;
+        opened.map_err(|error| OpenError::Http2(error, current.spoken.clone()))
     }
 }
 
@@ -142,6 +160,7 @@ impl Current {
         Ok(Opened {
             response,
             send,
+            spoken: self.spoken.clone(),
             _stream: Arc::clone(&self.stream),
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{DOWN, Rig, ends, hears, is_reset, patient, says};
-use crate::Limits;
+use crate::{Limit, Limits};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
@@ -314,6 +314,7 @@ async fn a_head_that_is_too_large_is_refused() {
             "HTTP/1.1 431 Request Header Fields Too Large\r\n",
         )
         .await;
+        assert_eq!(*rig.reached.lock().unwrap(), [Limit::HeadSize]);
     }
     let most = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(256));
     let mut rig = Rig::new().await;

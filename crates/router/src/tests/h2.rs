@@ -82,6 +82,7 @@ pub(super) async fn speak(rig: Rig, builder: &client::Builder) -> (Rig, SendRequ
     let Rig {
         client,
         router,
+        reached,
         listeners,
     } = rig;
     let (sender, connection) = soon(builder.handshake(client)).await.unwrap();
@@ -91,6 +92,7 @@ pub(super) async fn speak(rig: Rig, builder: &client::Builder) -> (Rig, SendRequ
     let rig = Rig {
         client,
         router,
+        reached,
         listeners,
     };
     (rig, sender)

@@ -307,3 +307,35 @@ async fn a_head_that_is_too_large_is_refused() {
         assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
 }
+
+#[tokio::test]
+async fn a_destination_that_speaks_http1_only_is_told_of() {
+    for said in ["HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1.0 505 ?\r\n", ""] {
+        let (mut rig, mut client) = rig().await;
+        let ann = rig.listener("ann");
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = ann.accept().await.unwrap();
+                let preface = soon(stream.read(&mut [0; 3])).await.unwrap();
+                assert_eq!(preface, 3);
+                // As one that doesn't understand closes it.
+                says(&mut stream, said).await;
+            }
+        });
+        let (response, _) = client.send_request(to("ann", Method::GET), true).unwrap();
+        let mut call = to("ann", Method::POST);
+        let kind = "application/grpc".parse().unwrap();
+        call.headers_mut().insert("content-type", kind);
+        let (called, _) = client.send_request(call, true).unwrap();
+        let response = soon(response).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{said}");
+        let body = read(response.into_body()).await.0;
+        let body = String::from_utf8(body).unwrap();
+        assert!(
+            body.starts_with("kdev: ") && body.contains("HTTP/2"),
+            "{body}"
+        );
+        let called = soon(called).await.unwrap();
+        assert_eq!(called.headers()["grpc-status"], "14", "{said}");
+    }
+}

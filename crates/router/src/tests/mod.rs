@@ -14,7 +14,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kdev_rules::Head;
@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::{DialError, Limits, RouterError, Tapped, Ways, serve};
+use crate::{DialError, Limit, Limits, RouterError, Tapped, Ways, serve};
 use foreseen::Foreseen;
 
 /// What clients are told when `down` is asked for.
@@ -30,7 +30,11 @@ pub(crate) const DOWN: &str = "kdev: the machine of ann@laptop is away, 100%\n";
 
 /// What `passing` refuses goes to the pods. Requests with `x-to: NAME` go to NAME, the others to `pods`; with `x-copy: NAME` NAME gets a copy. What isn't
 /// HTTP is copied to `tap`, where there is one.
-pub(crate) struct Ports(pub(crate) HashMap<&'static str, SocketAddr>);
+pub(crate) struct Ports {
+    pub(crate) to: HashMap<&'static str, SocketAddr>,
+    /// The limits that the client has reached.
+    pub(crate) reached: Arc<Mutex<Vec<Limit>>>,
+}
 
 impl Ways for Ports {
     type Stream = Foreseen;
@@ -42,11 +46,15 @@ impl Ways for Ports {
         value(head, "x-to").or_else(of_tls)
     }
 
+    fn handle_limit(&self, limit: Limit) {
+        self.reached.lock().unwrap().push(limit);
+    }
+
     fn copies(&self, head: Option<&Head<'_>>) -> Vec<String> {
         let to = match head {
             Some(head) if head.method().is_empty() => None,
             Some(head) => value(head, "x-copy"),
-            None => self.0.contains_key("tap").then(|| "tap".to_owned()),
+            None => self.to.contains_key("tap").then(|| "tap".to_owned()),
         };
         to.into_iter().collect()
     }
@@ -61,7 +69,7 @@ impl Ways for Ports {
     }
 
     async fn dial(&self, to: Option<&String>, first: &[u8]) -> Result<Foreseen, DialError> {
-        let port = self.0.get(to.map_or("pods", String::as_str));
+        let port = self.to.get(to.map_or("pods", String::as_str));
         let down = || match to.map(String::as_str) {
             Some("passing") => DialError::new(DOWN).pass_to_pods(),
             _ => DialError::new(DOWN),
@@ -89,6 +97,7 @@ fn value(head: &Head<'_>, name: &str) -> Option<String> {
 pub(crate) struct Rig {
     pub(crate) client: TcpStream,
     pub(crate) router: JoinHandle<Result<(), RouterError>>,
+    pub(crate) reached: Arc<Mutex<Vec<Limit>>>,
     listeners: HashMap<&'static str, TcpListener>,
 }
 
@@ -115,8 +124,13 @@ impl Rig {
             listeners.insert(*name, listener);
         }
         let (client, mut near) = connection().await;
+        let reached = Arc::<Mutex<Vec<Limit>>>::default();
+        let ways = Ports {
+            to: ports,
+            reached: Arc::clone(&reached),
+        };
         let router = tokio::spawn(async move {
-            let served = serve(&mut near, Arc::new(Ports(ports)), &limits).await;
+            let served = serve(&mut near, Arc::new(ways), &limits).await;
             if served.is_err() {
                 near.set_zero_linger().unwrap();
             }
@@ -125,6 +139,7 @@ impl Rig {
         Self {
             client,
             router,
+            reached,
             listeners,
         }
     }

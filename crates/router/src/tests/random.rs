@@ -155,7 +155,11 @@ async fn passes(exchanges: Vec<Exchange>, room: usize, pieces: Vec<usize>) {
     }
     // What the client says is cut by the room that there is for it.
     let (client, near) = tokio::io::duplex(room);
-    let router = tokio::spawn(async move { serve(near, Arc::new(Ports(ports)), &patient()).await });
+    let ways = Arc::new(Ports {
+        to: ports,
+        reached: Arc::default(),
+    });
+    let router = tokio::spawn(async move { serve(near, ways, &patient()).await });
     let (mut read, mut write) = tokio::io::split(client);
     let say = async {
         for exchange in &exchanges {

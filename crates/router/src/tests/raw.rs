@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Rig, ends, hears, is_reset, patient, says};
-use crate::{Limits, RouterError};
+use crate::{Limit, Limits, RouterError};
 
 #[tokio::test]
 async fn seven_bytes_that_are_not_http_reach_the_pods_at_once() {
@@ -51,6 +51,7 @@ async fn a_silent_client_hears_what_the_server_says_first() {
     let mut pod = rig.accept("pods").await;
     says(&mut pod, "220 mail").await;
     hears(&mut rig.client, "220 mail").await;
+    assert_eq!(*rig.reached.lock().unwrap(), [Limit::FirstByte]);
     says(&mut rig.client, "GET / HTTP/1.1\r\nx-to: ann\r\n\r\n").await;
     hears(&mut pod, "GET / HTTP/1.1\r\nx-to: ann\r\n\r\n").await;
 }
@@ -73,6 +74,7 @@ async fn a_client_that_stops_within_a_head_is_passed_on() {
         hears(&mut pod, said).await;
         says(&mut pod, "what?").await;
         hears(&mut rig.client, "what?").await;
+        assert_eq!(*rig.reached.lock().unwrap(), [Limit::HeadTime]);
     }
 }
 

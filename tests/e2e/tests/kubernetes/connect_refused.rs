@@ -6,6 +6,7 @@ use kdev_e2e::command::Outcome;
 use kdev_e2e::desk::Desk;
 use kdev_e2e::laptop::User;
 use kdev_e2e::snapshot::Machine;
+use kdev_e2e::wait;
 use kdev_e2e::workload::Namespace;
 
 const KUBECONFIG: i32 = 5;
@@ -75,6 +76,32 @@ fn a_cluster_without_a_manager_leads_to_install() {
         .exits(MANAGER);
     connect.says("\"default\"").says("kdev install");
     nothing_changed(&desk);
+}
+
+#[test]
+fn a_manager_that_crashes_is_told_with_its_last_words() {
+    let desk = Desk::clean();
+    let namespace = Namespace::only_named(desk.cluster, "crashes");
+    let name = namespace.name();
+    desk.kdev(&["install", "-n", name]).ok();
+    let deployment = "deploy/kdev-traffic-manager";
+    let kubectl = |args: &[&str]| desk.cluster.kubectl(&[&["-n", name], args].concat()).ok();
+    // The pod that serves must not stay until another one does.
+    kubectl(&["scale", deployment, "--replicas=0"]);
+    kubectl(&["set", "env", deployment, "KDEV_ROUTER_HEADERS=none"]);
+    kubectl(&["scale", deployment, "--replicas=1"]);
+    let connect = || desk.kdev(&["connect", "--manager-namespace", name]);
+    let crashed = wait::until("its end is seen", Duration::from_secs(60), || {
+        Some(connect()).filter(|run| run.stderr.contains("KDEV_ROUTER_HEADERS"))
+    });
+    crashed
+        .exits(MANAGER)
+        .says("exit code")
+        .says("its last words")
+        .says("logs kdev-traffic-manager-")
+        .says("--previous");
+    nothing_changed(&desk);
+    desk.kdev(&["uninstall", "-n", name]).ok();
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
     assert_eq!(answers(&desk, web.address(7)), "the-laptop");
     desk.kdev(&["leave", "web", "--port", "http"])
         .ok()
-        .says("another intercept of it stays");
+        .says("the Service still has port echo (7/TCP) held by dev@");
     assert!(answers(&desk, web.address(80)).starts_with("web-"));
     assert_eq!(answers(&desk, web.address(7)), "the-laptop");
     desk.kdev(&["leave", "web"]).ok();

@@ -62,13 +62,15 @@ fn services_that_cant_be_redirected_say_why() {
     let _program = desk.laptop.serve(9000);
     intercept(&desk, &web, "bare", "9000")
         .exits(USAGE)
-        .says("headless");
+        .says("headless")
+        .says("an agent in the pods");
     intercept(&desk, &web, "manual", "9000")
         .exits(USAGE)
         .says("selector");
     intercept(&desk, &web, "alias", "9000")
         .exits(USAGE)
-        .says("ExternalName");
+        .says("another name for www.public.test")
+        .says("an agent in the pods");
     intercept(&desk, &web, "talk", "9000")
         .exits(USAGE)
         .says("SCTP");
@@ -130,19 +132,7 @@ fn who_may_connect_but_not_patch_the_service_is_told_which_right_is_missing() {
     let web = Workload::up(desk.cluster, "rights");
     let dave = desk.cluster.kubeconfig_of("dave");
     let grant = |namespace: &str, name: &str, verbs: &str, resources: &str| {
-        let role = ["create", "role", name, verbs, resources, "-n", namespace];
-        desk.cluster.kubectl(&role).ok();
-        let role = format!("--role={name}");
-        let binding = [
-            "create",
-            "rolebinding",
-            name,
-            &role,
-            "--user=dave",
-            "-n",
-            namespace,
-        ];
-        desk.cluster.kubectl(&binding).ok();
+        desk.cluster.grant_dave(namespace, name, verbs, resources);
     };
     struct Revoke<'a>(&'a Desk);
     impl Drop for Revoke<'_> {
@@ -156,24 +146,19 @@ fn who_may_connect_but_not_patch_the_service_is_told_which_right_is_missing() {
     }
     let _revoke = Revoke(&desk);
     // What the README says that a developer needs, but for the right in question.
-    grant("kdev", "e2e-find", "--verb=get,list", "--resource=pods");
-    grant(
-        "kdev",
-        "e2e-forward",
-        "--verb=get,create",
-        "--resource=pods/portforward",
-    );
+    grant("kdev", "e2e-find", "get,list", "pods");
+    grant("kdev", "e2e-forward", "get,create", "pods/portforward");
     grant(
         "kdev",
         "e2e-vouch",
-        "--verb=get,create,patch,delete",
-        "--resource=leases.coordination.k8s.io",
+        "get,create,patch,delete",
+        "leases.coordination.k8s.io",
     );
     grant(
         web.namespace(),
         "e2e-look",
-        "--verb=get,list",
-        "--resource=services,endpointslices.discovery.k8s.io",
+        "get,list",
+        "services,endpointslices.discovery.k8s.io",
     );
     // Only root reads this kubeconfig.
     let connect = ["connect", "--kubeconfig", &dave, "-n", web.namespace()];

@@ -6,11 +6,13 @@ use std::time::Duration;
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::{Requests, who_answers};
 use kdev_e2e::kept::Kept;
-use kdev_e2e::laptop::Daemon;
+use kdev_e2e::laptop::{Daemon, User};
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+const USAGE: i32 = 2;
+const RIGHTS: i32 = 7;
 const NOT_FOUND: i32 = 10;
 const CONFLICT: i32 = 11;
 
@@ -65,6 +67,65 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
 }
 
 #[test]
+fn a_workload_isnt_taken_from_somebody_who_holds_another_port() {
+    let (desk, web) = Desk::beside("shared");
+    let _program = desk.laptop.serve(9000);
+    // As another machine's kdev writes it.
+    let theirs = json!([{
+        "id": "f00d", "session": "beef", "owner": "ann@another-laptop", "manager": "kdev",
+        "port": { "name": "echo", "number": 7, "protocol": "TCP" },
+        "since": "2026-01-02T03:04:05Z",
+    }]);
+    let theirs = format!("kdev.dev/intercepts={theirs}");
+    let annotate = ["annotate", "--overwrite", "service", "web"];
+    web.kubectl(&[&annotate[..], &[&theirs]].concat()).ok();
+    let replace = ["replace", "web", "--port", "9000:http"];
+    for options in [&[][..], &["--take-over"]] {
+        desk.kdev(&[&replace[..], options].concat())
+            .exits(CONFLICT)
+            .says("port echo (7/TCP) held by ann@another-laptop");
+    }
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 2);
+    web.kubectl(&[&annotate[..], &["kdev.dev/intercepts-"]].concat())
+        .ok();
+    // One's own conditions are in the way, and are ended where that is wanted.
+    let rule = ["--port", "9000:echo", "--header", "x-user=ann"];
+    desk.kdev(&[&["intercept", "web"], &rule[..]].concat()).ok();
+    desk.kdev(&replace)
+        .exits(CONFLICT)
+        .says("--header x-user=ann")
+        .says("--take-over");
+    let several = ["--port", "9000:echo", "--take-over"];
+    desk.kdev(&[&replace[..], &several[..]].concat())
+        .ok()
+        .says("ended your earlier intercept")
+        .says("from 2 to 0")
+        .says("port 7/TCP comes to");
+    desk.kdev(&["leave", "web"]).ok();
+    assert_scaled_back(&desk, &web);
+    web.assert_untouched();
+}
+
+#[test]
+fn what_the_pods_stand_in_for_starts_before_its_program() {
+    let (desk, web) = Desk::beside("early");
+    let early = ["--port", "9000:http", "--if-down", "pass"];
+    desk.kdev(&[&["intercept", "web"], &early[..]].concat())
+        .ok()
+        .says("nothing listens on TCP port 9000")
+        .says("active");
+    assert!(web.answers_a_pod().starts_with("web-"));
+    let _program = desk.laptop.serve(9000);
+    assert_eq!(web.answers_a_pod(), "the-laptop");
+    desk.kdev(&["leave", "web"]).ok();
+    desk.kdev(&[&["replace", "web"], &early[..]].concat())
+        .exits(USAGE)
+        .says("scales them to zero");
+    assert_scaled_back(&desk, &web);
+    web.assert_untouched();
+}
+
+#[test]
 fn a_wiretap_gets_copies_and_nobody_notices() {
     let (desk, web) = Desk::beside("wiretap");
     let address = web.address(80);
@@ -114,21 +175,21 @@ fn a_wiretap_gets_copies_and_nobody_notices() {
 fn what_can_not_be_replaced_is_refused_with_the_reason() {
     let (desk, web) = Desk::beside("bare");
     let _program = desk.laptop.serve(9000);
-    let nothing = serde_json::json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
+    let nothing = json!({ "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] });
     web.add_service("nobody", &nothing);
     desk.kdev(&["replace", "nobody", "--port", "9000"])
-        .exits(2)
+        .exits(USAGE)
         .says("no deployment");
     desk.kdev(&["replace", "none", "--port", "9000"])
         .exits(NOT_FOUND);
-    let pod = serde_json::json!({
+    let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": "alone", "namespace": web.namespace(), "labels": { "app": "web" } },
         "spec": { "containers": [{ "name": "alone", "image": "kdev.test/workload:1" }] },
     });
     desk.cluster.apply(&pod);
     desk.kdev(&["replace", "web", "--port", "9000:http"])
-        .exits(2)
+        .exits(USAGE)
         .says("pod alone");
     assert_scaled_back(&desk, &web);
     web.assert_untouched();
@@ -147,7 +208,15 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
     desk.kdev(&["preview", "web", "--port", "9000"])
         .exits(CONFLICT)
         .says("already");
-    desk.kdev(&["leave", "mine"]).ok().says("removed");
+    let two = ["preview", "two", "--port", "9000", "--port", "9001"];
+    desk.kdev(&two).exits(USAGE).says("one port");
+    desk.kdev(&["preview", "Bad_Name", "--port", "9000"])
+        .exits(USAGE)
+        .says("lower case letters");
+    desk.kdev(&["leave", "mine"])
+        .ok()
+        .says("removed")
+        .says("the Service is gone");
     assert!(service_is_gone(&desk, &web, "mine"));
     desk.kdev(&["preview", "mine", "--port", "9000"]).ok();
     desk.kdev(&["quit"]).ok();
@@ -177,6 +246,65 @@ fn what_a_killed_daemon_leaves_the_manager_puts_back() {
     desk.kdev(&["uninstall", "-n", manager.name()]).ok();
 }
 
+/// Takes the manager away, and then the daemon that would put back what it holds.
+fn abandon(desk: &Desk, manager: &str) {
+    let in_it = ["-n", manager];
+    let scale = ["scale", "deploy/kdev-traffic-manager", "--replicas=0"];
+    desk.cluster.kubectl(&[&in_it[..], &scale].concat()).ok();
+    desk.laptop.kill(Daemon::User);
+    wait::until_true("the manager is gone", Duration::from_secs(30), || {
+        let pods = desk.cluster.get(&["-n", manager, "pods"]);
+        pods["items"].as_array().is_some_and(Vec::is_empty)
+    });
+}
+
+#[test]
+fn who_may_look_into_one_namespace_only_recovers_that() {
+    let (desk, web, namespace) = impatient("narrow");
+    let manager = namespace.name();
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
+    abandon(&desk, manager);
+    let dave = desk.cluster.kubeconfig_of("dave");
+    let grant = |namespace: &str, name: &str, verbs: &str, resources: &str| {
+        desk.cluster.grant_dave(namespace, name, verbs, resources);
+    };
+    grant(manager, "e2e-find", "get,list", "pods");
+    let there = web.namespace();
+    grant(there, "e2e-pods", "list", "pods");
+    grant(there, "e2e-services", "get,list,patch,delete", "services");
+    let slices = "endpointslices.discovery.k8s.io";
+    let all = "get,list,create,update,patch,delete";
+    grant(there, "e2e-slices", all, slices);
+    grant(there, "e2e-endpoints", "get,patch", "endpoints");
+    grant(there, "e2e-scale", "get,list,patch", "deployments.apps");
+    // Only root reads this kubeconfig.
+    let recover = |more: &[&str]| {
+        let recover = [
+            "recover",
+            "--kubeconfig",
+            &dave,
+            "--manager-namespace",
+            manager,
+        ];
+        desk.kdev_as(User::Root, &[&recover[..], more].concat())
+    };
+    recover(&[]).exits(RIGHTS).says("-n NAMESPACE");
+    recover(&["-n", there, "--dry-run"])
+        .ok()
+        .says("would put back: ")
+        .says("/web")
+        .says("you may not list statefulsets");
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
+    recover(&["-n", there]).ok().says("put back: ");
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", manager]).ok();
+}
+
 #[test]
 fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let (desk, web, namespace) = impatient("recover");
@@ -184,37 +312,27 @@ fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
     desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
-    desk.kdev(&["recover", "-n", manager])
+    desk.kdev(&["recover", "--manager-namespace", manager])
         .exits(CONFLICT)
         .says("puts back by itself");
-    let scale = [
-        "-n",
-        manager,
-        "scale",
-        "deploy/kdev-traffic-manager",
-        "--replicas=0",
-    ];
-    desk.cluster.kubectl(&scale).ok();
-    desk.laptop.kill(Daemon::User);
-    wait::until_true("the manager is gone", Duration::from_secs(30), || {
-        let pods = desk.cluster.get(&["-n", manager, "pods"]);
-        pods["items"].as_array().is_some_and(Vec::is_empty)
-    });
-    desk.kdev(&["recover", "-n", manager, "--dry-run"])
+    abandon(&desk, manager);
+    desk.kdev(&["recover", "--manager-namespace", manager, "--dry-run"])
         .ok()
         .says("would put back: ")
         .says("/web")
         .says("/mine")
         .says("deployment");
     assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
-    desk.kdev(&["recover", "-n", manager]).ok().says("put back");
+    desk.kdev(&["recover", "--manager-namespace", manager])
+        .ok()
+        .says("put back");
     assert_scaled_back(&desk, &web);
     assert!(service_is_gone(&desk, &web, "mine"));
     wait::until_true("the Service is whole", Duration::from_secs(30), || {
         web.slices() == ["endpointslice-controller.k8s.io"]
     });
     web.assert_untouched();
-    desk.kdev(&["recover", "-n", manager])
+    desk.kdev(&["recover", "--manager-namespace", manager])
         .ok()
         .says("nothing to put back");
     desk.kdev(&["uninstall", "-n", manager]).ok();

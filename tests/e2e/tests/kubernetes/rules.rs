@@ -174,6 +174,13 @@ fn what_isnt_http_passes_a_port_with_rules() {
         echo(b"SSH-2.0-x\r\n", Duration::from_secs(2));
         echo(&[0x16, 3, 1, 0, 5], Duration::ZERO);
     });
+    let log = ["-n", "kdev", "logs", "deploy/kdev-traffic-manager"];
+    let log = desk.cluster.kubectl(&log).ok().lines();
+    let told = |line: &&String| {
+        line.contains("KDEV_ROUTER_FIRST_BYTE_MS") && line.contains(web.namespace())
+    };
+    let told: Vec<_> = log.iter().filter(told).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
     desk.kdev(&["leave", "web"]).ok();
     web.assert_untouched();
 }

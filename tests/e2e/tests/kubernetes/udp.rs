@@ -87,7 +87,7 @@ fn datagrams_of_a_pod_come_to_the_local_program_until_it_is_left() {
         .ok()
         .says("echo-udp:7/UDP held by dev@");
 
-    desk.kdev(&["leave", "web"]).ok().says("7/UDP restored");
+    desk.kdev(&["leave", "web"]).ok().says("7/UDP given back");
     assert_eq!(client(&desk, &web).who_answers(), Some(Who::Pod));
     until_answered_by(&late, Who::Pod);
     web.assert_untouched();
@@ -400,7 +400,7 @@ fn the_pods_get_the_datagrams_back_from_a_daemon_that_was_killed_and_without_a_m
     until_answered_by(&client, Who::Laptop);
     scale("--replicas=0");
     desk.laptop.kill(Daemon::User);
-    desk.kdev(&["recover", "-n", manager]).ok();
+    desk.kdev(&["recover", "--manager-namespace", manager]).ok();
     until_answered_by(&client, Who::Pod);
     web.assert_untouched();
     desk.kdev(&["uninstall", "-n", manager]).ok();
