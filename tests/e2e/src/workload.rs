@@ -75,6 +75,24 @@ impl<'a> Workload<'a> {
         );
     }
 
+    /// Makes one more Service in front of it, of one port: http on 80. Returns its address, once it serves there.
+    pub fn add_single(&self, name: &str) -> SocketAddr {
+        let port = json!({ "name": "http", "port": 80, "targetPort": "http" });
+        let spec = json!({ "selector": { "app": "web" }, "ports": [port] });
+        self.add_service(name, &spec);
+        let service = self.cluster.get(&["-n", self.namespace(), "service", name]);
+        let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+        let address: IpAddr = address
+            .parse()
+            .unwrap_or_else(|_| panic!("no address: {service}"));
+        let address = (address, 80).into();
+        wait::until_true("kube-proxy knows the Service", READY, || {
+            let node = self.cluster.node();
+            node.inside(|| who_answers(address)).is_ok()
+        });
+        address
+    }
+
     /// The Service as it is now.
     pub fn service(&self) -> Value {
         self.cluster

@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 
 use super::*;
-use crate::redirect::objects::INTERCEPTS;
+use crate::redirect::objects::{INTERCEPTS, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::redirect::observed::is_borrowed;
 use crate::redirect::simulation::{CONTROLLERS, Cluster, Controller, Outdated};
 use crate::redirect::testing::{
     declare, intercept, original as saved_selector, pod, port, route, service, set_ready,
@@ -20,53 +21,128 @@ fn a_service_nobody_intercepts_is_left_alone() {
 }
 
 #[test]
-fn clearing_comes_after_own_slices_and_before_the_clusters_slices_go() {
-    let steps = plan(&web().observe(), &redirect_http());
-    let names: Vec<_> = steps.iter().map(Step::name).collect();
+fn a_service_with_one_port_is_redirected_by_one_change_of_its_slice() {
+    let steps = plan(&cluster(&[("http", 80, "TCP")]).observe(), &redirect_http());
     assert_eq!(
-        names,
+        names(&steps),
+        ["stop mirroring", "clear selector", "update slice", "done"]
+    );
+}
+
+#[test]
+fn ports_that_stay_have_their_slice_before_the_selector_is_cleared() {
+    let steps = plan(&web().observe(), &redirect_http());
+    assert_eq!(
+        names(&steps),
         [
-            "create slice",
             "create slice",
             "stop mirroring",
             "clear selector",
-            "delete slice",
+            "update slice",
             "done"
         ]
     );
 }
 
 #[test]
-fn restoring_leads_to_the_pods_then_waits_then_removes_every_trace() {
+fn a_slice_that_was_borrowed_is_given_back_as_it_was_and_nothing_is_waited_for() {
+    let mut cluster = cluster(&[("http", 80, "TCP")]);
+    let before = cluster.slices.clone();
+    converge(&mut cluster, &redirect_http());
+    assert_eq!(cluster.observe().borrowed().count(), 1);
+
+    let desired = Desired::restored([]);
+    let steps = plan(&cluster.observe(), &desired);
+    assert_eq!(names(&steps), ["update slice", "restore selector", "done"]);
+    run(&mut cluster, &steps).unwrap();
+    let steps = plan(&cluster.observe(), &desired);
+    assert_eq!(
+        names(&steps),
+        ["allow mirroring", "drop annotation", "done"]
+    );
+    run(&mut cluster, &steps).unwrap();
+    let versionless = |slices: &[EndpointSlice]| {
+        let mut slices = slices.to_vec();
+        for slice in &mut slices {
+            slice.metadata.resource_version = None;
+        }
+        slices
+    };
+    assert_eq!(versionless(&cluster.slices), versionless(&before));
+}
+
+#[test]
+fn a_selector_that_others_write_back_has_the_controller_take_its_slices_back() {
+    let mut cluster = cluster(&[("http", 80, "TCP")]);
+    converge(&mut cluster, &redirect_http());
+    write_selector(&mut cluster, "blue");
+    cluster.settle();
+    let observed = cluster.observe();
+    assert_eq!(observed.borrowed().count(), 0);
+    let addresses = observed.slices[0].endpoints.iter();
+    let addresses: Vec<_> = addresses.map(|endpoint| &endpoint.addresses[0]).collect();
+    assert_eq!(addresses, ["10.1.0.1", "10.1.0.2"]);
+}
+
+#[test]
+fn a_service_is_not_restored_before_the_controller_has_taken_its_slices_back() {
+    let mut cluster = cluster(&[("http", 80, "TCP")]);
+    converge(&mut cluster, &redirect_http());
+    // By who may not write slices.
+    write_selector(&mut cluster, "blue");
+    let steps = plan(&cluster.observe(), &Desired::restored([]));
+    assert_eq!(steps.last(), Some(&Step::WaitForControllerSlices));
+    let writes = names(&steps)
+        .iter()
+        .filter(|name| **name == "update slice")
+        .count();
+    assert_eq!(writes, 1, "whoever may leads them to the pods at once");
+}
+
+#[test]
+fn slices_of_a_version_that_made_all_of_its_own_are_used_and_go() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    // It deleted the cluster's, and made one of its own for each.
+    let label = |slice: &mut EndpointSlice| {
+        let labels = slice.metadata.labels.get_or_insert_default();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    };
+    let at = cluster.slices.iter().position(is_borrowed).unwrap();
+    let mut own = cluster.slices[at].clone();
+    cluster.delete_slice(at);
+    label(&mut own);
+    own.metadata.name = Some("web-kdev-1".to_owned());
+    own.metadata.uid = Some("uid-own".to_owned());
+    cluster.slices.push(own);
+    assert_eq!(
+        plan(&cluster.observe(), &redirect_http()),
+        [Step::Done],
+        "it works as it is"
+    );
+    converge(&mut cluster, &hold());
+    converge(&mut cluster, &Desired::restored([]));
+    let observed = cluster.observe();
+    assert_eq!((observed.own().count(), observed.slices.len()), (0, 1));
+}
+
+#[test]
+fn restoring_leads_to_the_pods_then_removes_every_trace() {
     let mut cluster = web();
     converge(&mut cluster, &redirect_http());
 
     let desired = Desired::restored([]);
     let steps = plan(&cluster.observe(), &desired);
-    let names: Vec<_> = steps.iter().map(Step::name).collect();
     assert_eq!(
-        names,
-        [
-            "update slice",
-            "restore selector",
-            "delete slice",
-            "wait for the controller's slices"
-        ]
+        names(&steps),
+        ["update slice", "restore selector", "delete slice", "done"]
     );
     run(&mut cluster, &steps).unwrap();
     let steps = plan(&cluster.observe(), &desired);
     assert_eq!(
-        steps,
-        [
-            Step::SkipMirrorLabel { on: false },
-            Step::WaitForControllerSlices
-        ]
+        names(&steps),
+        ["allow mirroring", "drop annotation", "done"]
     );
-    run(&mut cluster, &steps).unwrap();
-    cluster.settle();
-    let steps = plan(&cluster.observe(), &desired);
-    let names: Vec<_> = steps.iter().map(Step::name).collect();
-    assert_eq!(names, ["delete slice", "drop annotation", "done"]);
 }
 
 #[test]
@@ -143,7 +219,8 @@ fn holding_leads_all_ports_to_the_pods_and_keeps_the_selector_cleared() {
     let observed = cluster.observe();
     assert!(selector(observed.service.as_ref().unwrap()).is_none());
     let addresses: BTreeSet<_> = observed
-        .own()
+        .slices
+        .iter()
         .flat_map(|slice| &slice.endpoints)
         .map(|endpoint| endpoint.addresses[0].as_str())
         .collect();
@@ -157,8 +234,9 @@ fn a_node_whose_pods_go_keeps_the_router_under_a_local_policy() {
     spec.internal_traffic_policy = Some("Local".into());
     let nodes = |cluster: &Cluster| {
         let observed = cluster.observe();
-        let endpoints = observed.own().flat_map(|slice| slice.endpoints.clone());
-        let routers = endpoints.filter(|endpoint| endpoint.target_ref.is_none());
+        let slices = observed.slices.iter();
+        let endpoints = slices.flat_map(|slice| slice.endpoints.clone());
+        let routers = endpoints.filter(is_router);
         routers
             .filter_map(|router| router.node_name)
             .collect::<Vec<_>>()
@@ -225,7 +303,7 @@ fn an_external_name_is_not_waited_for() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Crashes between any two steps, controllers that lag behind, people who write the selector
     /// back or drop the annotation, pods that come and go: no step or controller ever empties a
@@ -242,7 +320,6 @@ proptest! {
         let mut app = "blue";
         let mut born = 0;
         for happening in &story {
-            let before = cluster.serving(routes(&desired));
             match happening {
                 Happening::Goal(goal) => desired = goal.desired(),
                 Happening::Steps(count) => {
@@ -258,12 +335,20 @@ proptest! {
                 Happening::CatchUp(controller) => cluster.catch_up(*controller),
                 Happening::Sync(controller) => {
                     let follows_old = cluster.follows_old_selector(*controller);
+                    let has_selector = selector(cluster.service.as_ref().unwrap()).is_some();
+                    // Whoever writes the selector back has the router's slice taken back too: only pods count then.
+                    let judged = match has_selector && *controller == Controller::Slices {
+                        true => Desired::restored([]),
+                        false => desired.clone(),
+                    };
+                    let before = cluster.serving(routes(&judged));
                     cluster.sync(*controller);
                     // A controller that follows an old selector breaks its own slices by itself.
                     if !follows_old {
-                        check(&before, &cluster, &desired, "controller")?;
+                        check(&before, &cluster, &judged, "controller")?;
                     }
                 }
+                Happening::SlicesSeen => cluster.see_slices(),
                 Happening::SelectorWritten(name) => {
                     write_selector(&mut cluster, name);
                     // Until the cluster follows a changed selector there is a gap of its own.
@@ -275,7 +360,15 @@ proptest! {
                 }
                 Happening::AnnotationsDropped => {
                     let observed = cluster.observe();
-                    let copy = observed.own().any(|slice| slice.metadata.annotations.is_some());
+                    let saved = observed.original();
+                    // For a moment, after the selector is cleared, the annotation is the only one.
+                    let is_copy = |slice: &EndpointSlice| original(&slice.metadata).unwrap() == saved;
+                    // A controller that still follows the selector may yet take a borrowed slice's copy away.
+                    let lasts = !cluster.follows_old_selector(Controller::Slices);
+                    let mut copies = observed.own().chain(observed.borrowed().filter(|_| lasts));
+                    let copy = saved.is_some()
+                        && copies.next().is_some_and(is_copy)
+                        && copies.all(is_copy);
                     let set = selector(observed.service.as_ref().unwrap()).is_some();
                     if copy || set {
                         cluster.edit(|service| service.metadata.annotations = None);
@@ -309,19 +402,20 @@ proptest! {
             wanted.selector = Some(strings(&[("app", app)]));
             prop_assert_eq!(now.spec.unwrap(), wanted);
             prop_assert_eq!(now.metadata.annotations, None);
-            prop_assert_eq!(observed.own().count(), 0);
+            prop_assert_eq!(observed.own().chain(observed.borrowed()).count(), 0);
             prop_assert_ne!(observed.endpoints, EndpointsObject::SkipMirror);
         } else {
             prop_assert_eq!(observed.original().unwrap().selector, strings(&[("app", app)]));
-            prop_assert_eq!(observed.by_controllers().count(), 0);
+            prop_assert_eq!(observed.mirrored().count(), 0);
             prop_assert_eq!(observed.endpoints, EndpointsObject::SkipMirror);
             let serving = cluster.serving(routes(&end));
             let lasting = observed.lasting(routes(&end));
             let wanted = slices::wanted(&now, &observed.pods, &lasting, &BTreeMap::new());
             let changes = changes(
-                &observed, &now, &observed.original().unwrap(), wanted,
+                &observed, &now, &observed.original().unwrap(), wanted, TheClusters::Borrowed,
             );
             prop_assert!(changes.creates.is_empty() && changes.updates.is_empty());
+            prop_assert!(changes.deletes.is_empty());
             for port in routes(&end).keys() {
                 let served = serving[&("IPv4".to_owned(), port.name.clone())];
                 prop_assert!(served > 0, "{port} isn't served");
@@ -372,8 +466,17 @@ fn routes(desired: &Desired) -> &BTreeMap<PortRef, Route> {
     }
 }
 
+fn names(steps: &[Step]) -> Vec<&'static str> {
+    steps.iter().map(Step::name).collect()
+}
+
 fn web() -> Cluster {
-    let mut service = service("web", &[("http", 80, "TCP"), ("grpc", 90, "TCP")]);
+    cluster(&[("http", 80, "TCP"), ("grpc", 90, "TCP")])
+}
+
+/// A Service with these ports, and two pods.
+fn cluster(ports: &[(&str, i32, &str)]) -> Cluster {
+    let mut service = service("web", ports);
     service.spec.as_mut().unwrap().selector = Some(strings(&[("app", "blue")]));
     let mut pods = vec![pod("a", &["10.1.0.1"]), pod("b", &["10.1.0.2"])];
     for pod in &mut pods {
@@ -430,6 +533,7 @@ enum Happening {
     Steps(usize),
     CatchUp(Controller),
     Sync(Controller),
+    SlicesSeen,
     SelectorWritten(&'static str),
     AnnotationsDropped,
     PodReady(usize, bool),
@@ -557,6 +661,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         8 => (1..9_usize).prop_map(Happening::Steps),
         4 => controller().prop_map(Happening::CatchUp),
         6 => controller().prop_map(Happening::Sync),
+        1 => Just(Happening::SlicesSeen),
         1 => proptest::sample::select(vec!["blue", "green"]).prop_map(Happening::SelectorWritten),
         1 => Just(Happening::AnnotationsDropped),
         2 => (0..5_usize, any::<bool>()).prop_map(|(at, ready)| Happening::PodReady(at, ready)),

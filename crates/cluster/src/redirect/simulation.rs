@@ -1,21 +1,22 @@
 //! An API server in memory with the controllers that meddle with a Service's slices, for tests.
 //!
-//! Modelled on Kubernetes 1.34: `pkg/controller/endpoint`, `pkg/controller/endpointslicemirroring`
-//! and `k8s.io/endpointslice`. Each controller acts on the Service as it last saw it.
+//! Modelled on Kubernetes 1.34: `pkg/controller/endpoint`, `pkg/controller/endpointslice`,
+//! `pkg/controller/endpointslicemirroring` and `k8s.io/endpointslice`. Each controller acts on the Service as it last
+//! saw it; the one for slices, on its slices as it last saw them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::changes::changes;
+use super::changes::{TheClusters, changes};
 use super::intercept::{Original, label_selector};
 use super::objects::{
     INTERCEPTS, MANAGED_BY_LABEL, MIRRORING_CONTROLLER, ORIGINAL, SERVICE_NAME_LABEL,
     SLICE_CONTROLLER,
 };
-use super::observed::{EndpointsObject, Observed, Route};
+use super::observed::{EndpointsObject, Observed, Route, is_owned_by};
 use super::plan::Step;
 use super::port::{PortRef, api_ports};
 use super::slices;
@@ -44,6 +45,11 @@ pub(super) struct Cluster {
     pub(super) pods: Vec<Pod>,
     endpoints: Option<EndpointsModel>,
     seen: [Option<Service>; 3],
+    /// The versions of its slices that the controller for slices knows, by uid.
+    seen_slices: BTreeMap<String, String>,
+    /// The uids of those that it wrote. While one of them is missing, and was never seen to be deleted, it takes what
+    /// it sees for outdated and does nothing.
+    tracked: BTreeSet<String>,
     counter: u64,
 }
 
@@ -63,6 +69,8 @@ impl Cluster {
             pods,
             endpoints: None,
             seen: [None, None, None],
+            seen_slices: BTreeMap::new(),
+            tracked: BTreeSet::new(),
             counter: 100,
         };
         cluster.settle();
@@ -114,14 +122,22 @@ impl Cluster {
                     .ok_or(Outdated)?;
                 *old = slice;
             }
-            Step::DeleteSlice { name, uid } => {
-                let before = self.slices.len();
-                self.slices.retain(|slice| {
-                    slice.metadata.name.as_ref() != Some(name) || slice.metadata.uid != *uid
-                });
-                if self.slices.len() == before {
-                    return Err(Outdated);
-                }
+            Step::DeleteSlice {
+                name,
+                uid,
+                resource_version,
+            } => {
+                let is_it = |slice: &EndpointSlice| {
+                    let ObjectMeta {
+                        name: found,
+                        uid: found_uid,
+                        resource_version: version,
+                        ..
+                    } = &slice.metadata;
+                    (found.as_ref(), found_uid, version) == (Some(name), uid, resource_version)
+                };
+                let at = self.slices.iter().position(is_it).ok_or(Outdated)?;
+                self.delete_slice(at);
             }
             Step::SkipMirrorLabel { on } => {
                 self.endpoints.as_mut().ok_or(Outdated)?.skip_mirror = *on;
@@ -175,16 +191,47 @@ impl Cluster {
         }
     }
 
+    /// Deletes a slice, whoever wants that. Its controller hears of it while the slice is its own.
+    pub(super) fn delete_slice(&mut self, at: usize) {
+        let slice = self.slices.remove(at);
+        if written_by(&slice, SLICE_CONTROLLER) {
+            self.tracked.remove(&uid(&slice));
+        }
+    }
+
     /// Lets a controller see the Service as it is.
     pub(super) fn catch_up(&mut self, controller: Controller) {
         self.seen[controller as usize] = self.service.clone();
+        if controller == Controller::Slices {
+            self.see_slices();
+        }
     }
 
-    /// Returns whether a controller's view has a selector that isn't the Service's any more.
+    /// Lets the controller for slices see them as they are, though perhaps not the Service: those are two watches.
+    pub(super) fn see_slices(&mut self) {
+        self.seen_slices = self.versions();
+    }
+
+    fn versions(&self) -> BTreeMap<String, String> {
+        let its = self.slices.iter();
+        let its = its.filter(|slice| written_by(slice, SLICE_CONTROLLER));
+        its.map(|slice| {
+            let version = slice.metadata.resource_version.clone();
+            (uid(slice), version.unwrap_or_default())
+        })
+        .collect()
+    }
+
+    /// Returns whether a controller's view has a selector that isn't the Service's any more; for the one that writes
+    /// slices, also one that has been cleared.
     pub(super) fn follows_old_selector(&self, controller: Controller) -> bool {
-        let seen = self.seen[controller as usize].as_ref();
-        let selector = seen.and_then(|service| service.spec.as_ref()?.selector.clone());
-        selector.is_some() && selector != self.observe().selector()
+        let selector_of = |service: Option<&Service>| service?.spec.as_ref()?.selector.clone();
+        let seen = selector_of(self.seen[controller as usize].as_ref());
+        let now = match controller {
+            Controller::Slices => selector_of(self.service.as_ref()),
+            Controller::Endpoints | Controller::Mirroring => self.observe().selector(),
+        };
+        seen.is_some() && seen != now
     }
 
     /// Lets a controller act on the Service as it last saw it.
@@ -195,8 +242,15 @@ impl Cluster {
         let selector = service.spec.as_ref().unwrap().selector.clone();
         match (controller, selector) {
             (Controller::Slices, Some(selector)) => {
-                let content = self.content(&service, &selector);
-                self.write_slices(&service, SLICE_CONTROLLER, content);
+                let now = self.versions();
+                let is_stale = self.tracked.iter().any(|uid| !now.contains_key(uid));
+                // Its writes to slices that have changed meanwhile meet a conflict.
+                if !is_stale && now == self.seen_slices {
+                    let content = self.content(&service, &selector);
+                    self.write_slices(&service, SLICE_CONTROLLER, content);
+                    self.see_slices();
+                    self.tracked = self.seen_slices.keys().cloned().collect();
+                }
             }
             (Controller::Endpoints, Some(selector)) => {
                 let content = self.content(&service, &selector);
@@ -273,38 +327,72 @@ impl Cluster {
         slices::wanted(service, &pods, &BTreeMap::new(), &BTreeMap::new())
     }
 
-    /// Makes a controller's slices what they are to be; an update keeps its name.
+    /// Makes a controller's slices what they are to be. One with the ports of a wanted one keeps its annotations, and
+    /// another one becomes what would have to be made.
     fn write_slices(&mut self, service: &Service, controller: &str, content: slices::Wanted) {
-        let is_its = |slice: &EndpointSlice| {
-            slice.metadata.labels.as_ref().unwrap()[MANAGED_BY_LABEL] == controller
-        };
-        let wanted = slices_of(service, &content);
-        let same = |old: &EndpointSlice, new: &EndpointSlice| {
-            (&old.ports, &old.endpoints, &old.address_type)
-                == (&new.ports, &new.endpoints, &new.address_type)
-        };
-        self.slices
-            .retain(|old| !is_its(old) || wanted.iter().any(|new| same(old, new)));
-        for mut slice in wanted {
-            if self
-                .slices
-                .iter()
-                .any(|old| is_its(old) && same(old, &slice))
-            {
-                continue;
-            }
-            self.counter += 1;
-            slice.metadata = ObjectMeta {
-                name: Some(format!("web-{}", self.counter)),
-                labels: Some(super::testing::strings(&[
-                    (SERVICE_NAME_LABEL, "web"),
-                    (MANAGED_BY_LABEL, controller),
-                ])),
-                ..ObjectMeta::default()
-            };
-            self.stamp(&mut slice.metadata, true);
-            self.slices.push(slice);
+        let mut missing = slices_of(service, &content);
+        if missing.is_empty() && controller == SLICE_CONTROLLER {
+            missing.push(placeholder(service));
         }
+        let (mut its, others) = std::mem::take(&mut self.slices)
+            .into_iter()
+            .partition::<Vec<_>, _>(|slice| written_by(slice, controller));
+        self.slices = others;
+        // Slices of an earlier Service are left to the garbage collector.
+        its.retain(|slice| controller != SLICE_CONTROLLER || is_owned_by(slice, service));
+        let kind = |slice: &EndpointSlice| (slice.address_type.clone(), slice.ports.clone());
+        let mut kept = Vec::new();
+        its.retain(|old| {
+            let same = missing.iter().position(|new| kind(new) == kind(old));
+            same.map(|at| kept.push((old.clone(), missing.remove(at))))
+                .is_none()
+        });
+        for (old, new) in kept {
+            let annotations = old.metadata.annotations.clone();
+            self.write(controller, Some(old), annotations, new);
+        }
+        for new in missing {
+            let same = its
+                .iter()
+                .position(|old| old.address_type == new.address_type);
+            let old = same.map(|at| its.remove(at));
+            self.write(controller, old, None, new);
+        }
+    }
+
+    fn write(
+        &mut self,
+        controller: &str,
+        old: Option<EndpointSlice>,
+        annotations: Option<BTreeMap<String, String>>,
+        mut slice: EndpointSlice,
+    ) {
+        self.counter += 1;
+        slice.metadata = ObjectMeta {
+            name: Some(format!("web-{}", self.counter)),
+            labels: Some(super::testing::strings(&[
+                (SERVICE_NAME_LABEL, "web"),
+                (MANAGED_BY_LABEL, controller),
+            ])),
+            annotations,
+            owner_references: slice.metadata.owner_references,
+            ..ObjectMeta::default()
+        };
+        match old {
+            Some(old) => {
+                slice.metadata.name.clone_from(&old.metadata.name);
+                slice.metadata.uid.clone_from(&old.metadata.uid);
+                slice
+                    .metadata
+                    .resource_version
+                    .clone_from(&old.metadata.resource_version);
+                if slice != old {
+                    self.stamp(&mut slice.metadata, false);
+                }
+            }
+            None => self.stamp(&mut slice.metadata, true),
+        }
+        self.slices.push(slice);
     }
 
     fn change_service(
@@ -331,6 +419,31 @@ impl Cluster {
     }
 }
 
+/// What the controller writes where no pod has an endpoint.
+fn placeholder(service: &Service) -> EndpointSlice {
+    let reference = OwnerReference {
+        uid: service.metadata.uid.clone().unwrap_or_default(),
+        ..OwnerReference::default()
+    };
+    EndpointSlice {
+        metadata: ObjectMeta {
+            owner_references: Some(vec![reference]),
+            ..ObjectMeta::default()
+        },
+        address_type: "IPv4".to_owned(),
+        endpoints: Vec::new(),
+        ports: Some(Vec::new()),
+    }
+}
+
+fn written_by(slice: &EndpointSlice, controller: &str) -> bool {
+    slice.metadata.labels.as_ref().unwrap()[MANAGED_BY_LABEL] == controller
+}
+
+fn uid(slice: &EndpointSlice) -> String {
+    slice.metadata.uid.clone().unwrap()
+}
+
 /// Writes groups of endpoints as slices.
 fn slices_of(service: &Service, wanted: &slices::Wanted) -> Vec<EndpointSlice> {
     let original = Original {
@@ -341,7 +454,8 @@ fn slices_of(service: &Service, wanted: &slices::Wanted) -> Vec<EndpointSlice> {
         service: Some(service.clone()),
         ..Observed::default()
     };
-    changes(&nothing, service, &original, wanted.clone()).creates
+    let none = TheClusters::GivenBack;
+    changes(&nothing, service, &original, wanted.clone(), none).creates
 }
 
 /// Lists (family, port name, address, number) of every ready endpoint.
