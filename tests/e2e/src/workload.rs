@@ -109,7 +109,7 @@ impl<'a> Workload<'a> {
         (address, port).into()
     }
 
-    /// Who wrote the Service's slices.
+    /// Who wrote the Service's slices last: kdev those too that it has borrowed from the cluster's controller.
     pub fn slices(&self) -> Vec<String> {
         let label = "kubernetes.io/service-name=web";
         let list = self
@@ -117,8 +117,14 @@ impl<'a> Workload<'a> {
             .get(&["-n", self.namespace(), "endpointslices", "-l", label]);
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let key = "endpointslice.kubernetes.io/managed-by";
-        let author = |slice: &Value| slice["metadata"]["labels"][key].as_str().map(str::to_owned);
-        items.iter().filter_map(author).collect()
+        let author = |slice: &Value| {
+            let metadata = &slice["metadata"];
+            let is_borrowed = metadata["annotations"]["kdev.dev/original"].is_string();
+            let author = metadata["labels"][key].as_str();
+            let author = author.filter(|_| !is_borrowed).unwrap_or("kdev.dev");
+            author.to_owned()
+        };
+        items.iter().map(author).collect()
     }
 
     /// Its pods.
