@@ -69,10 +69,10 @@ points! {
     StartHeard Manager "start-heard", "A session asks for a claim's connections.";
     ClaimSeen Manager "claim-seen", "The API server shows the claim.";
     Joined Manager "joined", "The router has a port, and knows whose it is.";
-    SliceCreated Manager "slice-created", "An own slice is made.";
+    SliceCreated Manager "slice-created", "An own slice is made, for the ports that stay with the pods.";
     MirroringStopped Manager "mirroring-stopped", "The Endpoints object isn't mirrored any more.";
     SelectorCleared Manager "selector-cleared", "The selector is cleared, and saved.";
-    SliceDeleted Manager "slice-deleted", "A slice is deleted: the cluster's own, or one of ours.";
+    SliceUpdated Manager "slice-updated", "A slice leads to the router, or back to the pods.";
     Redirected Manager "redirected", "The Service leads to the router, and nobody knows.";
     Proven Manager "proven", "A probe has arrived, and nobody knows.";
     // The user's daemon switches off.
@@ -84,8 +84,8 @@ points! {
     // The manager switches off.
     Left Manager "left", "The router passes everything to the pods.";
     PutBack Manager "put-back", "What came with the intercept is put back.";
-    SliceUpdated Manager "slice-updated", "An own slice leads to the pods.";
     SelectorRestored Manager "selector-restored", "The selector is back.";
+    SliceDeleted Manager "slice-deleted", "An own slice is deleted.";
     MirroringAllowed Manager "mirroring-allowed", "The Endpoints object may be mirrored again.";
     AnnotationDropped Manager "annotation-dropped", "No annotation of ours is left.";
     RestoredReported Manager "restored-reported", "The session was told that the Service is as it was.";

@@ -75,6 +75,24 @@ impl<'a> Workload<'a> {
         );
     }
 
+    /// Makes one more Service in front of it, of one port: http on 80. Returns its address, once it serves there.
+    pub fn add_single(&self, name: &str) -> SocketAddr {
+        let port = json!({ "name": "http", "port": 80, "targetPort": "http" });
+        let spec = json!({ "selector": { "app": "web" }, "ports": [port] });
+        self.add_service(name, &spec);
+        let service = self.cluster.get(&["-n", self.namespace(), "service", name]);
+        let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+        let address: IpAddr = address
+            .parse()
+            .unwrap_or_else(|_| panic!("no address: {service}"));
+        let address = (address, 80).into();
+        wait::until_true("kube-proxy knows the Service", READY, || {
+            let node = self.cluster.node();
+            node.inside(|| who_answers(address)).is_ok()
+        });
+        address
+    }
+
     /// The Service as it is now.
     pub fn service(&self) -> Value {
         self.cluster
@@ -91,7 +109,7 @@ impl<'a> Workload<'a> {
         (address, port).into()
     }
 
-    /// Who wrote the Service's slices.
+    /// Who wrote the Service's slices last: kdev those too that it has borrowed from the cluster's controller.
     pub fn slices(&self) -> Vec<String> {
         let label = "kubernetes.io/service-name=web";
         let list = self
@@ -99,8 +117,14 @@ impl<'a> Workload<'a> {
             .get(&["-n", self.namespace(), "endpointslices", "-l", label]);
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let key = "endpointslice.kubernetes.io/managed-by";
-        let author = |slice: &Value| slice["metadata"]["labels"][key].as_str().map(str::to_owned);
-        items.iter().filter_map(author).collect()
+        let author = |slice: &Value| {
+            let metadata = &slice["metadata"];
+            let is_borrowed = metadata["annotations"]["kdev.dev/original"].is_string();
+            let author = metadata["labels"][key].as_str();
+            let author = author.filter(|_| !is_borrowed).unwrap_or("kdev.dev");
+            author.to_owned()
+        };
+        items.iter().map(author).collect()
     }
 
     /// Its pods.

@@ -142,10 +142,14 @@ impl ServiceApi {
                 let doing = format!("update endpoint slice {}/{name}", self.name.namespace);
                 call(doing, self.slices.replace(name, &post, slice)).await?;
             }
-            Step::DeleteSlice { name, uid } => {
+            Step::DeleteSlice {
+                name,
+                uid,
+                resource_version,
+            } => {
                 let params = DeleteParams::default().preconditions(Preconditions {
                     uid: uid.clone(),
-                    resource_version: None,
+                    resource_version: resource_version.clone(),
                 });
                 let doing = format!("delete endpoint slice {}/{name}", self.name.namespace);
                 call(doing, self.slices.delete(name, &params)).await?;

@@ -1,4 +1,4 @@
-//! The least change that leads from own slices to those wanted.
+//! The least change that leads from the slices that there are to those wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,34 +7,59 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::intercept::Original;
+use super::intercept::{Original, selector};
 use super::objects::{
     MANAGED_BY, MANAGED_BY_LABEL, MANAGER_LABEL, MAX_ENDPOINTS, ORIGINAL, SERVICE_NAME_LABEL,
 };
-use super::observed::{Observed, is_owned_by};
+use super::observed::{Observed, is_borrowed, is_owned_by, is_the_clusters};
 use super::slices::{Group, Wanted, has_ready, is_ready};
 
 /// The writes that lead to the slices wanted; applied in their order they never empty a port.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
+    /// Good to be made whether the selector is cleared or not.
     pub(super) creates: Vec<EndpointSlice>,
+    /// For when it is cleared, as are the deletes: the cluster's own slices may be among them.
     pub(super) updates: Vec<EndpointSlice>,
     pub(super) deletes: Vec<EndpointSlice>,
 }
 
-/// Compares own slices with those wanted.
+/// What becomes of the cluster's own slices.
+///
+/// They stay the cluster's, whatever is written into them. Its controller remembers every slice that
+/// it made, and would follow no selector again that comes back to a Service where one of them
+/// belonged to somebody else by then (`StaleSlices` in `k8s.io/endpointslice/util`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TheClusters {
+    /// They are rewritten and marked, as long as there is no selector.
+    Borrowed,
+    /// They lead to the pods, as if they had never been borrowed.
+    GivenBack,
+}
+
+/// Compares the slices that there are with those wanted.
 ///
 /// Creates and updates that hold a ready endpoint come first, and deletes are for the end: so a
 /// port that has an endpoint before and after has one all the time.
+///
+/// Few changes count, and one counts most, as kube-proxy applies the first one at once and the next
+/// ones a second later (`minSyncPeriod`). So a slice becomes another one at a stroke where no port is
+/// lost by that: connections leave the pods at once, and a router that is gone.
 pub(super) fn changes(
     observed: &Observed,
     service: &Service,
     original: &Original,
     wanted: Wanted,
+    the_clusters: TheClusters,
 ) -> Changes {
     let mut changes = Changes::default();
     let mut existing: BTreeMap<Group, Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in observed.own() {
+    let is_cleared = the_clusters == TheClusters::Borrowed || selector(service).is_none();
+    // While there is a selector the controller writes its own, but for those that it has to take back.
+    let free = observed
+        .by_slice_controller()
+        .filter(|slice| is_cleared || is_borrowed(slice));
+    for slice in observed.own().chain(free) {
         match Group::of(slice) {
             Some(group) if is_owned_by(slice, service) => {
                 existing.entry(group).or_default().push(slice);
@@ -56,24 +81,29 @@ pub(super) fn changes(
         }
         is_wanted
     });
+    let rewrite = |slice: &EndpointSlice, group: &Group, endpoints| {
+        update(slice, service, original, group, endpoints, the_clusters)
+    };
+    let mut new = Vec::new();
     for (group, endpoints) in wanted {
         for (slice, endpoints) in distribute(existing.remove(&group).unwrap_or_default(), endpoints)
         {
             let slice = slice.or_else(|| take_spare(&mut spare, &group, &endpoints));
             match slice {
                 Some(slice) if endpoints.is_empty() => changes.deletes.push(slice.clone()),
-                Some(slice) => {
-                    let updated = update(slice, original, &group, endpoints);
-                    changes.updates.extend(updated);
-                }
-                None => {
-                    let name = new_name(service, &group, &names);
-                    names.insert(name.clone());
-                    let created = create(service, original, &group, name, endpoints);
-                    changes.creates.push(created);
-                }
+                Some(slice) => changes.updates.extend(rewrite(slice, &group, endpoints)),
+                None => new.push((group.clone(), endpoints)),
             }
         }
+    }
+    for (slice, group, endpoints) in share_spare(&mut spare, &mut new) {
+        changes.updates.extend(rewrite(slice, &group, endpoints));
+    }
+    for (group, endpoints) in new {
+        let name = new_name(service, &group, &names);
+        names.insert(name.clone());
+        let created = create(service, original, &group, name, endpoints);
+        changes.creates.push(created);
     }
     let left = spare.into_iter().map(|(_, slice)| slice.clone());
     changes.deletes.extend(left);
@@ -126,50 +156,77 @@ fn key(endpoint: &Endpoint) -> (Option<String>, Option<String>, Option<String>) 
 
 /// Takes a spare slice that can become one of `group` at a stroke: no port is lost by that.
 ///
-/// One update instead of a create and a delete counts, as kube-proxy applies the first change at
-/// once and the next ones a second later (`minSyncPeriod`): so connections leave a router that is
-/// gone at once. Of several, the slice that shares the fewest endpoints is the one that leads
-/// elsewhere now.
+/// Of several, the slice that shares the fewest endpoints is the one that leads elsewhere now.
 fn take_spare<'a>(
     spare: &mut Vec<(Group, &'a EndpointSlice)>,
     group: &Group,
     endpoints: &[Endpoint],
 ) -> Option<&'a EndpointSlice> {
-    let shared = |slice: &EndpointSlice| {
-        let here: BTreeSet<_> = slice.endpoints.iter().map(key).collect();
-        endpoints
-            .iter()
-            .filter(|endpoint| here.contains(&key(endpoint)))
-            .count()
-    };
     if !endpoints.iter().any(is_ready) {
         return None;
     }
     let (at, _) = spare
         .iter()
         .enumerate()
-        .filter(|(_, (other, _))| group.replaces(other))
-        .min_by_key(|(_, (_, slice))| shared(slice))?;
+        .filter(|(_, (other, _))| group.replaces(other, &[]))
+        .min_by_key(|(_, (_, slice))| shared(slice, endpoints))?;
     Some(spare.swap_remove(at).1)
+}
+
+/// Takes, of each family, a spare slice whose ports are shared out among several new ones: it becomes one of these
+/// once the others are made. That is the one that shares the fewest endpoints with it, so that what changes changes
+/// at a stroke.
+fn share_spare<'a>(
+    spare: &mut Vec<(Group, &'a EndpointSlice)>,
+    new: &mut Vec<(Group, Vec<Endpoint>)>,
+) -> Vec<(&'a EndpointSlice, Group, Vec<Endpoint>)> {
+    let mut taken = Vec::new();
+    let mut families = BTreeSet::new();
+    spare.retain(|(other, slice)| {
+        // Those that one of the family waits for must be made, and not be taken from a slice themselves.
+        if families.contains(other.address_type()) {
+            return true;
+        }
+        let serves = |(_, endpoints): &&(Group, Vec<Endpoint>)| endpoints.iter().any(is_ready);
+        let beside: Vec<_> = new.iter().filter(serves).map(|(group, _)| group).collect();
+        let found = new
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| serves(one) && one.0.replaces(other, &beside))
+            .min_by_key(|(_, (_, endpoints))| shared(slice, endpoints))
+            .map(|(at, _)| at);
+        let Some(at) = found else {
+            return true;
+        };
+        families.insert(other.address_type());
+        let (group, endpoints) = new.remove(at);
+        taken.push((*slice, group, endpoints));
+        false
+    });
+    taken
+}
+
+fn shared(slice: &EndpointSlice, endpoints: &[Endpoint]) -> usize {
+    let here: BTreeSet<_> = slice.endpoints.iter().map(key).collect();
+    let is_here = |endpoint: &&Endpoint| here.contains(&key(endpoint));
+    endpoints.iter().filter(is_here).count()
 }
 
 fn update(
     slice: &EndpointSlice,
+    service: &Service,
     original: &Original,
     group: &Group,
     endpoints: Vec<Endpoint>,
+    the_clusters: TheClusters,
 ) -> Option<EndpointSlice> {
-    let mut updated = slice.clone();
-    let name = slice
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(SERVICE_NAME_LABEL));
-    mark(
-        &mut updated.metadata,
-        name.map_or("", String::as_str),
-        original,
-    );
+    let mut updated = if is_the_clusters(slice) && the_clusters == TheClusters::GivenBack {
+        given_back(slice, service)
+    } else {
+        let mut marked = slice.clone();
+        mark(&mut marked.metadata, original);
+        marked
+    };
     let by_key = |endpoints: &[Endpoint]| -> BTreeMap<_, _> {
         endpoints
             .iter()
@@ -183,6 +240,26 @@ fn update(
         updated.ports = Some(group.api_ports());
     }
     (updated != *slice).then_some(updated)
+}
+
+/// Returns a borrowed slice without the marks of that, as the controller would have it.
+pub(super) fn given_back(slice: &EndpointSlice, service: &Service) -> EndpointSlice {
+    let mut slice = slice.clone();
+    if let Some(annotations) = &mut slice.metadata.annotations
+        && annotations.remove(ORIGINAL).is_some()
+        && annotations.is_empty()
+    {
+        slice.metadata.annotations = None;
+    }
+    // The controller copies the Service's labels.
+    let copied = service.metadata.labels.as_ref();
+    let copied = copied.and_then(|labels| labels.get(MANAGER_LABEL));
+    let labels = slice.metadata.labels.get_or_insert_default();
+    match copied {
+        Some(value) => labels.insert(MANAGER_LABEL.to_owned(), value.clone()),
+        None => labels.remove(MANAGER_LABEL),
+    };
+    slice
 }
 
 fn create(
@@ -206,7 +283,11 @@ fn create(
         }]),
         ..ObjectMeta::default()
     };
-    mark(&mut metadata, &service_name, original);
+    metadata.labels = Some(BTreeMap::from([
+        (SERVICE_NAME_LABEL.to_owned(), service_name),
+        (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
+    ]));
+    mark(&mut metadata, original);
     EndpointSlice {
         metadata,
         address_type: group.address_type().to_owned(),
@@ -215,10 +296,9 @@ fn create(
     }
 }
 
-fn mark(metadata: &mut ObjectMeta, service: &str, original: &Original) {
+/// Marks a slice as one that a manager wrote, with the copy of the selector.
+fn mark(metadata: &mut ObjectMeta, original: &Original) {
     let labels = metadata.labels.get_or_insert_default();
-    labels.insert(SERVICE_NAME_LABEL.to_owned(), service.to_owned());
-    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
     labels.insert(MANAGER_LABEL.to_owned(), original.manager.clone());
     // Strings in a map: this can't fail, and a slice without the copy is as good while the
     // Service has its annotation.

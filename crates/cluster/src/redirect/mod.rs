@@ -1,7 +1,8 @@
 //! Redirecting a Service without touching a pod, and restoring it.
 //!
 //! A user's daemon [`claim`]s a port in an annotation, with the user's credentials. The traffic
-//! manager's [`redirector`] sees that, clears the Service's selector and writes its slices itself:
+//! manager's [`redirector`] sees that, clears the Service's selector and writes its slices itself, the
+//! cluster's own among them:
 //! the port leads to the manager's router, all others to the pods. [`reconcile`] does that and
 //! undoes it; it runs with anybody's rights, so a Service is whole again where no manager runs.
 //!

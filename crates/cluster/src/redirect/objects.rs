@@ -8,8 +8,8 @@ pub const INTERCEPTS: &str = "kdev.dev/intercepts";
 
 /// The annotation with what restoring needs, the JSON of [`Original`](super::Original).
 ///
-/// On the Service it is written in the patch that clears the selector, and it goes last. Own
-/// slices carry a copy, so that a selector outlives the loss of the Service's annotations.
+/// On the Service it is written in the patch that clears the selector, and it goes last. Own and
+/// borrowed slices carry a copy, so that a selector outlives the loss of the Service's annotations.
 pub const ORIGINAL: &str = "kdev.dev/original";
 
 /// The label of a Service that was made for an intercept, with its id.
@@ -48,7 +48,8 @@ pub fn slices_of(service: &str) -> String {
     format!("{SERVICE_NAME_LABEL}={service}")
 }
 
-/// Returns the label selector of the slices that the manager in `namespace` wrote.
+/// Returns the label selector of the slices that the manager in `namespace` wrote, the cluster's own
+/// that it borrowed included.
 pub fn slices_by(namespace: &str) -> String {
-    format!("{MANAGED_BY_LABEL}={MANAGED_BY},{MANAGER_LABEL}={namespace}")
+    format!("{SERVICE_NAME_LABEL},{MANAGER_LABEL}={namespace}")
 }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use super::PortRef;
 use super::intercept::{Original, original, selector};
-use super::objects::{MANAGED_BY, MANAGED_BY_LABEL, MIRRORING_CONTROLLER, SLICE_CONTROLLER};
+use super::objects::{
+    MANAGED_BY, MANAGED_BY_LABEL, MIRRORING_CONTROLLER, ORIGINAL, SLICE_CONTROLLER,
+};
 
 /// Everything that decides about the next step of a Service, as the API server shows it.
 #[derive(Debug, Clone, Default)]
@@ -90,31 +92,33 @@ impl Observed {
             .filter(|slice| managed_by(slice) == Some(MANAGED_BY))
     }
 
-    /// Returns the slices that the cluster's own controllers wrote.
-    pub fn by_controllers(&self) -> impl Iterator<Item = &EndpointSlice> {
-        self.slices.iter().filter(|slice| {
-            matches!(
-                managed_by(slice),
-                Some(SLICE_CONTROLLER | MIRRORING_CONTROLLER)
-            )
-        })
+    /// Returns the slices that the cluster made of the selector's pods, the borrowed ones included.
+    pub(super) fn by_slice_controller(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.iter().filter(|slice| is_the_clusters(slice))
     }
 
-    /// Returns the slices that the cluster made of the selector's pods.
-    pub(super) fn by_slice_controller(&self) -> impl Iterator<Item = &EndpointSlice> {
+    /// Returns the cluster's own slices that kdev has rewritten while the selector is cleared.
+    pub fn borrowed(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.by_slice_controller()
+            .filter(|slice| is_borrowed(slice))
+    }
+
+    /// Returns the slices that the cluster made of the Endpoints object.
+    pub(super) fn mirrored(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.slices
             .iter()
-            .filter(|slice| managed_by(slice) == Some(SLICE_CONTROLLER))
+            .filter(|slice| managed_by(slice) == Some(MIRRORING_CONTROLLER))
     }
 
     /// Returns how the Service was before its selector was cleared: from its annotation, else from
-    /// the newest copy on its own slices.
+    /// the newest copy on own and borrowed slices.
     pub fn original(&self) -> Option<Original> {
         let service = self.service.as_ref()?;
         if let Ok(Some(original)) = original(&service.metadata) {
             return Some(original);
         }
         self.own()
+            .chain(self.borrowed())
             .filter(|slice| is_owned_by(slice, service))
             .filter_map(|slice| Some((version(slice), original(&slice.metadata).ok()??)))
             .max_by_key(|(version, _)| *version)
@@ -129,12 +133,12 @@ impl Observed {
             .or_else(|| Some(self.original()?.selector))
     }
 
-    /// Returns routes that keep the nodes which own slices list the router for: when a workload is replaced, every
+    /// Returns routes that keep the nodes which slices list the router for: when a workload is replaced, every
     /// node loses its last pod, and is to have the router still.
     pub(super) fn lasting(&self, routes: &BTreeMap<PortRef, Route>) -> BTreeMap<PortRef, Route> {
-        let endpoints = self.own().flat_map(|slice| &slice.endpoints);
-        // A pod's endpoint says which pod it is.
-        let routers = endpoints.filter(|endpoint| endpoint.target_ref.is_none());
+        let slices = self.own().chain(self.borrowed());
+        let endpoints = slices.flat_map(|slice| &slice.endpoints);
+        let routers = endpoints.filter(|endpoint| is_router(endpoint));
         let nodes: BTreeSet<_> = routers
             .filter_map(|endpoint| endpoint.node_name.clone())
             .collect();
@@ -155,6 +159,22 @@ impl Observed {
             })
             .collect()
     }
+}
+
+/// Returns whether a slice belongs to the cluster's controller, whoever wrote it last.
+pub(super) fn is_the_clusters(slice: &EndpointSlice) -> bool {
+    managed_by(slice) == Some(SLICE_CONTROLLER)
+}
+
+/// Returns whether a slice of the cluster's carries what kdev writes on those that it borrows.
+pub(super) fn is_borrowed(slice: &EndpointSlice) -> bool {
+    let annotations = slice.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(ORIGINAL))
+}
+
+/// Returns whether an endpoint is the router: a pod's says which pod it is.
+pub(super) fn is_router(endpoint: &Endpoint) -> bool {
+    endpoint.target_ref.is_none()
 }
 
 /// Returns whether `slice` was written for this very Service and not an earlier one of its name.

@@ -3,12 +3,16 @@
 //! Nothing is remembered between steps: whatever a crash, a controller or a person has left, the
 //! plan made from there leads to the same end, and no port that has endpoints is ever without.
 //!
-//! Clearing: own slices first, then the mirroring label, then the selector, then the cluster's own
-//! slices go. The mirroring label may be lost again, as the Endpoints controller rewrites the
-//! labels of a Service with a selector; the next plan sees that.
+//! Clearing: what has to be made is made first, then the mirroring label, then the selector; from then
+//! on the cluster's own slices are borrowed: rewritten in place, since kube-proxy applies one change at
+//! once, and a second one after a second. A Service whose only port is intercepted takes that one
+//! change. The mirroring label may be lost again, as the Endpoints controller rewrites the labels of a
+//! Service with a selector; the next plan sees that.
 //!
-//! Restoring: own slices lead every port to the pods, the selector comes back, and own slices go
-//! once the cluster's own lead to a ready pod. The annotation goes last, as the mark of work left.
+//! Restoring: slices lead every port to the pods, the borrowed ones as the cluster had them, and the
+//! selector comes back. Own slices go once the cluster's lead to a ready pod. The annotation goes last,
+//! as the mark of work left. Whoever writes the selector back without us has the cluster's controller
+//! take the borrowed slices back.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +20,11 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kdev_common::fault::Point;
 
-use super::changes::{Changes, changes};
+use super::changes::{Changes, TheClusters, changes, given_back};
 use super::intercept::{Intercept, Original, intercepts, original, selector};
-use super::observed::{Desired, EndpointsObject, Goal, Observed, Route};
+use super::observed::{
+    Desired, EndpointsObject, Goal, Observed, Route, is_router, is_the_clusters,
+};
 use super::port::{PortRef, api_ports};
 use super::slices;
 use super::suitable::{NotInterceptable, interceptable};
@@ -28,7 +34,7 @@ use super::suitable::{NotInterceptable, interceptable};
 pub enum Step {
     /// Creates an own slice.
     CreateSlice(Box<EndpointSlice>),
-    /// Replaces an own slice, if it is still the one observed.
+    /// Replaces a slice, if it is still the one observed.
     UpdateSlice(Box<EndpointSlice>),
     /// Deletes a slice, if it is still the one observed.
     DeleteSlice {
@@ -36,6 +42,8 @@ pub enum Step {
         name: String,
         /// The slice's uid.
         uid: Option<String>,
+        /// Its resource version that was observed.
+        resource_version: Option<String>,
     },
     /// Sets or removes the label that keeps the Endpoints object from being mirrored.
     SkipMirrorLabel {
@@ -85,6 +93,15 @@ impl Step {
             Self::DropAnnotation { .. } => Some(Point::AnnotationDropped),
             Self::WaitForControllerSlices | Self::Done => None,
         }
+    }
+
+    /// Returns whether the step helps a Service that is restored by who may not write its slices: the cluster's
+    /// controller puts them right.
+    pub(super) fn is_help(&self) -> bool {
+        matches!(
+            self,
+            Self::RestoreSelector { .. } | Self::WaitForControllerSlices
+        )
     }
 
     /// Names the step, for the log.
@@ -156,11 +173,12 @@ pub(super) fn course(observed: &Observed, service: &Service, desired: &Desired) 
     }
 }
 
-/// Returns the steps that can be taken now. They end with [`Step::Done`], or with a
-/// [`Step::WaitForControllerSlices`] after which to observe again.
+/// Returns the steps that can be taken now, after which to observe again. They end with [`Step::Done`], or with a
+/// [`Step::WaitForControllerSlices`].
 pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Step> {
     let Some(service) = &observed.service else {
-        let mut steps: Vec<_> = observed.own().map(delete).collect();
+        let ours = observed.own().chain(observed.borrowed());
+        let mut steps: Vec<_> = ours.map(delete).collect();
         steps.push(Step::Done);
         return steps;
     };
@@ -179,12 +197,16 @@ fn redirect(
 ) -> Vec<Step> {
     let routes = observed.lasting(routes);
     let wanted = slices::wanted(service, &observed.pods, &routes, &observed.zones());
-    let (mut steps, deletes) = slice_steps(changes(observed, service, &saved, wanted));
+    let Changes {
+        creates,
+        updates,
+        deletes,
+    } = changes(observed, service, &saved, wanted, TheClusters::Borrowed);
+    let mut steps: Vec<_> = creates.into_iter().map(create).collect();
     if observed.endpoints == EndpointsObject::Plain {
         steps.push(Step::SkipMirrorLabel { on: true });
     }
-    let is_saved = original(&service.metadata).ok().flatten().as_ref() == Some(&saved);
-    if selector(service).is_some() || !is_saved {
+    if selector(service).is_some() || !is_saved(service, &saved) {
         steps.push(Step::ClearSelector {
             resource_version: resource_version(service),
             saved,
@@ -192,50 +214,58 @@ fn redirect(
     } else {
         steps.extend(drop_annotation(service, desired, false));
     }
-    // Not before the selector is saved: an own slice may hold the only copy.
-    steps.extend(deletes);
-    steps.extend(observed.by_controllers().map(delete));
+    // Not before the selector is cleared, as the controller would undo it; nor before it is saved: an own slice may
+    // hold the only copy.
+    steps.extend(updates.into_iter().map(update));
+    steps.extend(deletes.iter().chain(observed.mirrored()).map(delete));
     steps.push(Step::Done);
     steps
 }
 
 fn restore(observed: &Observed, service: &Service, desired: &Desired) -> Vec<Step> {
     let saved = observed.original();
-    let all_to_pods = |saved: &Original| {
-        let wanted = slices::wanted(service, &observed.pods, &BTreeMap::new(), &observed.zones());
-        slice_steps(changes(observed, service, saved, wanted))
-    };
     if selector(service).is_none()
         && let Some(saved) = &saved
     {
-        let (mut steps, deletes) = all_to_pods(saved);
+        // The only copy of the selector stays until that is back.
+        let the_clusters = match is_saved(service, saved) {
+            true => TheClusters::GivenBack,
+            false => TheClusters::Borrowed,
+        };
+        let (mut steps, deletes) = all_to_pods(observed, service, saved, the_clusters);
         steps.push(Step::RestoreSelector {
             resource_version: resource_version(service),
             selector: saved.selector.clone(),
         });
         steps.extend(deletes);
-        steps.push(Step::WaitForControllerSlices);
+        steps.push(Step::Done);
         return steps;
     }
 
     let mut steps = Vec::new();
-    let has_own = observed.own().next().is_some();
+    let has_slices = observed.own().chain(observed.borrowed()).next().is_some();
     // Without a trace of ours the label is somebody else's.
-    if observed.endpoints == EndpointsObject::SkipMirror && (saved.is_some() || has_own) {
+    if observed.endpoints == EndpointsObject::SkipMirror && (saved.is_some() || has_slices) {
         steps.push(Step::SkipMirrorLabel { on: false });
     }
-    if has_own {
+    if has_slices && interceptable(service).is_err() {
         // The cluster writes slices for a Service with a selector only, and for no ExternalName.
-        let covered = interceptable(service).is_err()
-            || slices::cover(observed.by_slice_controller(), service, &observed.pods);
+        steps.extend(observed.own().chain(observed.borrowed()).map(delete));
+    } else if has_slices {
+        let leads_astray = |slice: &EndpointSlice| slice.endpoints.iter().any(is_router);
+        let covered = slices::cover(observed.by_slice_controller(), service, &observed.pods)
+            && !observed.borrowed().any(leads_astray);
         if !covered {
             if let Some(saved) = &saved {
-                let (writes, deletes) = all_to_pods(saved);
+                let (writes, deletes) =
+                    all_to_pods(observed, service, saved, TheClusters::GivenBack);
                 steps.extend(writes.into_iter().chain(deletes));
             }
             steps.push(Step::WaitForControllerSlices);
             return steps;
         }
+        let borrowed = observed.borrowed();
+        steps.extend(borrowed.map(|slice| update(given_back(slice, service))));
         steps.extend(observed.own().map(delete));
     }
     steps.extend(drop_annotation(service, desired, true));
@@ -243,29 +273,46 @@ fn restore(observed: &Observed, service: &Service, desired: &Desired) -> Vec<Ste
     steps
 }
 
-/// Returns the writes, and the deletes that must come after them.
-fn slice_steps(changes: Changes) -> (Vec<Step>, Vec<Step>) {
+/// Returns the writes that lead all ports to the pods, and the deletes for when the selector is there: of own slices,
+/// as the cluster's are its controller's again by then.
+fn all_to_pods(
+    observed: &Observed,
+    service: &Service,
+    saved: &Original,
+    the_clusters: TheClusters,
+) -> (Vec<Step>, Vec<Step>) {
+    let wanted = slices::wanted(service, &observed.pods, &BTreeMap::new(), &observed.zones());
     let Changes {
         creates,
         updates,
         deletes,
-    } = changes;
-    let creates = creates
-        .into_iter()
-        .map(|slice| Step::CreateSlice(Box::new(slice)));
-    let updates = updates
-        .into_iter()
-        .map(|slice| Step::UpdateSlice(Box::new(slice)));
+    } = changes(observed, service, saved, wanted, the_clusters);
+    let writes = creates.into_iter().map(create);
+    let own = deletes.iter().filter(|slice| !is_the_clusters(slice));
     (
-        creates.chain(updates).collect(),
-        deletes.iter().map(delete).collect(),
+        writes.chain(updates.into_iter().map(update)).collect(),
+        own.map(delete).collect(),
     )
+}
+
+/// Returns whether the Service's own annotation has it.
+fn is_saved(service: &Service, saved: &Original) -> bool {
+    original(&service.metadata).ok().flatten().as_ref() == Some(saved)
+}
+
+fn create(slice: EndpointSlice) -> Step {
+    Step::CreateSlice(Box::new(slice))
+}
+
+fn update(slice: EndpointSlice) -> Step {
+    Step::UpdateSlice(Box::new(slice))
 }
 
 fn delete(slice: &EndpointSlice) -> Step {
     Step::DeleteSlice {
         name: slice.metadata.name.clone().unwrap_or_default(),
         uid: slice.metadata.uid.clone(),
+        resource_version: slice.metadata.resource_version.clone(),
     }
 }
 

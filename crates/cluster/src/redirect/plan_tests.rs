@@ -1,15 +1,17 @@
+#[path = "plan_stories.rs"]
+mod stories;
+
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 
+use self::stories::{EndGoal, Happening, goals, happenings, settings};
 use super::*;
-use crate::redirect::objects::INTERCEPTS;
-use crate::redirect::simulation::{CONTROLLERS, Cluster, Controller, Outdated};
+use crate::redirect::objects::{INTERCEPTS, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::redirect::observed::is_borrowed;
+use crate::redirect::simulation::{Cluster, Controller, Outdated};
 use crate::redirect::testing::{
-    declare, intercept, original as saved_selector, pod, port, route, service, set_ready,
-    set_terminating, strings,
+    intercept, original as saved_selector, pod, service, set_ready, strings,
 };
 
 #[test]
@@ -20,53 +22,128 @@ fn a_service_nobody_intercepts_is_left_alone() {
 }
 
 #[test]
-fn clearing_comes_after_own_slices_and_before_the_clusters_slices_go() {
-    let steps = plan(&web().observe(), &redirect_http());
-    let names: Vec<_> = steps.iter().map(Step::name).collect();
+fn a_service_with_one_port_is_redirected_by_one_change_of_its_slice() {
+    let steps = plan(&cluster(&[("http", 80, "TCP")]).observe(), &redirect_http());
     assert_eq!(
-        names,
+        names(&steps),
+        ["stop mirroring", "clear selector", "update slice", "done"]
+    );
+}
+
+#[test]
+fn ports_that_stay_have_their_slice_before_the_selector_is_cleared() {
+    let steps = plan(&web().observe(), &redirect_http());
+    assert_eq!(
+        names(&steps),
         [
-            "create slice",
             "create slice",
             "stop mirroring",
             "clear selector",
-            "delete slice",
+            "update slice",
             "done"
         ]
     );
 }
 
 #[test]
-fn restoring_leads_to_the_pods_then_waits_then_removes_every_trace() {
+fn a_slice_that_was_borrowed_is_given_back_as_it_was_and_nothing_is_waited_for() {
+    let mut cluster = cluster(&[("http", 80, "TCP")]);
+    let before = cluster.slices.clone();
+    converge(&mut cluster, &redirect_http());
+    assert_eq!(cluster.observe().borrowed().count(), 1);
+
+    let desired = Desired::restored([]);
+    let steps = plan(&cluster.observe(), &desired);
+    assert_eq!(names(&steps), ["update slice", "restore selector", "done"]);
+    run(&mut cluster, &steps).unwrap();
+    let steps = plan(&cluster.observe(), &desired);
+    assert_eq!(
+        names(&steps),
+        ["allow mirroring", "drop annotation", "done"]
+    );
+    run(&mut cluster, &steps).unwrap();
+    let versionless = |slices: &[EndpointSlice]| {
+        let mut slices = slices.to_vec();
+        for slice in &mut slices {
+            slice.metadata.resource_version = None;
+        }
+        slices
+    };
+    assert_eq!(versionless(&cluster.slices), versionless(&before));
+}
+
+#[test]
+fn a_selector_that_others_write_back_has_the_controller_take_its_slices_back() {
+    let mut cluster = cluster(&[("http", 80, "TCP")]);
+    converge(&mut cluster, &redirect_http());
+    write_selector(&mut cluster, "blue");
+    cluster.settle();
+    let observed = cluster.observe();
+    assert_eq!(observed.borrowed().count(), 0);
+    let addresses = observed.slices[0].endpoints.iter();
+    let addresses: Vec<_> = addresses.map(|endpoint| &endpoint.addresses[0]).collect();
+    assert_eq!(addresses, ["10.1.0.1", "10.1.0.2"]);
+}
+
+#[test]
+fn a_service_is_not_restored_before_the_controller_has_taken_its_slices_back() {
+    let mut cluster = cluster(&[("http", 80, "TCP")]);
+    converge(&mut cluster, &redirect_http());
+    // By who may not write slices.
+    write_selector(&mut cluster, "blue");
+    let steps = plan(&cluster.observe(), &Desired::restored([]));
+    assert_eq!(steps.last(), Some(&Step::WaitForControllerSlices));
+    let writes = names(&steps)
+        .iter()
+        .filter(|name| **name == "update slice")
+        .count();
+    assert_eq!(writes, 1, "whoever may leads them to the pods at once");
+}
+
+#[test]
+fn slices_of_a_version_that_made_all_of_its_own_are_used_and_go() {
+    let mut cluster = web();
+    converge(&mut cluster, &redirect_http());
+    // It deleted the cluster's, and made one of its own for each.
+    let label = |slice: &mut EndpointSlice| {
+        let labels = slice.metadata.labels.get_or_insert_default();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    };
+    let at = cluster.slices.iter().position(is_borrowed).unwrap();
+    let mut own = cluster.slices[at].clone();
+    cluster.delete_slice(at);
+    label(&mut own);
+    own.metadata.name = Some("web-kdev-1".to_owned());
+    own.metadata.uid = Some("uid-own".to_owned());
+    cluster.slices.push(own);
+    assert_eq!(
+        plan(&cluster.observe(), &redirect_http()),
+        [Step::Done],
+        "it works as it is"
+    );
+    converge(&mut cluster, &hold());
+    converge(&mut cluster, &Desired::restored([]));
+    let observed = cluster.observe();
+    assert_eq!((observed.own().count(), observed.slices.len()), (0, 1));
+}
+
+#[test]
+fn restoring_leads_to_the_pods_then_removes_every_trace() {
     let mut cluster = web();
     converge(&mut cluster, &redirect_http());
 
     let desired = Desired::restored([]);
     let steps = plan(&cluster.observe(), &desired);
-    let names: Vec<_> = steps.iter().map(Step::name).collect();
     assert_eq!(
-        names,
-        [
-            "update slice",
-            "restore selector",
-            "delete slice",
-            "wait for the controller's slices"
-        ]
+        names(&steps),
+        ["update slice", "restore selector", "delete slice", "done"]
     );
     run(&mut cluster, &steps).unwrap();
     let steps = plan(&cluster.observe(), &desired);
     assert_eq!(
-        steps,
-        [
-            Step::SkipMirrorLabel { on: false },
-            Step::WaitForControllerSlices
-        ]
+        names(&steps),
+        ["allow mirroring", "drop annotation", "done"]
     );
-    run(&mut cluster, &steps).unwrap();
-    cluster.settle();
-    let steps = plan(&cluster.observe(), &desired);
-    let names: Vec<_> = steps.iter().map(Step::name).collect();
-    assert_eq!(names, ["delete slice", "drop annotation", "done"]);
 }
 
 #[test]
@@ -143,7 +220,8 @@ fn holding_leads_all_ports_to_the_pods_and_keeps_the_selector_cleared() {
     let observed = cluster.observe();
     assert!(selector(observed.service.as_ref().unwrap()).is_none());
     let addresses: BTreeSet<_> = observed
-        .own()
+        .slices
+        .iter()
         .flat_map(|slice| &slice.endpoints)
         .map(|endpoint| endpoint.addresses[0].as_str())
         .collect();
@@ -157,8 +235,9 @@ fn a_node_whose_pods_go_keeps_the_router_under_a_local_policy() {
     spec.internal_traffic_policy = Some("Local".into());
     let nodes = |cluster: &Cluster| {
         let observed = cluster.observe();
-        let endpoints = observed.own().flat_map(|slice| slice.endpoints.clone());
-        let routers = endpoints.filter(|endpoint| endpoint.target_ref.is_none());
+        let slices = observed.slices.iter();
+        let endpoints = slices.flat_map(|slice| slice.endpoints.clone());
+        let routers = endpoints.filter(is_router);
         routers
             .filter_map(|router| router.node_name)
             .collect::<Vec<_>>()
@@ -225,7 +304,7 @@ fn an_external_name_is_not_waited_for() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Crashes between any two steps, controllers that lag behind, people who write the selector
     /// back or drop the annotation, pods that come and go: no step or controller ever empties a
@@ -242,7 +321,6 @@ proptest! {
         let mut app = "blue";
         let mut born = 0;
         for happening in &story {
-            let before = cluster.serving(routes(&desired));
             match happening {
                 Happening::Goal(goal) => desired = goal.desired(),
                 Happening::Steps(count) => {
@@ -258,12 +336,20 @@ proptest! {
                 Happening::CatchUp(controller) => cluster.catch_up(*controller),
                 Happening::Sync(controller) => {
                     let follows_old = cluster.follows_old_selector(*controller);
+                    let has_selector = selector(cluster.service.as_ref().unwrap()).is_some();
+                    // Whoever writes the selector back has the router's slice taken back too: only pods count then.
+                    let judged = match has_selector && *controller == Controller::Slices {
+                        true => Desired::restored([]),
+                        false => desired.clone(),
+                    };
+                    let before = cluster.serving(routes(&judged));
                     cluster.sync(*controller);
                     // A controller that follows an old selector breaks its own slices by itself.
                     if !follows_old {
-                        check(&before, &cluster, &desired, "controller")?;
+                        check(&before, &cluster, &judged, "controller")?;
                     }
                 }
+                Happening::SlicesSeen => cluster.see_slices(),
                 Happening::SelectorWritten(name) => {
                     write_selector(&mut cluster, name);
                     // Until the cluster follows a changed selector there is a gap of its own.
@@ -275,7 +361,15 @@ proptest! {
                 }
                 Happening::AnnotationsDropped => {
                     let observed = cluster.observe();
-                    let copy = observed.own().any(|slice| slice.metadata.annotations.is_some());
+                    let saved = observed.original();
+                    // For a moment, after the selector is cleared, the annotation is the only one.
+                    let is_copy = |slice: &EndpointSlice| original(&slice.metadata).unwrap() == saved;
+                    // A controller that still follows the selector may yet take a borrowed slice's copy away.
+                    let lasts = !cluster.follows_old_selector(Controller::Slices);
+                    let mut copies = observed.own().chain(observed.borrowed().filter(|_| lasts));
+                    let copy = saved.is_some()
+                        && copies.next().is_some_and(is_copy)
+                        && copies.all(is_copy);
                     let set = selector(observed.service.as_ref().unwrap()).is_some();
                     if copy || set {
                         cluster.edit(|service| service.metadata.annotations = None);
@@ -309,19 +403,20 @@ proptest! {
             wanted.selector = Some(strings(&[("app", app)]));
             prop_assert_eq!(now.spec.unwrap(), wanted);
             prop_assert_eq!(now.metadata.annotations, None);
-            prop_assert_eq!(observed.own().count(), 0);
+            prop_assert_eq!(observed.own().chain(observed.borrowed()).count(), 0);
             prop_assert_ne!(observed.endpoints, EndpointsObject::SkipMirror);
         } else {
             prop_assert_eq!(observed.original().unwrap().selector, strings(&[("app", app)]));
-            prop_assert_eq!(observed.by_controllers().count(), 0);
+            prop_assert_eq!(observed.mirrored().count(), 0);
             prop_assert_eq!(observed.endpoints, EndpointsObject::SkipMirror);
             let serving = cluster.serving(routes(&end));
             let lasting = observed.lasting(routes(&end));
             let wanted = slices::wanted(&now, &observed.pods, &lasting, &BTreeMap::new());
             let changes = changes(
-                &observed, &now, &observed.original().unwrap(), wanted,
+                &observed, &now, &observed.original().unwrap(), wanted, TheClusters::Borrowed,
             );
             prop_assert!(changes.creates.is_empty() && changes.updates.is_empty());
+            prop_assert!(changes.deletes.is_empty());
             for port in routes(&end).keys() {
                 let served = serving[&("IPv4".to_owned(), port.name.clone())];
                 prop_assert!(served > 0, "{port} isn't served");
@@ -372,8 +467,17 @@ fn routes(desired: &Desired) -> &BTreeMap<PortRef, Route> {
     }
 }
 
+fn names(steps: &[Step]) -> Vec<&'static str> {
+    steps.iter().map(Step::name).collect()
+}
+
 fn web() -> Cluster {
-    let mut service = service("web", &[("http", 80, "TCP"), ("grpc", 90, "TCP")]);
+    cluster(&[("http", 80, "TCP"), ("grpc", 90, "TCP")])
+}
+
+/// A Service with these ports, and two pods.
+fn cluster(ports: &[(&str, i32, &str)]) -> Cluster {
+    let mut service = service("web", ports);
     service.spec.as_mut().unwrap().selector = Some(strings(&[("app", "blue")]));
     let mut pods = vec![pod("a", &["10.1.0.1"]), pod("b", &["10.1.0.2"])];
     for pod in &mut pods {
@@ -404,163 +508,4 @@ fn annotate(service: &mut Service, annotation: &str, text: &str) {
 fn claims_on(cluster: &Cluster) -> Vec<String> {
     let claims = intercepts(&cluster.service.as_ref().unwrap().metadata).unwrap();
     claims.into_iter().map(|claim| claim.id).collect()
-}
-
-const PORTS: [(&str, u16); 3] = [("http", 80), ("grpc", 90), ("admin", 99)];
-
-/// A Service and its pods.
-#[derive(Debug, Clone)]
-struct Setting {
-    dual_stack: bool,
-    local: bool,
-    publish_not_ready: bool,
-    pods: Vec<PodSetting>,
-}
-
-#[derive(Debug, Clone)]
-struct PodSetting {
-    ready: bool,
-    terminating: bool,
-    named: Option<u16>,
-}
-
-#[derive(Debug, Clone)]
-enum Happening {
-    Goal(EndGoal),
-    Steps(usize),
-    CatchUp(Controller),
-    Sync(Controller),
-    SelectorWritten(&'static str),
-    AnnotationsDropped,
-    PodReady(usize, bool),
-    PodGone(usize),
-    PodNew(PodSetting),
-}
-
-#[derive(Debug, Clone)]
-enum EndGoal {
-    /// Ports by index, and which router.
-    Redirect(Vec<usize>, u8),
-    Hold,
-    Restore,
-}
-
-impl EndGoal {
-    fn desired(&self) -> Desired {
-        let goal = match self {
-            Self::Redirect(ports, router) => {
-                let address = format!("10.9.0.{router}");
-                let one = |&at: &usize| {
-                    let (name, number) = PORTS[at];
-                    (port(name, number), route(&[&address], 30_000 + number))
-                };
-                Goal::Redirect(ports.iter().map(one).collect())
-            }
-            Self::Hold => Goal::Hold,
-            Self::Restore => Goal::Restore,
-        };
-        Desired {
-            manager: "kdev".into(),
-            goal,
-            forget: BTreeSet::new(),
-        }
-    }
-}
-
-impl Setting {
-    fn service(&self) -> Service {
-        let ports = PORTS.map(|(name, number)| (name, i32::from(number), "TCP"));
-        let mut service = service("web", &ports);
-        let spec = service.spec.as_mut().unwrap();
-        spec.selector = Some(strings(&[("app", "blue")]));
-        spec.publish_not_ready_addresses = self.publish_not_ready.then_some(true);
-        spec.internal_traffic_policy = self.local.then(|| "Local".into());
-        if self.dual_stack {
-            spec.ip_families = Some(vec!["IPv4".into(), "IPv6".into()]);
-        }
-        spec.ports.as_mut().unwrap()[1].target_port = Some(IntOrString::String("main".into()));
-        service
-    }
-
-    fn pods(&self) -> Vec<Pod> {
-        self.pods
-            .iter()
-            .enumerate()
-            .map(|(at, pod)| pod.build(at))
-            .collect()
-    }
-}
-
-impl PodSetting {
-    fn build(&self, at: usize) -> Pod {
-        let (v4, v6) = (format!("10.1.0.{at}"), format!("fd00::{at}"));
-        let mut pod = pod(&format!("pod-{at}"), &[&v4, &v6]);
-        pod.metadata.labels = Some(strings(&[(
-            "app",
-            if at % 3 == 2 { "green" } else { "blue" },
-        )]));
-        pod.spec.as_mut().unwrap().node_name = Some(format!("node-{}", at % 2));
-        set_ready(&mut pod, self.ready);
-        if self.terminating {
-            set_terminating(&mut pod);
-        }
-        if let Some(number) = self.named {
-            declare(&mut pod, "main", i32::from(number), "TCP");
-        }
-        pod
-    }
-}
-
-fn settings() -> impl Strategy<Value = Setting> {
-    let pods = proptest::collection::vec(pods(), 0..5);
-    (
-        any::<bool>(),
-        any::<bool>(),
-        proptest::bool::weighted(0.2),
-        pods,
-    )
-        .prop_map(|(dual_stack, local, publish_not_ready, pods)| Setting {
-            dual_stack,
-            local,
-            publish_not_ready,
-            pods,
-        })
-}
-
-fn pods() -> impl Strategy<Value = PodSetting> {
-    let named = prop_oneof![Just(None), Just(Some(7001)), Just(Some(7002))];
-    (
-        proptest::bool::weighted(0.8),
-        proptest::bool::weighted(0.1),
-        named,
-    )
-        .prop_map(|(ready, terminating, named)| PodSetting {
-            ready,
-            terminating,
-            named,
-        })
-}
-
-fn goals() -> impl Strategy<Value = EndGoal> {
-    let ports = proptest::sample::subsequence(vec![0, 1, 2], 1..=3);
-    prop_oneof![
-        3 => (ports, 1..3_u8).prop_map(|(ports, router)| EndGoal::Redirect(ports, router)),
-        1 => Just(EndGoal::Hold),
-        2 => Just(EndGoal::Restore),
-    ]
-}
-
-fn happenings() -> impl Strategy<Value = Happening> {
-    let controller = || proptest::sample::select(CONTROLLERS.to_vec());
-    prop_oneof![
-        3 => goals().prop_map(Happening::Goal),
-        8 => (1..9_usize).prop_map(Happening::Steps),
-        4 => controller().prop_map(Happening::CatchUp),
-        6 => controller().prop_map(Happening::Sync),
-        1 => proptest::sample::select(vec!["blue", "green"]).prop_map(Happening::SelectorWritten),
-        1 => Just(Happening::AnnotationsDropped),
-        2 => (0..5_usize, any::<bool>()).prop_map(|(at, ready)| Happening::PodReady(at, ready)),
-        1 => (0..5_usize).prop_map(Happening::PodGone),
-        2 => pods().prop_map(Happening::PodNew),
-    ]
 }

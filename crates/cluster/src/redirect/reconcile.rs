@@ -74,7 +74,7 @@ pub enum ReconcileError {
     Api(#[from] ApiError),
     /// The cluster doesn't write slices for the selector that is back.
     #[error(
-        "service {service} has its selector back, but for {seconds} s the cluster's endpoint slice controller hasn't followed. Its connections still go to the right pods, by slices of kdev's. Check kube-controller-manager, then try again"
+        "service {service} has its selector back, but for {seconds} s the cluster's endpoint slice controller hasn't followed, so its connections go where kdev last led them. Check kube-controller-manager, then try again"
     )]
     ControllerSilent {
         /// The Service.
@@ -84,7 +84,7 @@ pub enum ReconcileError {
     },
     /// The selector is back, but the rights to do the rest are missing.
     #[error(
-        "service {service} has its selector back, but kdev's endpoint slices are still there: {source}. Until somebody deletes them, part of the connections goes to a router that may be gone: `kubectl -n {} delete endpointslices -l {MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_NAME_LABEL}={}`", service.namespace, service.name
+        "service {service} has its selector back, but kdev's endpoint slices are still there: {source}. Until somebody deletes them, part of the connections goes to pods, or to a router, that may be gone: `kubectl -n {} delete endpointslices -l {MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_NAME_LABEL}={}`", service.namespace, service.name
     )]
     OnlySelector {
         /// The Service.
@@ -194,7 +194,9 @@ impl Run<'_> {
                 }
                 Err(source) => return Err(source.into()),
             }
-            if let Some(source) = self.refused.take() {
+            // What is written for the time until the controller has done its part isn't needed once it has.
+            let is_waiting = steps.iter().any(Step::is_help);
+            if let Some(source) = self.refused.take().filter(|_| !is_waiting) {
                 let service = service.clone();
                 return Err(ReconcileError::OnlySelector { service, source });
             }
@@ -205,7 +207,7 @@ impl Run<'_> {
         for step in steps {
             // While waiting for the controller that is what a passed deadline is about.
             self.step = step.name();
-            if self.refused.is_some() && !matches!(step, Step::RestoreSelector { .. }) {
+            if self.refused.is_some() && !step.is_help() {
                 continue;
             }
             tracing::debug!(step = step.name(), "redirect");

@@ -1,7 +1,10 @@
 //! An API server in memory with the controllers that meddle with a Service's slices, for tests.
 //!
-//! Modelled on Kubernetes 1.34: `pkg/controller/endpoint`, `pkg/controller/endpointslicemirroring`
-//! and `k8s.io/endpointslice`. Each controller acts on the Service as it last saw it.
+//! Modelled on Kubernetes 1.34: `pkg/controller/endpoint`, `pkg/controller/endpointslice`,
+//! `pkg/controller/endpointslicemirroring` and `k8s.io/endpointslice`. Each controller acts on the Service as it last
+//! saw it; the one for slices, on its slices as it last saw them.
+
+mod controllers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +12,10 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::changes::changes;
+pub(super) use self::controllers::{CONTROLLERS, Controller};
+use super::changes::{TheClusters, changes};
 use super::intercept::{Original, label_selector};
-use super::objects::{
-    INTERCEPTS, MANAGED_BY_LABEL, MIRRORING_CONTROLLER, ORIGINAL, SERVICE_NAME_LABEL,
-    SLICE_CONTROLLER,
-};
+use super::objects::{INTERCEPTS, MANAGED_BY_LABEL, ORIGINAL, SLICE_CONTROLLER};
 use super::observed::{EndpointsObject, Observed, Route};
 use super::plan::Step;
 use super::port::{PortRef, api_ports};
@@ -24,19 +25,6 @@ use super::slices;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outdated;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Controller {
-    Slices,
-    Endpoints,
-    Mirroring,
-}
-
-pub(super) const CONTROLLERS: [Controller; 3] = [
-    Controller::Slices,
-    Controller::Endpoints,
-    Controller::Mirroring,
-];
-
 /// A cluster with one Service.
 pub(super) struct Cluster {
     pub(super) service: Option<Service>,
@@ -44,6 +32,11 @@ pub(super) struct Cluster {
     pub(super) pods: Vec<Pod>,
     endpoints: Option<EndpointsModel>,
     seen: [Option<Service>; 3],
+    /// The versions of its slices that the controller for slices knows, by uid.
+    seen_slices: BTreeMap<String, String>,
+    /// The uids of those that it wrote. While one of them is missing, and was never seen to be deleted, it takes what
+    /// it sees for outdated and does nothing.
+    tracked: BTreeSet<String>,
     counter: u64,
 }
 
@@ -63,6 +56,8 @@ impl Cluster {
             pods,
             endpoints: None,
             seen: [None, None, None],
+            seen_slices: BTreeMap::new(),
+            tracked: BTreeSet::new(),
             counter: 100,
         };
         cluster.settle();
@@ -114,14 +109,22 @@ impl Cluster {
                     .ok_or(Outdated)?;
                 *old = slice;
             }
-            Step::DeleteSlice { name, uid } => {
-                let before = self.slices.len();
-                self.slices.retain(|slice| {
-                    slice.metadata.name.as_ref() != Some(name) || slice.metadata.uid != *uid
-                });
-                if self.slices.len() == before {
-                    return Err(Outdated);
-                }
+            Step::DeleteSlice {
+                name,
+                uid,
+                resource_version,
+            } => {
+                let is_it = |slice: &EndpointSlice| {
+                    let ObjectMeta {
+                        name: found,
+                        uid: found_uid,
+                        resource_version: version,
+                        ..
+                    } = &slice.metadata;
+                    (found.as_ref(), found_uid, version) == (Some(name), uid, resource_version)
+                };
+                let at = self.slices.iter().position(is_it).ok_or(Outdated)?;
+                self.delete_slice(at);
             }
             Step::SkipMirrorLabel { on } => {
                 self.endpoints.as_mut().ok_or(Outdated)?.skip_mirror = *on;
@@ -175,56 +178,11 @@ impl Cluster {
         }
     }
 
-    /// Lets a controller see the Service as it is.
-    pub(super) fn catch_up(&mut self, controller: Controller) {
-        self.seen[controller as usize] = self.service.clone();
-    }
-
-    /// Returns whether a controller's view has a selector that isn't the Service's any more.
-    pub(super) fn follows_old_selector(&self, controller: Controller) -> bool {
-        let seen = self.seen[controller as usize].as_ref();
-        let selector = seen.and_then(|service| service.spec.as_ref()?.selector.clone());
-        selector.is_some() && selector != self.observe().selector()
-    }
-
-    /// Lets a controller act on the Service as it last saw it.
-    pub(super) fn sync(&mut self, controller: Controller) {
-        let Some(service) = self.seen[controller as usize].clone() else {
-            return;
-        };
-        let selector = service.spec.as_ref().unwrap().selector.clone();
-        match (controller, selector) {
-            (Controller::Slices, Some(selector)) => {
-                let content = self.content(&service, &selector);
-                self.write_slices(&service, SLICE_CONTROLLER, content);
-            }
-            (Controller::Endpoints, Some(selector)) => {
-                let content = self.content(&service, &selector);
-                self.endpoints = Some(EndpointsModel {
-                    skip_mirror: false,
-                    content,
-                });
-            }
-            (Controller::Slices | Controller::Endpoints, None) => {}
-            (Controller::Mirroring, selector) => {
-                let endpoints = self
-                    .endpoints
-                    .clone()
-                    .filter(|endpoints| !endpoints.skip_mirror);
-                let content = match (endpoints, selector) {
-                    (Some(endpoints), None) => endpoints.content,
-                    _ => slices::Wanted::new(),
-                };
-                self.write_slices(&service, MIRRORING_CONTROLLER, content);
-            }
-        }
-    }
-
-    /// Lets all controllers do all they have to do.
-    pub(super) fn settle(&mut self) {
-        for controller in CONTROLLERS {
-            self.catch_up(controller);
-            self.sync(controller);
+    /// Deletes a slice, whoever wants that. Its controller hears of it while the slice is its own.
+    pub(super) fn delete_slice(&mut self, at: usize) {
+        let slice = self.slices.remove(at);
+        if written_by(&slice, SLICE_CONTROLLER) {
+            self.tracked.remove(&uid(&slice));
         }
     }
 
@@ -268,45 +226,6 @@ impl Cluster {
         self.pods.iter().filter(is_selected).cloned().collect()
     }
 
-    fn content(&self, service: &Service, selector: &BTreeMap<String, String>) -> slices::Wanted {
-        let pods = self.selected(selector);
-        slices::wanted(service, &pods, &BTreeMap::new(), &BTreeMap::new())
-    }
-
-    /// Makes a controller's slices what they are to be; an update keeps its name.
-    fn write_slices(&mut self, service: &Service, controller: &str, content: slices::Wanted) {
-        let is_its = |slice: &EndpointSlice| {
-            slice.metadata.labels.as_ref().unwrap()[MANAGED_BY_LABEL] == controller
-        };
-        let wanted = slices_of(service, &content);
-        let same = |old: &EndpointSlice, new: &EndpointSlice| {
-            (&old.ports, &old.endpoints, &old.address_type)
-                == (&new.ports, &new.endpoints, &new.address_type)
-        };
-        self.slices
-            .retain(|old| !is_its(old) || wanted.iter().any(|new| same(old, new)));
-        for mut slice in wanted {
-            if self
-                .slices
-                .iter()
-                .any(|old| is_its(old) && same(old, &slice))
-            {
-                continue;
-            }
-            self.counter += 1;
-            slice.metadata = ObjectMeta {
-                name: Some(format!("web-{}", self.counter)),
-                labels: Some(super::testing::strings(&[
-                    (SERVICE_NAME_LABEL, "web"),
-                    (MANAGED_BY_LABEL, controller),
-                ])),
-                ..ObjectMeta::default()
-            };
-            self.stamp(&mut slice.metadata, true);
-            self.slices.push(slice);
-        }
-    }
-
     fn change_service(
         &mut self,
         version: &str,
@@ -331,6 +250,14 @@ impl Cluster {
     }
 }
 
+fn written_by(slice: &EndpointSlice, controller: &str) -> bool {
+    slice.metadata.labels.as_ref().unwrap()[MANAGED_BY_LABEL] == controller
+}
+
+fn uid(slice: &EndpointSlice) -> String {
+    slice.metadata.uid.clone().unwrap()
+}
+
 /// Writes groups of endpoints as slices.
 fn slices_of(service: &Service, wanted: &slices::Wanted) -> Vec<EndpointSlice> {
     let original = Original {
@@ -341,7 +268,8 @@ fn slices_of(service: &Service, wanted: &slices::Wanted) -> Vec<EndpointSlice> {
         service: Some(service.clone()),
         ..Observed::default()
     };
-    changes(&nothing, service, &original, wanted.clone()).creates
+    let none = TheClusters::GivenBack;
+    changes(&nothing, service, &original, wanted.clone(), none).creates
 }
 
 /// Lists (family, port name, address, number) of every ready endpoint.

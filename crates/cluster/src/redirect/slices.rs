@@ -252,15 +252,18 @@ impl Group {
         self.ports.iter().map(SlicePort::to_api).collect()
     }
 
-    /// Returns whether all of the Service's ports that `other` serves are served here too, in the
-    /// same family.
-    pub(super) fn replaces(&self, other: &Self) -> bool {
-        let has = |wanted: &SlicePort| {
-            self.ports
-                .iter()
-                .any(|port| (&port.name, port.protocol) == (&wanted.name, wanted.protocol))
+    /// Returns whether all of the Service's ports that `other` serves are served here too, or by one of
+    /// `beside`, in the same family.
+    pub(super) fn replaces(&self, other: &Self, beside: &[&Self]) -> bool {
+        let serves = |group: &Self, wanted: &SlicePort| {
+            let mut ports = group.ports.iter();
+            group.family == other.family
+                && ports.any(|port| (&port.name, port.protocol) == (&wanted.name, wanted.protocol))
         };
-        self.family == other.family && other.ports.iter().all(has)
+        let is_served = |wanted: &SlicePort| {
+            serves(self, wanted) || beside.iter().any(|group| serves(group, wanted))
+        };
+        self.family == other.family && other.ports.iter().all(is_served)
     }
 }
 

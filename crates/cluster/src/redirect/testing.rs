@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kdev_rules::Rule;
 
-use super::changes::changes;
+use super::changes::{TheClusters, changes};
 use super::intercept::{Intercept, Mode, Original};
 use super::objects::ORIGINAL;
 use super::observed::{Observed, Route};
@@ -164,7 +164,8 @@ pub(super) fn own(service: &Service, wanted: Wanted) -> Vec<EndpointSlice> {
         service: Some(service.clone()),
         ..Default::default()
     };
-    let mut slices = changes(&observed, service, &original(&[("app", "web")]), wanted).creates;
+    let saved = original(&[("app", "web")]);
+    let mut slices = changes(&observed, service, &saved, wanted, TheClusters::Borrowed).creates;
     for (at, slice) in slices.iter_mut().enumerate() {
         slice.metadata.uid = Some(format!("slice-{at}"));
     }

@@ -155,6 +155,80 @@ fn slices_that_somebody_deletes_are_written_again() {
     web.assert_untouched();
 }
 
+/// A Service with one port stands on the cluster's own slice, which is borrowed.
+#[test]
+fn the_clusters_slice_is_the_controllers_again_whatever_becomes_of_it_meanwhile() {
+    let (desk, web) = Desk::beside("borrowed");
+    let _program = desk.laptop.serve(9000);
+    web.add_single("single");
+    let slices = || {
+        let label = "kubernetes.io/service-name=single";
+        let get = ["get", "endpointslices", "-o", "json", "-l", label];
+        let list = web.kubectl(&get).ok().json();
+        list["items"].as_array().cloned().unwrap_or_default()
+    };
+    // How many pods it leads to; none while that isn't the controller's to say.
+    let pods = || {
+        let slices = slices();
+        let [slice] = &slices[..] else { return 0 };
+        let endpoints = slice["endpoints"].as_array().cloned().unwrap_or_default();
+        let named = endpoints.iter().filter(|one| one["targetRef"].is_object());
+        let metadata = slice["metadata"].to_string();
+        match metadata.contains(r#""kdev.dev/"#) || !metadata.contains("endpointslice-controller") {
+            true => 0,
+            false => named.count(),
+        }
+    };
+    let scale = |count: usize| {
+        let replicas = format!("--replicas={count}");
+        web.kubectl(&["scale", "deploy/web", &replicas]).ok();
+        wait::until_true("the controller follows the pods", BACK, || pods() == count);
+    };
+    wait::until_true("the controller has written it", BACK, || pods() == 2);
+    let intercept = || {
+        desk.kdev(&["intercept", "single", "--port", "9000:http"])
+            .ok()
+            .says("active");
+    };
+    let leave = || {
+        desk.kdev(&["leave", "single"]).ok();
+        wait::until_true("the slice is the cluster's", BACK, || pods() == 2);
+    };
+    intercept();
+    assert_eq!(slices().len(), 1);
+    leave();
+    scale(3);
+    scale(2);
+    // Somebody deletes it.
+    intercept();
+    let label = "kubernetes.io/service-name=single";
+    web.kubectl(&["delete", "endpointslices", "-l", label]).ok();
+    wait::until_true("there is one again", BACK, || slices().len() == 1);
+    wait_for_state(&desk, "ok");
+    leave();
+    scale(3);
+    scale(2);
+    // Somebody changes it.
+    intercept();
+    let name = slices()[0]["metadata"]["name"].clone();
+    let endpoints = json!({ "endpoints": [{ "addresses": ["203.0.113.9"] }] }).to_string();
+    let patch = [
+        "patch",
+        "endpointslice",
+        name.as_str().unwrap(),
+        "-p",
+        &endpoints,
+    ];
+    web.kubectl(&patch).ok();
+    wait::until_true("it is put right", BACK, || {
+        !slices()[0].to_string().contains("203.0.113.9")
+    });
+    wait_for_state(&desk, "ok");
+    leave();
+    scale(3);
+    scale(2);
+}
+
 /// Deletes the Service, and returns what makes it again.
 fn delete(web: &Workload<'_>) -> Value {
     let service = web.service();

@@ -72,13 +72,13 @@ fn phases(point: Point) -> &'static [Phase] {
         Point::ScaledDown => &[On(Replace)],
         Point::ScaledBack => &[Off(Replace)],
         Point::PreviewDeleted => &[Off(Preview)],
-        Point::SliceDeleted => &[On(Intercept), Off(Intercept)],
+        Point::SliceUpdated => &[On(Intercept), Off(Intercept)],
         Point::Released => &[Off(Intercept), Off(Preview)],
         Point::AskedToLeave
         | Point::RestoredSeen
         | Point::Left
-        | Point::SliceUpdated
         | Point::SelectorRestored
+        | Point::SliceDeleted
         | Point::MirroringAllowed
         | Point::AnnotationDropped
         | Point::RestoredReported => &[Off(Intercept)],

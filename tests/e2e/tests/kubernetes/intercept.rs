@@ -76,58 +76,75 @@ fn once_it_is_active_every_new_connection_comes_and_once_it_is_left_none() {
 #[test]
 fn no_request_fails_while_a_service_is_switched_there_and_back() {
     let (desk, web) = Desk::beside("switch");
-    let (program, pods) = (desk.laptop.serve(9000), web.pods());
-    let requests = Requests::start(desk.cluster.node(), web.address(80));
-    for _ in 0..10 {
-        requests.more(50);
-        desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
-        requests.more(50);
-        desk.kdev(&["leave", "web"]).ok();
+    let pods = web.pods();
+    // One whose other ports stay with the pods, and one that has no other.
+    let single = web.add_single("single");
+    for (service, address) in [("web", web.address(80)), ("single", single)] {
+        let program = desk.laptop.serve(9000);
+        let requests = Requests::start(desk.cluster.node(), address);
+        for _ in 0..10 {
+            requests.more(50);
+            desk.kdev(&["intercept", service, "--port", "9000:http"])
+                .ok();
+            requests.more(50);
+            desk.kdev(&["leave", service]).ok();
+        }
+        // Nothing needs the program any more, whatever the nodes still believe.
+        drop(program);
+        requests.more(400);
+        let tally = requests.stop();
+        assert!(tally.failed.is_empty(), "{service}: {tally:?}");
+        // Fifty each time while it was intercepted, and fifty while it wasn't; the others during the switch.
+        let by_pods = tally
+            .answered
+            .iter()
+            .filter(|(who, _)| who.starts_with("web-"));
+        let by_pods: usize = by_pods.map(|(_, count)| count).sum();
+        assert!(tally.answered["the-laptop"] >= 500, "{service}: {tally:?}");
+        assert!(by_pods >= 500 + 400, "{service}: {tally:?}");
+        eprintln!("{service}: ten switches there and back: {tally:?}");
     }
-    // Nothing needs the program any more, whatever the nodes still believe.
-    drop(program);
-    requests.more(400);
-    let tally = requests.stop();
-    assert!(tally.failed.is_empty(), "{tally:?}");
-    // Fifty each time while it was intercepted, and fifty while it wasn't; the others during the switch.
-    let by_pods = tally
-        .answered
-        .iter()
-        .filter(|(who, _)| who.starts_with("web-"));
-    let by_pods: usize = by_pods.map(|(_, count)| count).sum();
-    assert!(tally.answered["the-laptop"] >= 500, "{tally:?}");
-    assert!(by_pods >= 500 + 400, "{tally:?}");
-    eprintln!("ten switches there and back: {tally:?}");
     assert_eq!(web.pods(), pods, "no pod was touched");
     web.assert_untouched();
 }
 
 #[test]
 fn a_warm_session_intercepts_within_a_second() {
-    // What is wanted is a second; a machine that is busy has as much again, and more.
-    const BUSY: Duration = Duration::from_secs(5);
+    /// Of most attempts.
+    const WANTED: Duration = Duration::from_secs(1);
+    /// Of each, on a machine that is busy with other things.
+    const BUSY: Duration = Duration::from_secs(10);
+    /// What kube-proxy waits for after each change (`minSyncPeriod`), and then some. Nothing shows that it is over.
+    const SETTLED: Duration = Duration::from_secs(2);
     let (desk, web) = Desk::beside("soon");
     let _program = desk.laptop.serve(9000);
-    let address = web.address(80);
+    let address = web.add_single("single");
     let node = desk.cluster.node();
-    for _ in 0..3 {
+    let mut took = Vec::new();
+    for _ in 0..7 {
+        std::thread::sleep(SETTLED);
         let began = Instant::now();
         let (command, first) = std::thread::scope(|scope| {
             let first = scope.spawn(|| {
                 node.inside(|| {
-                    wait::until_true("a request comes", 2 * BUSY, || {
+                    wait::until_true("a request comes", BUSY, || {
                         who_answers(address).is_ok_and(|who| who == "the-laptop")
                     });
                     began.elapsed()
                 })
             });
-            let command = desk.kdev(&["intercept", "web", "--port", "9000:http"]).ok();
+            let intercept = ["intercept", "single", "--port", "9000:http"];
+            let command = desk.kdev(&intercept).ok();
             (command.says("active").took, first.join().unwrap())
         });
         eprintln!("`kdev intercept` took {command:?}, the first request came after {first:?}");
-        assert!(command < BUSY && first < BUSY, "{command:?}, {first:?}");
-        desk.kdev(&["leave", "web"]).ok();
+        assert!(command < BUSY, "{command:?}");
+        took.push(command);
+        std::thread::sleep(SETTLED);
+        desk.kdev(&["leave", "single"]).ok();
     }
+    took.sort_unstable();
+    assert!(took[took.len() / 2] <= WANTED, "{took:?}");
     web.assert_untouched();
 }
 
