@@ -65,11 +65,11 @@ impl Budget {
         self.flows.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether its flows hold what they can only when the other sides keep more than they may: this side's limit and
-    /// floors, and as much again from them.
+    /// Whether its flows hold more than this process can: twice what they may keep here, and as much for what the
+    /// other sides keep, which have budgets of their own.
     pub(crate) fn is_overrun(&self) -> bool {
         let floors = self.flows.load(Ordering::Relaxed) * self.floor();
-        self.used() / 2 > self.limit.saturating_add(floors)
+        self.used() / 2 > self.limit.saturating_mul(2).saturating_add(floors)
     }
 
     /// Takes so many bytes, also beyond the limit.

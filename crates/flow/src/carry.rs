@@ -310,7 +310,7 @@ where
                 Ok(Heard::Nothing) => {}
                 Ok(Heard::Reset) => return Turn::Over(Outcome::ResetByFlow),
                 Ok(Heard::Overrun) => {
-                    tracing::warn!("a connection is reset: its other side sends more than it may while all memory is taken");
+                    tracing::warn!("a connection that isn't read is reset: more waits on this side than it can hold; close some");
                     return Turn::Over(Outcome::ResetByFlow);
                 }
                 Err(Loss::Carrier) => return Turn::Lost,

@@ -55,7 +55,7 @@ pub enum Heard {
     Nothing,
     /// The connection broke.
     Reset,
-    /// More than this process can hold, from a side that keeps more than it may: the flow has to be reset.
+    /// More than this process can hold: the flow has to be reset.
     Overrun,
 }
 

@@ -75,9 +75,15 @@ impl Reader<'_> {
     /// Reads what has a memory of its own size, as thousands of flows that may keep little keep it for long.
     fn read_exactly_kept(&mut self, most: usize) -> io::Result<Bytes> {
         self.buffer = BytesMut::new();
-        let mut read = [0; CHUNK];
-        let count = self.read.try_read(&mut read[..most])?;
-        Ok(Bytes::copy_from_slice(&read[..count]))
+        let mut read = BytesMut::with_capacity(most);
+        let count = self.read.try_read_buf(&mut (&mut read).limit(most))?;
+        // All of it, as mostly, is handed on as it is.
+        let is_exact = count >= most;
+        Ok(if is_exact {
+            read.freeze()
+        } else {
+            Bytes::copy_from_slice(&read)
+        })
     }
 }
 

@@ -36,7 +36,7 @@ impl Held {
         usize::try_from(part).map_or(self.limit, |part| part.max(self.floor()))
     }
 
-    /// What a ring may hold whatever the others do: among all of them half as much as the limit.
+    /// What a ring may hold whatever the others do: all of them together as much as the limit, as a flow has two.
     fn floor(&self) -> usize {
         (self.limit / 2 / self.flows.max(1)).clamp(FLOOR, CEILING)
     }

@@ -59,14 +59,17 @@ impl TcpSocket {
             _ => None,
         };
         // What is queued ends where there is room.
+        let all = tcp.send_capacity();
         let queued = match tcp.send(|room| (0, room.as_ptr())) {
-            Ok(room) if tx > 0 => Some(room.wrapping_sub(tx)),
-            Err(_) if tx > 0 => return,
+            Ok(room) if tx > 0 => Some((room.wrapping_sub(tx), tx)),
+            // Behind its end nothing is queued any more, and smoltcp doesn't say where that is.
+            Err(_) if tx > 0 => Some((std::ptr::null(), all)),
             _ => None,
         };
+        let used = |(first, bytes)| Used { first, bytes };
         self.rings.trim(
-            received.map(|first| Used { first, bytes: rx }),
-            queued.map(|first| Used { first, bytes: tx }),
+            received.map(|first| (first, rx)).map(used),
+            queued.map(used),
         );
     }
 

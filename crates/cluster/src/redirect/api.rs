@@ -137,7 +137,7 @@ impl ServiceApi {
                 let doing = format!("create an endpoint slice for service {}", self.name);
                 call(doing, self.slices.create(&post, slice)).await?;
             }
-            Step::UpdateSlice(slice) => {
+            Step::UpdateSlice(slice) | Step::UnmarkSlice(slice) => {
                 let name = slice.metadata.name.as_deref().unwrap_or_default();
                 let doing = format!("update endpoint slice {}/{name}", self.name.namespace);
                 call(doing, self.slices.replace(name, &post, slice)).await?;

@@ -10,7 +10,7 @@
 //! Service with a selector; the next plan sees that.
 //!
 //! Restoring: slices lead every port to the pods, the borrowed ones as the cluster had them, and the
-//! selector comes back. Own slices go once the cluster's lead to a ready pod. The annotation goes last,
+//! selector comes back. Own slices go once the cluster's lead to every pod that they do. The annotation goes last,
 //! as the mark of work left. Whoever writes the selector back without us has the cluster's controller
 //! take the borrowed slices back.
 
@@ -36,6 +36,9 @@ pub enum Step {
     CreateSlice(Box<EndpointSlice>),
     /// Replaces a slice, if it is still the one observed.
     UpdateSlice(Box<EndpointSlice>),
+    /// Replaces a slice of the cluster's that leads to the pods, without kdev's marks. Its controller may leave
+    /// them, and they do no harm.
+    UnmarkSlice(Box<EndpointSlice>),
     /// Deletes a slice, if it is still the one observed.
     DeleteSlice {
         /// The slice's name.
@@ -84,7 +87,7 @@ impl Step {
     pub(super) fn point(&self) -> Option<Point> {
         match self {
             Self::CreateSlice(_) => Some(Point::SliceCreated),
-            Self::UpdateSlice(_) => Some(Point::SliceUpdated),
+            Self::UpdateSlice(_) | Self::UnmarkSlice(_) => Some(Point::SliceUpdated),
             Self::DeleteSlice { .. } => Some(Point::SliceDeleted),
             Self::SkipMirrorLabel { on: true } => Some(Point::MirroringStopped),
             Self::SkipMirrorLabel { on: false } => Some(Point::MirroringAllowed),
@@ -109,6 +112,7 @@ impl Step {
         match self {
             Self::CreateSlice(_) => "create slice",
             Self::UpdateSlice(_) => "update slice",
+            Self::UnmarkSlice(_) => "unmark slice",
             Self::DeleteSlice { .. } => "delete slice",
             Self::SkipMirrorLabel { on: true } => "stop mirroring",
             Self::SkipMirrorLabel { on: false } => "allow mirroring",
@@ -254,6 +258,7 @@ fn restore(observed: &Observed, service: &Service, desired: &Desired) -> Vec<Ste
     } else if has_slices {
         let leads_astray = |slice: &EndpointSlice| slice.endpoints.iter().any(is_router);
         let covered = slices::cover(observed.by_slice_controller(), service, &observed.pods)
+            && slices::take_over(observed.by_slice_controller(), observed.own())
             && !observed.borrowed().any(leads_astray);
         if !covered {
             if let Some(saved) = &saved {
@@ -265,7 +270,7 @@ fn restore(observed: &Observed, service: &Service, desired: &Desired) -> Vec<Ste
             return steps;
         }
         let borrowed = observed.borrowed();
-        steps.extend(borrowed.map(|slice| update(given_back(slice, service))));
+        steps.extend(borrowed.map(|slice| Step::UnmarkSlice(Box::new(given_back(slice, service)))));
         steps.extend(observed.own().map(delete));
     }
     steps.extend(drop_annotation(service, desired, true));

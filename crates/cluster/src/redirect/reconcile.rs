@@ -212,6 +212,9 @@ impl Run<'_> {
             }
             tracing::debug!(step = step.name(), "redirect");
             match self.api.apply(look, step).await {
+                Err(error) if is_refused(&error) && matches!(step, Step::UnmarkSlice(_)) => {
+                    tracing::debug!(%error, "the marks on a slice of the cluster's stay");
+                }
                 // Who may change the Service but not its slices can still help it a good deal.
                 Err(error) if self.is_refused_in_part(step, &error) => self.refused = Some(error),
                 result => result?,
@@ -230,9 +233,7 @@ impl Run<'_> {
             step,
             Step::RestoreSelector { .. } | Step::DropAnnotation { .. }
         );
-        self.desired.goal == Goal::Restore
-            && !is_on_service
-            && matches!(error.failure, ApiFailure::Forbidden(_))
+        self.desired.goal == Goal::Restore && !is_on_service && is_refused(error)
     }
 
     fn written_back(&self, look: &Look) -> Option<Outcome> {
@@ -275,4 +276,8 @@ pub(super) fn is_outdated(failure: &ApiFailure) -> bool {
             | ApiFailure::NotFound { .. }
             | ApiFailure::Invalid { .. }
     )
+}
+
+fn is_refused(error: &ApiError) -> bool {
+    matches!(error.failure, ApiFailure::Forbidden(_))
 }

@@ -97,7 +97,7 @@ impl Cluster {
                 self.stamp(&mut slice.metadata, true);
                 self.slices.push(slice);
             }
-            Step::UpdateSlice(slice) => {
+            Step::UpdateSlice(slice) | Step::UnmarkSlice(slice) => {
                 let mut slice = (**slice).clone();
                 let version = slice.metadata.resource_version.clone();
                 self.stamp(&mut slice.metadata, false);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 
-use super::observed::Route;
+use super::observed::{Route, is_router};
 use super::pods::{self, Family};
 use super::port::{PortRef, Protocol, api_ports};
 
@@ -221,6 +221,32 @@ pub(super) fn cover<'a>(
         }
     }
     uncovered.is_empty()
+}
+
+/// Returns whether `theirs` lead to every pod, by every port, to which `own` do.
+pub(super) fn take_over<'a>(
+    theirs: impl Iterator<Item = &'a EndpointSlice>,
+    own: impl Iterator<Item = &'a EndpointSlice>,
+) -> bool {
+    let theirs: BTreeSet<_> = theirs.flat_map(to_pods).collect();
+    own.flat_map(to_pods).all(|pod| theirs.contains(&pod))
+}
+
+/// Returns the ready pods that a slice leads to, with each of its ports.
+fn to_pods(slice: &EndpointSlice) -> Vec<(Family, SlicePort, String)> {
+    let Some(group) = Group::of(slice) else {
+        return Vec::new();
+    };
+    let pods = slice.endpoints.iter();
+    let pods = pods.filter(|endpoint| is_ready(endpoint) && !is_router(endpoint));
+    let addresses: Vec<_> = pods.flat_map(|endpoint| &endpoint.addresses).collect();
+    let each = |port: SlicePort| {
+        let family = group.family;
+        addresses
+            .iter()
+            .map(move |address| (family, port.clone(), (*address).clone()))
+    };
+    group.ports.into_iter().flat_map(each).collect()
 }
 
 impl Group {

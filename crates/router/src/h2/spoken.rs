@@ -1,34 +1,39 @@
-//! Whether a destination speaks HTTP/2 at all: what doesn't answers the preface as HTTP/1 does, which as frames would
-//! be one that is far too large.
+//! Whether a destination speaks HTTP/2 at all: what doesn't answers the preface in its own way, as HTTP/1 or TLS does,
+//! which as frames would be one that is far too large.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What an answer of HTTP/1 begins with, RFC 9112 section 4.
-const HTTP1: &[u8] = b"HTTP/1.";
+/// Where a frame's type is, and that of the one which comes first: SETTINGS, RFC 9113 sections 3.4 and 4.1.
+const TYPE_AT: usize = 3;
+const SETTINGS: u8 = 4;
+
+const NOTHING: u8 = 0;
+const HTTP2: u8 = 1;
+const SOMETHING_ELSE: u8 = 2;
 
 /// What is known of a destination, shared with its streams.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Spoken(Arc<AtomicBool>);
+pub(crate) struct Spoken(Arc<AtomicU8>);
 
 impl Spoken {
-    /// Whether it has said anything that may be HTTP/2.
-    pub(crate) fn is_http2(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Whether what it has said isn't HTTP/2. One that ended before it said anything may speak it.
+    pub(crate) fn is_something_else(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == SOMETHING_ELSE
     }
 }
 
-/// A connection to a destination, which breaks where that answers as HTTP/1 does.
+/// A connection to a destination, which breaks where that answers in another way than HTTP/2's.
 #[derive(Debug)]
 pub(crate) struct Watched<S> {
     stream: S,
     spoken: Spoken,
-    /// How much of an answer of HTTP/1 was heard.
+    /// How many bytes were heard before it is known.
     heard: usize,
 }
 
@@ -43,16 +48,17 @@ impl<S> Watched<S> {
 
     /// Looks at the first bytes.
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for byte in bytes {
-            if HTTP1.get(self.heard) != Some(byte) {
-                self.spoken.0.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-            self.heard += 1;
-            if self.heard == HTTP1.len() {
-                let what = "the destination answers as HTTP/1 does";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
+        let kind = bytes.get(TYPE_AT - self.heard);
+        let what = match kind {
+            None => NOTHING,
+            Some(&SETTINGS) => HTTP2,
+            Some(_) => SOMETHING_ELSE,
+        };
+        self.heard += bytes.len();
+        self.spoken.0.store(what, Ordering::Relaxed);
+        if what == SOMETHING_ELSE {
+            let what = "the destination doesn't answer as HTTP/2 does";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         Ok(())
     }
@@ -66,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
-        if !self.spoken.is_http2() {
+        if self.heard <= TYPE_AT {
             self.look(&into.filled()[before..])?;
         }
         Poll::Ready(Ok(()))

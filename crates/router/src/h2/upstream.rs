@@ -81,9 +81,9 @@ impl<W: Ways> Upstream<W> {
         self.to.is_none()
     }
 
-    /// What clients are told where this one doesn't speak HTTP/2; nothing if it does, or is the pods.
+    /// What clients are told where this one doesn't speak HTTP/2; nothing if it may, or is the pods.
     pub(crate) fn not_http2(&self, spoken: &Spoken) -> Option<DialError> {
-        let to = self.to.as_ref().filter(|_| !spoken.is_http2())?;
+        let to = self.to.as_ref().filter(|_| spoken.is_something_else())?;
         Some(self.ways.not_http2(to))
     }
 

@@ -309,8 +309,14 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_destination_that_speaks_http1_only_is_told_of() {
-    for said in ["HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1.0 505 ?\r\n", ""] {
+async fn a_destination_that_doesnt_speak_http2_is_told_of() {
+    // One that takes the preface for HTTP/0.9, and one of TLS, among them.
+    let alert = "\x15\x03\x03\0\x02\x02\x32";
+    for said in [
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "<!DOCTYPE HTML>\n",
+        alert,
+    ] {
         let (mut rig, mut client) = rig().await;
         let ann = rig.listener("ann");
         tokio::spawn(async move {

@@ -18,10 +18,18 @@ const CONFLICT: i32 = 11;
 
 /// A laptop that is connected to a manager of its own, which gives up sessions that are gone for 3 s.
 fn impatient(topic: &'static str) -> (Desk, Workload<'static>, Namespace<'static>) {
+    with_own_manager(topic, "3")
+}
+
+/// With a manager of its own, which puts back after so many seconds what a lost session has left.
+fn with_own_manager(
+    topic: &'static str,
+    grace: &str,
+) -> (Desk, Workload<'static>, Namespace<'static>) {
     let desk = Desk::clean();
     let web = Workload::up(desk.cluster, topic);
     let namespace = Namespace::only_named(desk.cluster, topic);
-    desk.connect_to_own(&namespace, "3", &web);
+    desk.connect_to_own(&namespace, grace, &web);
     (desk, web, namespace)
 }
 
@@ -246,7 +254,8 @@ fn what_a_killed_daemon_leaves_the_manager_puts_back() {
     desk.kdev(&["uninstall", "-n", manager.name()]).ok();
 }
 
-/// Takes the manager away, and then the daemon that would put back what it holds.
+/// Takes the manager away, and then the daemon that would put back what it holds. The manager may take some seconds to
+/// end, in which it mustn't put anything back either.
 fn abandon(desk: &Desk, manager: &str) {
     let in_it = ["-n", manager];
     let scale = ["scale", "deploy/kdev-traffic-manager", "--replicas=0"];
@@ -260,7 +269,7 @@ fn abandon(desk: &Desk, manager: &str) {
 
 #[test]
 fn who_may_look_into_one_namespace_only_recovers_that() {
-    let (desk, web, namespace) = impatient("narrow");
+    let (desk, web, namespace) = with_own_manager("narrow", "60");
     let manager = namespace.name();
     let _program = desk.laptop.serve(9000);
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
@@ -307,7 +316,7 @@ fn who_may_look_into_one_namespace_only_recovers_that() {
 
 #[test]
 fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
-    let (desk, web, namespace) = impatient("recover");
+    let (desk, web, namespace) = with_own_manager("recover", "60");
     let manager = namespace.name();
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
