@@ -156,7 +156,7 @@ fn a_number_that_both_protocols_have_means_tcp_and_the_other_is_named() {
     // One of them is left, and the other stays.
     desk.kdev(&["leave", "web", "--port", "7/tcp"])
         .ok()
-        .says("stays");
+        .says("the Service still has port echo-udp (7/UDP)");
     assert_eq!(client.who_answers(), Some(Who::Laptop));
     let echo = web.in_pod(&["tcp", "web:7", "a pod's"]).ok();
     assert_eq!(echo.text(), "a pod's");
