@@ -52,7 +52,8 @@ impl Budget {
     /// moves beside hundreds that stand still has what it needs.
     pub(crate) fn floor(&self) -> u64 {
         let each = self.limit / 2 / self.flows.load(Ordering::Relaxed).max(1);
-        each.clamp(Self::FLOOR, Self::SHARE)
+        // Alone it needs no more than what it keeps at first: the first window, and as much ahead of it.
+        each.clamp(Self::FLOOR, 2 * Self::SHARE)
     }
 
     /// One flow more shares it, until [`Budget::leave`].
@@ -69,7 +70,7 @@ impl Budget {
     /// other sides keep, which have budgets of their own.
     pub(crate) fn is_overrun(&self) -> bool {
         let floors = self.flows.load(Ordering::Relaxed) * self.floor();
-        self.used() / 2 > self.limit.saturating_mul(2).saturating_add(floors)
+        self.used() > self.limit.saturating_mul(4).saturating_add(2 * floors)
     }
 
     /// Takes so many bytes, also beyond the limit.
