@@ -90,7 +90,6 @@ where
 mod tests {
     use super::*;
     use std::collections::VecDeque;
-    use std::convert::identity;
 
     struct Pieces(VecDeque<Frame<Bytes>>);
 
@@ -132,15 +131,10 @@ mod tests {
                 body.is_end_stream(),
                 frame.as_ref().is_ok_and(Frame::is_trailers)
             );
-            heard.push(
-                frame
-                    .unwrap()
-                    .into_data()
-                    .map_or("trailers".into(), |data| {
-                        String::from_utf8(data.to_vec()).map_or("garbage".into(), identity)
-                    }),
-            );
+            heard.push(frame.unwrap().into_data().ok());
         }
-        assert_eq!(heard, ["12345", "678", "12345", "1", "", "trailers"]);
+        let trailers = None;
+        let pieces = ["12345", "678", "12345", "1", ""].map(|piece| Some(piece.into()));
+        assert!(heard.into_iter().eq(pieces.into_iter().chain([trailers])));
     }
 }
