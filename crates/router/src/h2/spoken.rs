@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, ReadHalf, WriteHalf, join, split};
 
 /// Where a frame's type is, and that of the one which comes first: SETTINGS, RFC 9113 sections 3.4 and 4.1.
 const TYPE_AT: usize = 3;
@@ -29,23 +29,30 @@ impl Spoken {
 }
 
 /// A connection to a destination, which breaks where that answers in another way than HTTP/2's.
+pub(crate) type Watched<S> = Join<Listener<ReadHalf<S>>, WriteHalf<S>>;
+
+/// Watches a connection.
+pub(crate) fn watched<S: AsyncRead + AsyncWrite>(stream: S, spoken: Spoken) -> Watched<S> {
+    let (stream, write) = split(stream);
+    let heard = 0;
+    let listener = Listener {
+        stream,
+        spoken,
+        heard,
+    };
+    join(listener, write)
+}
+
+/// What a destination says.
 #[derive(Debug)]
-pub(crate) struct Watched<S> {
+pub(crate) struct Listener<S> {
     stream: S,
     spoken: Spoken,
     /// How many bytes were heard before it is known.
     heard: usize,
 }
 
-impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, spoken: Spoken) -> Self {
-        Self {
-            stream,
-            spoken,
-            heard: 0,
-        }
-    }
-
+impl<S> Listener<S> {
     /// Looks at the first bytes.
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
         let kind = bytes.get(TYPE_AT - self.heard);
@@ -64,7 +71,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Listener<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -76,35 +83,5 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             self.look(&into.filled()[before..])?;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -10,7 +10,7 @@ use http::Request;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-use super::spoken::{Spoken, Watched};
+use super::spoken::{Spoken, Watched, watched};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::error::DialError;
 use crate::ways::Ways;
@@ -127,9 +127,7 @@ impl<W: Ways> Upstream<W> {
             .max_header_list_size(HEAD)
             .max_concurrent_reset_streams(RESET_STREAMS);
         let spoken = Spoken::default();
-        let shaken = builder
-            .handshake(Watched::new(stream, spoken.clone()))
-            .await;
+        let shaken = builder.handshake(watched(stream, spoken.clone())).await;
         let (sender, driver) = shaken.map_err(|error| OpenError::Http2(error, spoken.clone()))?;
         let driven = self.drivers.send(driver).await;
         driven.map_err(|_| OpenError::Ending)?;
