@@ -10,7 +10,7 @@ use kdev_cluster::install::{
 };
 use kdev_cluster::recover::{self, Changed, RecoverError};
 use kdev_cluster::redirect::{Intercept, PortRef};
-use kdev_cluster::scope::Scope;
+use kdev_cluster::scope::{Found, Scope};
 use kdev_cluster::services::{self, ServiceSummary};
 use kdev_cluster::vouch::manager_key;
 use kdev_proto::v1::{
@@ -158,7 +158,7 @@ pub async fn uninstall(
             // What can't be seen would be without its manager afterwards.
             let scope = Scope::everywhere(&namespace);
             let recovered = recover::recover(client, scope, RESTORE).await?;
-            recovered.all_seen().map_err(RecoverError::from)
+            recovered.all().map(drop).map_err(RecoverError::from)
         };
         install::uninstall(client, &namespace, restore, &mut tell).await
     };
@@ -214,7 +214,7 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
     if request.dry_run {
         let changed = recover::changed(client, scope).await;
         let changed = changed.map_err(|error| failed(&error))?;
-        let unseen = unseen(&changed);
+        let (unseen, changed) = (unseen(&changed), changed.found);
         return Ok(match (changed.is_nothing(), manager.is_ok()) {
             (true, _) => format!("there is nothing to put back{unseen}"),
             (false, false) => format!("would put back: {changed}{unseen}"),
@@ -242,7 +242,7 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
     }
     let recovered = recover::recover(client, scope, RESTORE).await;
     let recovered = recovered.map_err(|error| failed(&error))?;
-    let unseen = unseen(&recovered);
+    let (unseen, recovered) = (unseen(&recovered), recovered.found);
     Ok(match recovered.is_nothing() {
         true => format!("there was nothing to put back{unseen}"),
         false => format!("put back: {recovered}{unseen}"),
@@ -250,7 +250,7 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
 }
 
 /// What wasn't looked at, for want of rights.
-fn unseen(changed: &Changed) -> String {
+fn unseen(changed: &Found<Changed>) -> String {
     let looks: Vec<&str> = changed
         .unseen
         .iter()

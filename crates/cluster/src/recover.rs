@@ -18,32 +18,13 @@ pub struct Changed {
     pub services: Vec<ServiceName>,
     /// Workloads that are scaled to zero.
     pub workloads: Vec<Workload>,
-    /// The refusals of those looks that the user may not take.
-    pub unseen: Vec<ApiError>,
 }
 
 impl Changed {
-    fn of(services: Found<Vec<ServiceName>>, workloads: Found<Vec<Workload>>) -> Self {
+    fn of((services, workloads): (Vec<ServiceName>, Vec<Workload>)) -> Self {
         Self {
-            services: services.found,
-            workloads: workloads.found,
-            unseen: services
-                .unseen
-                .into_iter()
-                .chain(workloads.unseen)
-                .collect(),
-        }
-    }
-
-    /// Makes sure that all could be looked at.
-    ///
-    /// # Errors
-    ///
-    /// The first refusal.
-    pub fn all_seen(self) -> Result<(), ApiError> {
-        match self.unseen.into_iter().next() {
-            Some(refused) => Err(refused),
-            None => Ok(()),
+            services,
+            workloads,
         }
     }
 
@@ -84,10 +65,10 @@ impl From<ApiError> for RecoverError {
 /// # Errors
 ///
 /// When the API server doesn't say.
-pub async fn changed(client: &Client, scope: Scope<'_>) -> Result<Changed, RecoverError> {
+pub async fn changed(client: &Client, scope: Scope<'_>) -> Result<Found<Changed>, RecoverError> {
     let services = redirect::changed(client, scope).await?;
     let workloads = replace::scaled_by(client, scope).await?;
-    Ok(Changed::of(services, workloads))
+    Ok(services.and(workloads).map(Changed::of))
 }
 
 /// Puts all of that back with the rights of `client`; each Service may take as long as `deadline`.
@@ -99,9 +80,9 @@ pub async fn recover(
     client: &Client,
     scope: Scope<'_>,
     deadline: Duration,
-) -> Result<Changed, RecoverError> {
+) -> Result<Found<Changed>, RecoverError> {
     // Their pods are to be there when connections come back.
     let workloads = replace::restore_by(client, scope).await;
     let services = redirect::restore_all(client, scope, deadline).await;
-    Ok(Changed::of(services?, workloads?))
+    Ok(services?.and(workloads?).map(Changed::of))
 }

@@ -45,6 +45,21 @@ pub struct Found<T> {
 }
 
 impl<T> Found<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        Found {
+            found: change(self.found),
+            unseen: self.unseen,
+        }
+    }
+
+    /// Both, and what of either may not be looked at.
+    pub(crate) fn and<U>(self, other: Found<U>) -> Found<(T, U)> {
+        Found {
+            found: (self.found, other.found),
+            unseen: self.unseen.into_iter().chain(other.unseen).collect(),
+        }
+    }
+
     /// What was found, where all could be looked at.
     ///
     /// # Errors

@@ -126,11 +126,8 @@ pub async fn changed(
     client: &Client,
     scope: Scope<'_>,
 ) -> Result<Found<Vec<ServiceName>>, RestoreError> {
-    let Found { found, unseen } = ours(client, scope).await?;
-    Ok(Found {
-        found: found.into_keys().collect(),
-        unseen,
-    })
+    let found = ours(client, scope).await?;
+    Ok(found.map(|claims| claims.into_keys().collect()))
 }
 
 /// Finds the Services in `scope` with a trace of its manager, with the ids of the claims on them:
