@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use kdev_common::label::is_label;
 
 use crate::rule_args::RuleArgs;
 
@@ -314,12 +315,7 @@ pub enum Protocol {
 
 /// A label of DNS names, RFC 1123 section 2.1, as the API server wants it.
 fn parse_namespace(text: &str) -> Result<String, String> {
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_label = text.len() <= 63
-        && text.starts_with(is_inner)
-        && text.ends_with(is_inner)
-        && text.chars().all(|c| is_inner(c) || c == '-');
-    if is_label {
+    if is_label(text) {
         return Ok(text.to_owned());
     }
     Err("a namespace has lower case letters, digits and inner hyphens, 63 at most".to_owned())

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use kdev_cluster::redirect::{PortQuery, PortRef, Protocol, ServiceName, Which};
+use kdev_common::label::is_label;
 use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::ErrorKind;
@@ -60,12 +61,7 @@ async fn program(port: u16, protocol: Protocol) -> Option<SocketAddr> {
 /// When it can't.
 pub fn new_name(name: &ServiceName) -> Result<(), Failure> {
     let text = name.name.as_str();
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_label = text.len() <= 63
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.ends_with(is_inner)
-        && text.chars().all(|c| is_inner(c) || c == '-');
-    if is_label {
+    if is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Ok(());
     }
     Err(Failure::new(

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod instance;
 pub mod killable;
 pub mod known;
+pub mod label;
 pub mod logging;
 pub mod loopback;
 pub mod memory;
