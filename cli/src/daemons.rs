@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use kdev_common::channel::Channel;
 use kdev_common::detach;
 use kdev_common::logging::FILTER_VARIABLE;
 use kdev_common::paths::{self, UserDirs};
@@ -16,7 +17,6 @@ use kdev_proto::v1::{ErrorKind, Version, VersionRequest};
 use kdev_proto::{Failure, check_version};
 use nix::unistd::Uid;
 use tokio::process::Command;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::output;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kdev_common::carrier::CarrierKind;
+use kdev_common::channel::Channel;
 use kdev_common::killable::{Killable, Received};
 use kdev_common::outage::Outage;
-use kdev_common::prefix_first::{self, FlowChannel};
-use kdev_common::transport;
 use kdev_flow::Carrier as FlowCarrier;
+use kdev_flow::rpc::client::FlowsClient;
 use kdev_identity::{Connector, Fingerprint};
 use kdev_proto::round_trip_us;
 use kdev_proto::v1::manager_client::ManagerClient;
@@ -30,13 +30,14 @@ const LOOK: Duration = Duration::from_secs(1);
 const HANDSHAKE: Duration = Duration::from_secs(6);
 
 /// A client of the manager over one carrier.
-pub type Client = ManagerClient<FlowChannel>;
+pub type Client = ManagerClient<Channel>;
 
 #[derive(Debug)]
 struct Carrier {
     /// What the user's daemon calls it; the one that takes its place has the same.
     id: u32,
     client: Client,
+    calls: FlowsClient,
     kind: CarrierKind,
     since_ms: u64,
     part: Part,
@@ -105,8 +106,10 @@ pub struct Carriers {
 /// A carrier's place for one flow, given back when dropped.
 #[derive(Debug)]
 pub struct Place {
-    /// The carrier.
+    /// The manager, over the carrier.
     pub client: Client,
+    /// Its flows.
+    pub calls: FlowsClient,
     /// For flows over which the manager breaks the protocol.
     pub carrier: FlowCarrier,
     flows: Arc<AtomicU32>,
@@ -175,6 +178,7 @@ impl Carriers {
         carrier.flows.fetch_add(1, Ordering::Relaxed);
         Some(Place {
             client: carrier.client.clone(),
+            calls: carrier.calls.clone(),
             carrier: carrier.close.clone(),
             flows: Arc::clone(&carrier.flows),
         })
@@ -298,17 +302,18 @@ impl Carriers {
         } = route;
         let handshake = async {
             let stream = connector.connect(manager, stream).await?;
-            let channel = transport::channel_over(stream).await?;
-            let mut client = ManagerClient::new(prefix_first::channel(channel));
+            let channel = Channel::over(stream).await?;
+            let calls = FlowsClient::new(channel.clone());
+            let mut client = ManagerClient::new(channel);
             let started = Instant::now();
             client.get_version(VersionRequest {}).await?;
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((client, started.elapsed()))
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((client, calls, started.elapsed()))
         };
         let connected = tokio::select! {
             () = cancelled.cancelled() => return,
             connected = tokio::time::timeout(HANDSHAKE, handshake) => connected,
         };
-        let (client, round_trip) = match connected {
+        let (client, calls, round_trip) = match connected {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return self.log_lost(id, &error),
             Err(_) => return self.log_lost(id, &"no answer over it"),
@@ -318,6 +323,7 @@ impl Carriers {
         let carrier = Carrier {
             id,
             client: client.clone(),
+            calls,
             kind,
             since_ms: part.since_ms,
             part,

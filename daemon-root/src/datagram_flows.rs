@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use kdev_flow::datagram_queue::{Inlet, Outlet, queue};
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
 use kdev_flow::open::Opened;
+use kdev_flow::rpc::read::Broken;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind as Step;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol};
@@ -230,11 +232,9 @@ impl Flow {
         };
         let down = async {
             loop {
-                let message = incoming.message().await;
-                if let Err(status) = &message
-                    && frame::is_undecodable(status)
-                {
-                    place.carrier.close_for(&Violation::Undecodable);
+                let message = incoming.try_next().await;
+                if let Err(Broken::NoFrame(what)) = &message {
+                    place.carrier.close_for(what);
                 }
                 match message.ok()?? {
                     FlowFrame {

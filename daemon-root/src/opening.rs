@@ -29,7 +29,7 @@ pub async fn open_flow(
         let Ok(mut place) = timeout_at(end, carriers.place()).await else {
             break;
         };
-        match open(request(), |frames| place.client.flow(frames)).await {
+        match open(request(), |frames| place.calls.flow(frames)).await {
             Ok(opened) => return Ok((place, opened)),
             Err(OpenError::Failed(failed)) => {
                 tracing::debug!(reason = %failed, "flow not opened");

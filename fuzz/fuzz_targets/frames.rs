@@ -9,6 +9,7 @@ use bytes::Bytes;
 use kdev_common::carrier::{PREAMBLE_LENGTH, Preamble};
 use kdev_flow::budget::Budget;
 use kdev_flow::ledger::{Heard, Ledger, Undelivered, Violation, WINDOW};
+use kdev_flow::rpc::read::{NoFrame, Reader};
 use kdev_flow::{CHUNK, frame};
 use kdev_proto::Failure;
 use kdev_proto::v1::flow_frame::Kind;
@@ -22,6 +23,11 @@ fuzz_target!(|data: &[u8]| {
     {
         assert_eq!(&preamble.encode(), bytes);
     }
+    assert_eq!(
+        messages(data, data.len()),
+        messages(data, 3),
+        "where pieces end says nothing"
+    );
     reads_as_written::<FlowFrame>(data);
     reads_as_written::<SessionRequest>(data);
     reads_as_written::<SessionEvent>(data);
@@ -43,6 +49,21 @@ fuzz_target!(|data: &[u8]| {
     drop(side);
     assert_eq!(BUDGET.used(), 0, "nothing is left of a flow that is over");
 });
+
+/// The frames of a stream that comes in pieces of so many bytes, and what ended it.
+fn messages(data: &[u8], piece: usize) -> (Vec<FlowFrame>, Option<NoFrame>, bool) {
+    let (mut reader, mut frames) = (Reader::default(), Vec::new());
+    for piece in data.chunks(piece.max(1)) {
+        let mut piece = Bytes::copy_from_slice(piece);
+        while !piece.is_empty() {
+            match reader.next(&mut piece) {
+                Ok(frame) => frames.extend(frame),
+                Err(error) => return (frames, Some(error), false),
+            }
+        }
+    }
+    (frames, None, reader.is_amid())
+}
 
 fn reads_as_written<M: Message + Default + PartialEq + Debug>(data: &[u8]) {
     if let Ok(message) = M::decode(data) {

@@ -7,6 +7,8 @@ use futures::StreamExt as _;
 use kdev_flow::carry::{self, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::outgoing::{Frames, Outgoing, outgoing};
+use kdev_flow::rpc::Incoming;
+use kdev_flow::rpc::read::Broken;
 use kdev_flow::socket::carry_socket;
 use kdev_flow::{Carrier, datagram};
 use kdev_proto::v1::flow_failed::Reason;
@@ -15,7 +17,6 @@ use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::task::TaskTracker;
-use tonic::{Status, Streaming};
 
 use crate::peer::Peer;
 use crate::resumable::{Registered, ResumableFlows};
@@ -46,7 +47,7 @@ pub fn serve(
     tasks: &TaskTracker,
     flows: ResumableFlows,
     peer: Peer,
-    mut incoming: Streaming<FlowFrame>,
+    mut incoming: Incoming,
 ) -> Frames {
     // No more of it: a flow outlives the connection that it came over, whose place is another's then.
     let Peer {
@@ -124,15 +125,15 @@ async fn go_on(
     }
 }
 
-async fn first(incoming: &mut Streaming<FlowFrame>, carrier: &Carrier) -> Result<FlowOpen, Failed> {
+async fn first(incoming: &mut Incoming, carrier: &Carrier) -> Result<FlowOpen, Failed> {
     const RULE: &str = "the first frame of a flow must open it";
     match tokio::time::timeout(OPEN_DEADLINE, incoming.next()).await {
         Ok(Some(Ok(FlowFrame {
             kind: Some(Kind::Open(open)),
         }))) => return Ok(*open),
         Ok(Some(Ok(_))) => carrier.close_for(&RULE),
-        Ok(Some(Err(status))) if frame::is_undecodable(&status) => carrier.close_for(&RULE),
-        Ok(Some(Err(_)) | None) | Err(_) => {}
+        Ok(Some(Err(Broken::NoFrame(what)))) => carrier.close_for(&what),
+        Ok(Some(Err(Broken::Carrier(_))) | None) | Err(_) => {}
     }
     Err(Failed::new(Reason::Prohibited, RULE))
 }
@@ -140,7 +141,7 @@ async fn first(incoming: &mut Streaming<FlowFrame>, carrier: &Carrier) -> Result
 /// Dials what the flow is to lead to; `None` when the machine lost interest.
 async fn dial(
     open: &FlowOpen,
-    incoming: &mut Streaming<FlowFrame>,
+    incoming: &mut Incoming,
     carrier: &Carrier,
 ) -> Result<Option<Far>, Failed> {
     let target = target(open)?;
@@ -178,7 +179,7 @@ async fn dial(
 async fn carry(
     far: Far,
     registered: Option<Registered>,
-    incoming: Streaming<FlowFrame>,
+    incoming: Incoming,
     outgoing: Outgoing,
     carrier: Carrier,
 ) {
@@ -231,14 +232,6 @@ fn echo_socket(target: SocketAddr) -> std::io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.connect(&target.into())?;
     UdpSocket::from_std(socket.into())
-}
-
-/// What a gRPC method that streams frames answers with.
-pub type Answer = std::pin::Pin<Box<dyn futures::Stream<Item = Result<FlowFrame, Status>> + Send>>;
-
-/// Makes such an answer of a queue of frames, and of one that was taken from it already.
-pub fn answer(first: Option<FlowFrame>, frames: Frames) -> Answer {
-    Box::pin(futures::stream::iter(first).chain(frames).map(Ok))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The manager in the cluster: dials, lookups, router and restoration.
 
+mod calls;
 mod flows;
 mod gate;
 mod health;

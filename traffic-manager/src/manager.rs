@@ -12,8 +12,8 @@ use kdev_cluster::install::MANAGER;
 use kdev_cluster::redirect::redirector;
 use kdev_cluster::vouch::{self, ManagerKey, OwnPod, SessionLeases, Vouched};
 use kdev_common::outage::Outage;
-use kdev_common::prefix_first;
 use kdev_common::transport;
+use kdev_flow::rpc::server::FlowsServer;
 use kdev_identity::{Acceptor, Identity};
 use kdev_proto::v1::manager_server::ManagerServer;
 use kube::Client;
@@ -24,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::calls::Calls;
 use crate::gate::Gate;
 use crate::health::{self, Ready};
 use crate::intercepts::{Intercepts, Tools};
@@ -145,11 +146,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     drop(gate);
     let ending = intercepts.clone();
+    let calls = Calls {
+        flows,
+        tasks: tasks.clone(),
+    };
     let server = Server {
         sessions,
         intercepts,
         leases,
-        flows,
         facts: discovery.facts,
         lookup,
         tasks: tasks.clone(),
@@ -158,8 +162,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     ready.set();
     tracing::info!(release = kdev_proto::RELEASE, "the manager serves");
     let serve = transport::server()
-        .layer(prefix_first::layer())
         .add_service(ManagerServer::new(server))
+        .add_service(FlowsServer::new(calls))
         .serve_with_incoming_shutdown(
             ReceiverStream::new(admitted),
             ended(ending, cancelled.clone()),

@@ -7,6 +7,8 @@ use kdev_common::known::Known;
 use kdev_flow::Carrier;
 use kdev_identity::ServerStream;
 use tokio::net::TcpStream;
+use tonic::Status;
+use tonic::codegen::http::Extensions;
 
 use crate::sessions::{Place, Session};
 
@@ -21,6 +23,33 @@ pub struct Peer {
     pub carrier: Carrier,
     /// Given back when the connection is gone, and whoever has looked who it was.
     _place: Arc<Place>,
+}
+
+impl Peer {
+    /// Who calls, by the key that was proven for the connection.
+    ///
+    /// # Errors
+    ///
+    /// When the connection isn't one of [`admit`]'s.
+    pub fn of(call: &Extensions) -> Result<Self, Status> {
+        let peer = call.get::<Self>().cloned();
+        peer.ok_or_else(|| Status::internal("the connection isn't known"))
+    }
+
+    /// The session whose user's daemon calls.
+    ///
+    /// # Errors
+    ///
+    /// When it is the root daemon, which carries flows and doesn't speak for the session.
+    pub fn speaker(self) -> Result<Arc<Session>, Status> {
+        if self.speaks {
+            Ok(self.session)
+        } else {
+            Err(Status::permission_denied(
+                "this key carries flows, and doesn't speak for the session",
+            ))
+        }
+    }
 }
 
 /// See the module.

@@ -7,13 +7,12 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_cluster::discovery::ClusterFacts;
 use kdev_cluster::vouch::SessionLeases;
-use kdev_flow::outgoing::outgoing;
 use kdev_proto::v1::manager_server::Manager;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind;
 use kdev_proto::v1::{
-    ClusterNetwork, ErrorKind, FlowFrame, LookupRequest, LookupResponse, SessionEvent,
-    SessionRequest, SessionWelcome, Version, VersionRequest,
+    ClusterNetwork, ErrorKind, LookupRequest, LookupResponse, SessionEvent, SessionRequest,
+    SessionWelcome, Version, VersionRequest,
 };
 use kdev_proto::{Failure, check_version, version_of};
 use tokio::sync::{mpsc, watch};
@@ -22,14 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::flows::{self, Answer};
 use crate::intercepts::Intercepts;
 use crate::lookup::Lookup;
 use crate::peer::Peer;
-use crate::resumable::ResumableFlows;
 use crate::sessions::{self, Events, Session, Sessions};
 use crate::vouching;
-use crate::waiting::Waiting;
 
 /// How long a machine may take to close its connections after it has ended its session.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,8 +44,6 @@ pub struct Server {
     pub lookup: Lookup,
     /// What the sessions are vouched for by.
     pub leases: SessionLeases,
-    /// The flows that outlive their carriers.
-    pub flows: ResumableFlows,
     /// Where flows run.
     pub tasks: TaskTracker,
     /// Ends everything.
@@ -63,8 +57,6 @@ fn own_version() -> Version {
 #[tonic::async_trait]
 impl Manager for Server {
     type SessionStream = ReceiverStream<Result<SessionEvent, Status>>;
-    type FlowStream = Answer;
-    type AcceptStream = Answer;
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
         Ok(Response::new(own_version()))
@@ -74,7 +66,7 @@ impl Manager for Server {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let session = speaker(&request)?;
+        let session = Peer::of(request.extensions())?.speaker()?;
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|first| first.kind);
         let Some(Kind::Hello(hello)) = first else {
@@ -124,55 +116,6 @@ impl Manager for Server {
             Status::unavailable(error.to_string())
         })?;
         Ok(Response::new(LookupResponse { response }))
-    }
-
-    async fn flow(
-        &self,
-        request: Request<Streaming<FlowFrame>>,
-    ) -> Result<Response<Answer>, Status> {
-        let mut frames = flows::serve(
-            &self.tasks,
-            self.flows.clone(),
-            peer(&request)?,
-            request.into_inner(),
-        );
-        // The answer's head and its first frame leave together.
-        let first = frames.next().await;
-        Ok(Response::new(flows::answer(first, frames)))
-    }
-
-    async fn accept(
-        &self,
-        request: Request<Streaming<FlowFrame>>,
-    ) -> Result<Response<Answer>, Status> {
-        let session = speaker(&request)?;
-        let carrier = peer(&request)?.carrier;
-        let (outgoing, frames) = outgoing();
-        let waiting = Waiting {
-            outgoing,
-            carrier,
-            incoming: request.into_inner().boxed(),
-        };
-        session.streams.add(waiting, &self.tasks);
-        Ok(Response::new(flows::answer(None, frames)))
-    }
-}
-
-/// Who calls, by the key that was proven.
-fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = request.extensions().get::<Peer>().cloned();
-    peer.ok_or_else(|| Status::internal("the connection isn't known"))
-}
-
-/// The session whose user's daemon calls; its root daemon, which carries flows, doesn't speak for it.
-fn speaker<T>(request: &Request<T>) -> Result<Arc<Session>, Status> {
-    let peer = peer(request)?;
-    if peer.speaks {
-        Ok(peer.session)
-    } else {
-        Err(Status::permission_denied(
-            "this key carries flows, and doesn't speak for the session",
-        ))
     }
 }
 

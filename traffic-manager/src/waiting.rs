@@ -10,18 +10,18 @@ use std::task::Poll;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kdev_flow::outgoing::Outgoing;
+use kdev_flow::rpc::read::Broken;
 use kdev_flow::{Carrier, carry};
 use kdev_proto::v1::FlowFrame;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
 
 /// Most streams that one session may keep waiting.
 const LIMIT: usize = 1024;
 
 /// Frames from the machine.
-pub type Incoming = BoxStream<'static, Result<FlowFrame, Status>>;
+pub type Incoming = BoxStream<'static, Result<FlowFrame, Broken>>;
 
 /// A stream to the machine that waits for a connection.
 pub struct Waiting {

@@ -3,6 +3,7 @@
 
 pub mod carrier;
 pub mod causes;
+pub mod channel;
 pub mod clock;
 #[cfg(unix)]
 pub mod descriptor;
@@ -20,7 +21,6 @@ pub mod outage;
 pub mod paths;
 #[cfg(unix)]
 pub mod person;
-pub mod prefix_first;
 pub mod runtime;
 pub mod socket;
 pub mod transport;

@@ -14,8 +14,8 @@ use interprocess::local_socket::traits::tokio::{Listener as _, Stream as _};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
 use nix::unistd::{Gid, Uid};
-use tonic::transport::Channel;
 
+use crate::channel::Channel;
 use crate::known::Known;
 
 /// Who is at the other end of a local socket, as the kernel tells it.
@@ -137,7 +137,7 @@ pub enum CallError {
         path: String,
         /// What the transport said.
         #[source]
-        source: tonic::transport::Error,
+        source: hyper::Error,
     },
 }
 
@@ -166,7 +166,7 @@ pub async fn call(path: &Path) -> Result<Channel, CallError> {
         path: name.clone(),
         source,
     })?;
-    crate::transport::channel_over(stream)
+    Channel::over(stream)
         .await
         .map_err(|source| CallError::Handshake { path: name, source })
 }

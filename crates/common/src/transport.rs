@@ -1,16 +1,11 @@
-//! The settings of gRPC that decide its speed, the same on both ends, and channels over streams that
-//! are already connected.
+//! The settings of gRPC that decide its speed, the same on both ends.
 //!
 //! Windows: a stream's window bounds what one stalled reader can hold; the connection's window must
 //! never be the limit, or one stalled reader stops all others.
 
-use std::io;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::transport::Server;
 
 /// Bytes that a flow may have under way.
 pub const STREAM_WINDOW: u32 = 16 << 20;
@@ -38,35 +33,4 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(2 * KEEPALIVE))
         // A session that opens and resets many flows at once is work, not an attack.
         .http2_max_pending_accept_reset_streams(Some(4096))
-}
-
-/// A channel over one connected stream. It is never connected again: when the stream ends, every call
-/// on the channel fails, and whoever made it makes another.
-///
-/// # Errors
-///
-/// When the HTTP/2 handshake fails.
-pub async fn channel_over<S>(stream: S) -> Result<Channel, tonic::transport::Error>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let stream = Mutex::new(Some(TokioIo::new(stream)));
-    let connector = tower::service_fn(move |_: Uri| {
-        let taken = stream.lock().map_or(None, |mut slot| slot.take());
-        std::future::ready(taken.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotConnected,
-                "the connection to the other side ended",
-            )
-        }))
-    });
-    Endpoint::from_static("http://kdev.invalid")
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME)
-        .http2_adaptive_window(false)
-        .http2_max_concurrent_reset_streams(4096)
-        .connect_timeout(Duration::from_secs(10))
-        .connect_with_connector(connector)
-        .await
 }

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, future};
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::budget::Budget;
 use crate::carrier::Carrier;
@@ -21,6 +21,8 @@ use crate::frame;
 use crate::ledger::{Heard, Ledger, Undelivered, Violation};
 use crate::open::Opened;
 use crate::outgoing::Outgoing;
+use crate::rpc::Incoming;
+use crate::rpc::read::{Broken, NoFrame};
 
 /// How long what was handed on may stay unacknowledged: the other side keeps it meanwhile.
 const ACK_DELAY: Duration = Duration::from_millis(200);
@@ -38,7 +40,7 @@ pub struct Stream {
     /// Frames to the other side.
     pub outgoing: Outgoing,
     /// Frames from the other side.
-    pub incoming: BoxStream<'static, Result<FlowFrame, Status>>,
+    pub incoming: BoxStream<'static, Result<FlowFrame, Broken>>,
     /// The carrier itself.
     pub carrier: Carrier,
     /// What this side has said over it already; its near end is taken to have said it.
@@ -46,8 +48,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Makes one from what a gRPC method gives.
-    pub fn new(outgoing: Outgoing, incoming: Streaming<FlowFrame>, carrier: Carrier) -> Self {
+    /// Makes one from both ends of a call.
+    pub fn new(outgoing: Outgoing, incoming: Incoming, carrier: Carrier) -> Self {
         Self {
             outgoing,
             incoming: incoming.boxed(),
@@ -66,7 +68,9 @@ impl Stream {
     pub fn until(self, lost: impl Future<Output = ()> + Send + 'static) -> Self {
         let broken = async {
             lost.await;
-            Some(Err(Status::unavailable("the connection was given up")))
+            Some(Err(
+                Status::unavailable("the connection was given up").into()
+            ))
         };
         let frames = self.incoming.map(Some).chain(stream::iter([None]));
         let both = stream::select(frames, stream::once(broken));
@@ -314,6 +318,10 @@ where
                     return Turn::Over(Outcome::ResetByFlow);
                 }
                 Err(Loss::Carrier) => return Turn::Lost,
+                Err(Loss::NoFrame(what)) => {
+                    stream.carrier.close_for(&what);
+                    return Turn::Over(Outcome::ResetByFlow);
+                }
                 Err(Loss::Protocol(violation)) => {
                     stream.carrier.close_for(&violation);
                     return Turn::Over(Outcome::ResetByFlow);
@@ -442,32 +450,31 @@ async fn deliver<W: NearWrite>(
 
 enum Loss {
     Carrier,
+    NoFrame(NoFrame),
     Protocol(Violation),
 }
 
 /// What came over a carrier. A stream that ends before the flow does has lost its carrier, whatever it
 /// looks like: what a carrier that is given up still says of its streams may arrive late, and who gives
 /// a flow up says so by a frame.
-fn heard(ledger: &mut Ledger, frame: Option<Result<FlowFrame, Status>>) -> Result<Heard, Loss> {
+fn heard(ledger: &mut Ledger, frame: Option<Result<FlowFrame, Broken>>) -> Result<Heard, Loss> {
     match frame {
         Some(Ok(FlowFrame { kind: Some(kind) })) => {
             ledger.handle_frame(kind).map_err(Loss::Protocol)
         }
         Some(Ok(FlowFrame { kind: None })) => Err(Loss::Protocol(Violation::Misplaced)),
-        Some(Err(status)) if frame::is_undecodable(&status) => {
-            Err(Loss::Protocol(Violation::Undecodable))
-        }
-        Some(Err(_)) | None => Err(Loss::Carrier),
+        Some(Err(Broken::NoFrame(what))) => Err(Loss::NoFrame(what)),
+        Some(Err(Broken::Carrier(_))) | None => Err(Loss::Carrier),
     }
 }
 
 /// Whether what came on a stream, on which nothing but a reset may come, breaks the protocol. Its end, or
 /// that of its carrier, doesn't.
-pub fn is_no_reset(said: Option<&Result<FlowFrame, Status>>) -> bool {
+pub fn is_no_reset(said: Option<&Result<FlowFrame, Broken>>) -> bool {
     match said {
         Some(Ok(frame)) => !matches!(frame.kind, Some(Kind::Reset(_))),
-        Some(Err(status)) => frame::is_undecodable(status),
-        None => false,
+        Some(Err(Broken::NoFrame(_))) => true,
+        Some(Err(Broken::Carrier(_))) | None => false,
     }
 }
 

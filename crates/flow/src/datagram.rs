@@ -15,13 +15,13 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
-use tonic::Status;
 
 use crate::Carrier;
 use crate::backlog::Backlog;
 use crate::frame::{self, Failed};
 use crate::ledger::Violation;
 use crate::outgoing::Outgoing;
+use crate::rpc::read::Broken;
 
 /// A flow of datagrams that were silent for this long is over; RFC 4787 asks for two minutes at least.
 pub const IDLE: Duration = Duration::from_secs(120);
@@ -65,7 +65,7 @@ pub async fn relay<S>(
     carrier: &Carrier,
     idle: Duration,
 ) where
-    S: Stream<Item = Result<FlowFrame, Status>> + Unpin,
+    S: Stream<Item = Result<FlowFrame, Broken>> + Unpin,
 {
     let mut deadline = Instant::now() + idle;
     let mut backlog = Backlog::new(carrier.datagrams());
@@ -89,10 +89,8 @@ pub async fn relay<S>(
                 let datagram = match asked {
                     Some(Ok(FlowFrame { kind: Some(Kind::Data(datagram)) })) => datagram,
                     Some(Ok(_)) => return carrier.close_for(&Violation::Misplaced),
-                    Some(Err(status)) if frame::is_undecodable(&status) => {
-                        return carrier.close_for(&Violation::Undecodable);
-                    }
-                    Some(Err(_)) | None => return,
+                    Some(Err(Broken::NoFrame(what))) => return carrier.close_for(&what),
+                    Some(Err(Broken::Carrier(_))) | None => return,
                 };
                 deadline = Instant::now() + idle;
                 match socket.send(&datagram).await {
@@ -144,7 +142,7 @@ mod tests {
 
     async fn on_its_own(
         socket: UdpSocket,
-        incoming: impl Stream<Item = Result<FlowFrame, Status>> + Unpin,
+        incoming: impl Stream<Item = Result<FlowFrame, Broken>> + Unpin,
         outgoing: Outgoing,
         idle: Duration,
     ) {

@@ -6,7 +6,6 @@ use std::io;
 use bytes::Bytes;
 use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
-use tonic::{Code, Status};
 
 use kdev_proto::v1::{
     FlowAck, FlowBlocked, FlowEnd, FlowFailed, FlowFrame, FlowOpen, FlowOpened, FlowReset,
@@ -69,12 +68,6 @@ pub fn reset() -> FlowFrame {
     frame(Kind::Reset(FlowReset {}))
 }
 
-/// Whether a stream ended because what came wasn't a frame, as opposed to a carrier that broke.
-pub fn is_undecodable(status: &Status) -> bool {
-    // The text is prost's own, handed on by tonic, which has no other mark for it.
-    status.code() == Code::Internal && status.message().contains("failed to decode Protobuf")
-}
-
 /// Why the far end of a flow can't be had, as the far end's kernel said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
@@ -128,25 +121,6 @@ impl From<&io::Error> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::stream_of;
-
-    #[tokio::test]
-    async fn bytes_that_are_no_frame_are_told_from_a_carrier_that_broke() {
-        let whole = stream_of("\x22\x02hi").message().await.unwrap();
-        assert_eq!(whole, Some(data("hi".into())));
-        // A wire type that there isn't, a field that is cut off, a number too long.
-        for nonsense in ["\x07", "\x22\x05hi", "\x3a\x02\x08\x7f\x7f"] {
-            let status = stream_of(nonsense).message().await.unwrap_err();
-            assert!(is_undecodable(&status), "{status:?}");
-        }
-        for broken in [
-            Status::unavailable("the connection was given up"),
-            Status::internal("h2 protocol error: error reading a body from connection"),
-            Status::cancelled(""),
-        ] {
-            assert!(!is_undecodable(&broken), "{broken:?}");
-        }
-    }
 
     #[test]
     fn what_the_kernel_says_is_what_the_near_end_hears() {

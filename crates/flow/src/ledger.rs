@@ -27,9 +27,6 @@ pub enum Violation {
     /// More than the window allows.
     #[error("more data than was granted")]
     Window,
-    /// Bytes that are no frame.
-    #[error("bytes that are no frame")]
-    Undecodable,
     /// Something after the end.
     #[error("data after the end")]
     AfterEnd,

@@ -16,7 +16,7 @@
 //! [`frame`] is the vocabulary, [`open`] the side that asks, [`socket`] joins an opened flow with a
 //! connection of the kernel's, [`pipe`] with a byte stream in this process, [`datagram`] does so for UDP; [`datagram_queue`]
 //! is between a socket or a stack and the flows of its datagrams.
-//! [`splice`] joins two of the kernel's. [`outgoing`] is the way of all frames to their stream.
+//! [`splice`] joins two of the kernel's. [`outgoing`] is the way of all frames to their stream, [`rpc`] the streams themselves.
 
 pub mod attempts;
 pub mod backlog;
@@ -35,6 +35,7 @@ pub mod outgoing;
 mod pieces;
 pub mod pipe;
 mod reset;
+pub mod rpc;
 pub mod socket;
 pub mod splice;
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The side that asks for a flow.
 
+use futures::TryStreamExt as _;
+use kdev_proto::v1::FlowOpen;
 use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::{FlowFrame, FlowOpen};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::frame::{self, Failed};
 use crate::outgoing::{Frames, Outgoing, outgoing};
+use crate::rpc::Incoming;
+use crate::rpc::read::Broken;
 
 /// A flow whose far end accepted: frames out, frames in. Dropping both resets it.
 #[derive(Debug)]
@@ -13,7 +16,7 @@ pub struct Opened {
     /// Frames to the far end.
     pub outgoing: Outgoing,
     /// Frames from the far end.
-    pub incoming: Streaming<FlowFrame>,
+    pub incoming: Incoming,
     /// For a flow that is resumed: what the other side has received.
     pub received: u64,
 }
@@ -32,6 +35,15 @@ pub enum OpenError {
     Carrier(#[source] Box<Status>),
 }
 
+impl From<Broken> for OpenError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::NoFrame(_) => Self::Violation,
+            Broken::Carrier(status) => Self::Carrier(status),
+        }
+    }
+}
+
 /// Opens a flow with `call`, a method of a gRPC client, and waits for the far end's answer.
 ///
 /// Cancel safe: dropping the future takes the request back.
@@ -42,25 +54,13 @@ pub enum OpenError {
 pub async fn open<C, F>(request: FlowOpen, call: C) -> Result<Opened, OpenError>
 where
     C: FnOnce(Frames) -> F,
-    F: Future<Output = Result<tonic::Response<Streaming<FlowFrame>>, Status>>,
+    F: Future<Output = Result<Incoming, Broken>>,
 {
     let (outgoing, frames) = outgoing();
     // There is room: the channel is new.
     let _ = outgoing.try_send(frame::open(request));
-    let carrier = |status| {
-        if frame::is_undecodable(&status) {
-            OpenError::Violation
-        } else {
-            OpenError::Carrier(Box::new(status))
-        }
-    };
-    let mut incoming = call(frames).await.map_err(carrier)?.into_inner();
-    match incoming
-        .message()
-        .await
-        .map_err(carrier)?
-        .and_then(|frame| frame.kind)
-    {
+    let mut incoming = call(frames).await?;
+    match incoming.try_next().await?.and_then(|frame| frame.kind) {
         Some(Kind::Opened(opened)) => Ok(Opened {
             outgoing,
             incoming,
@@ -82,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_none_is_told_from_a_refusal_and_from_a_carrier_that_broke() {
         let answered = async |message| {
-            let answer = tonic::Response::new(stream_of(message));
+            let answer = stream_of(message);
             open(FlowOpen::default(), |_| async { Ok(answer) }).await
         };
         let opened = answered("\x12\x02\x08\x07").await.unwrap();
@@ -94,7 +94,7 @@ mod tests {
             assert!(matches!(broken, OpenError::Violation), "{broken:?}");
         }
         let broken = open(FlowOpen::default(), |_| async {
-            Err(Status::unavailable("the connection was given up"))
+            Err(Status::unavailable("the connection was given up").into())
         });
         let broken = broken.await.unwrap_err();
         assert!(matches!(broken, OpenError::Carrier(_)), "{broken:?}");

@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -12,14 +13,15 @@ use crate::carry::{Allowed, Gone, NearRead, NearWrite, Outcome, Resume, Said, St
 use crate::reset::ResetUnlessClosed;
 
 /// Room for which it is still worth to read.
-const LEAST: usize = 4 << 10;
+const LEAST: usize = 1 << 10;
+/// The least room that a buffer begins with.
+const SMALL: usize = 4 << 10;
 
 /// Carries a flow whose near end is `connection`. Dropping the future, at any time, resets both.
 pub async fn carry_socket<M: Resume>(connection: TcpStream, stream: Stream, means: M) -> Outcome {
     let mut guard = ResetUnlessClosed::new(connection);
     let (read, write) = guard.connection.split();
-    let buffer = BytesMut::new();
-    let outcome = carry(Reader { read, buffer }, Writer { write }, stream, means).await;
+    let outcome = carry(Reader::new(read), Writer { write }, stream, means).await;
     if outcome == Outcome::Closed {
         guard.handle_closed();
     }
@@ -29,12 +31,14 @@ pub async fn carry_socket<M: Resume>(connection: TcpStream, stream: Stream, mean
 struct Reader<'a> {
     read: ReadHalf<'a>,
     buffer: BytesMut,
+    /// How much room the next buffer begins with: about what the last reads needed.
+    size: usize,
 }
 
 impl NearRead for Reader<'_> {
     async fn next(&mut self, allowed: Allowed<'_>) -> Said {
         loop {
-            if self.read.readable().await.is_err() {
+            if self.readable().await.is_err() {
                 return Said::Reset;
             }
             let most = allowed.bytes();
@@ -61,14 +65,38 @@ impl NearRead for Reader<'_> {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(read: ReadHalf<'a>) -> Self {
+        Self {
+            read,
+            buffer: BytesMut::new(),
+            size: SMALL,
+        }
+    }
+
+    /// Waits until there is something to read. Meanwhile no buffer is kept: thousands of flows are idle.
+    async fn readable(&mut self) -> io::Result<()> {
+        if let Some(readable) = self.read.readable().now_or_never() {
+            return readable;
+        }
+        self.buffer = BytesMut::new();
+        self.read.readable().await
+    }
+
     /// Reads into a buffer from which a frame takes its part with it; small ones share an allocation.
     fn read_into_shared(&mut self, most: usize) -> io::Result<Bytes> {
-        if self.buffer.capacity() - self.buffer.len() < LEAST {
-            self.buffer.reserve(most);
+        if self.buffer.capacity() < LEAST {
+            self.buffer.reserve(self.size.min(most));
         }
-        let mut window = (&mut self.buffer).limit(most);
-        self.read.try_read_buf(&mut window)?;
+        let room = self.buffer.capacity().min(most);
+        let count = self
+            .read
+            .try_read_buf(&mut (&mut self.buffer).limit(room))?;
+        self.size = if count == room {
+            (4 * self.size).min(CHUNK)
+        } else {
+            self.size.min(4 * count).max(SMALL)
+        };
         Ok(self.buffer.split().freeze())
     }
 

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use kdev_proto::v1::FlowFrame;
 use tokio::net::{TcpListener, TcpStream};
-use tonic::Streaming;
 use tonic::body::Body;
-use tonic::codec::Codec as _;
-use tonic_prost::ProstCodec;
+
+use crate::rpc::Incoming;
 
 /// Waits for what has to happen, however busy the machine.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -34,9 +32,10 @@ pub(crate) async fn is_reset(connection: &mut TcpStream) {
 
 /// A stream on which one message with these bytes comes (gRPC over HTTP/2: a byte of flags, four of
 /// length).
-pub(crate) fn stream_of(message: &str) -> Streaming<FlowFrame> {
+pub(crate) fn stream_of(message: &str) -> Incoming {
     let length = u8::try_from(message.len()).unwrap();
-    let body = Body::new(format!("\0\0\0\0{}{message}", char::from(length)));
-    let decoder = ProstCodec::<FlowFrame, FlowFrame>::default().decoder();
-    Streaming::new_request(decoder, body, None, None)
+    Incoming::new(Body::new(format!(
+        "\0\0\0\0{}{message}",
+        char::from(length)
+    )))
 }

@@ -42,8 +42,8 @@ pub struct Config {
     /// After how long a silence, while an answer is owed, a client counts as gone and its flow is
     /// reset. Default 924 s, what Linux does with `tcp_retries2` at 15.
     pub dead_after: Duration,
-    /// After how long an idle flow gives the pages of its empty buffers back, up to twice that. Default
-    /// 5 s.
+    /// After how long an idle flow gives the pages of its empty buffers back, up to twice that; a tenth of a second
+    /// while those of all flows have more than `max_buffered`. Default 5 s.
     pub trim_after: Duration,
     /// A fixed seed for initial sequence numbers, for reproducible tests. Default: a random one.
     pub seed: Option<u64>,

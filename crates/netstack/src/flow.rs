@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::{self, State};
 use smoltcp::wire::IpEndpoint;
 
 use crate::clock::{Clock, Micros};
+use crate::held::Counted;
 use crate::held_syn::HeldSyn;
 use crate::ip::{self, IpPacket};
 use crate::link::{Outbox, Port, Sent, Shape, Sink};
@@ -39,11 +40,10 @@ pub(crate) struct Flow {
     socket: TcpSocket,
     shape: Shape,
     dead_after: Duration,
-    trim_after: Duration,
     /// How many bytes each of its rings may hold for now.
     allowed: usize,
-    /// How many bytes its rings held when they were counted, if they were.
-    pub(crate) counted: Option<usize>,
+    /// What its rings had when they were counted, if they were.
+    pub(crate) counted: Option<Counted>,
     /// When the rings are given back unless more is written to them than so many bytes.
     trim_at: Option<(Micros, usize)>,
     workaround: Workaround,
@@ -108,7 +108,6 @@ impl Flow {
             socket,
             shape,
             dead_after: config.dead_after,
-            trim_after: config.trim_after,
             allowed: usize::MAX,
             counted: None,
             trim_at: None,
@@ -279,6 +278,14 @@ impl Flow {
         tcp.recv_queue() + tcp.send_queue()
     }
 
+    /// Returns what its rings have now.
+    pub(crate) fn count(&self) -> Counted {
+        Counted {
+            buffered: self.buffered(),
+            resident: self.socket.resident(),
+        }
+    }
+
     /// Returns whether the handshake is finished.
     pub(crate) fn is_open(&self) -> bool {
         self.open
@@ -375,9 +382,15 @@ impl Flow {
         }
     }
 
-    /// Gives pages that hold nothing back if it is time, and returns when the flow wants to be looked at again.
-    pub(crate) fn deadline(&mut self, iface: &mut Interface, clock: &Clock) -> Option<Micros> {
-        self.trim(clock);
+    /// Gives pages that hold nothing back if the flow has been idle for `trim_after`, and returns when it wants to
+    /// be looked at again.
+    pub(crate) fn deadline(
+        &mut self,
+        iface: &mut Interface,
+        clock: &Clock,
+        trim_after: Duration,
+    ) -> Option<Micros> {
+        self.trim(clock, trim_after);
         let at = iface.poll_at(clock.smoltcp(), self.socket.set());
         let at = at.map(|at| at.total_micros().max(clock.now() + SPIN_GUARD));
         [at, self.trim_at.map(|(at, _)| at)]
@@ -386,7 +399,7 @@ impl Flow {
             .min()
     }
 
-    fn trim(&mut self, clock: &Clock) {
+    fn trim(&mut self, clock: &Clock, trim_after: Duration) {
         if self.trim_at.is_some_and(|(at, _)| at > clock.now()) {
             return;
         }
@@ -401,7 +414,7 @@ impl Flow {
             self.socket.trim();
         } else if written > 0 {
             // Of thousands of idle flows, even two pages each are too many.
-            self.trim_at = Some((clock.after(self.trim_after), written));
+            self.trim_at = Some((clock.after(trim_after), written));
         }
     }
 

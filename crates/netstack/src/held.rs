@@ -1,4 +1,6 @@
-//! What the rings of all flows hold together, and so how much each may. Pure.
+//! What the rings of all flows hold together, and so how much each may, and how soon they give memory back. Pure.
+
+use std::time::Duration;
 
 use crate::flow::Flow;
 
@@ -9,11 +11,24 @@ const CEILING: usize = 256 * 1024;
 /// Where nothing is held, one ring may hold one part in so many.
 const PART: u128 = 8;
 
-/// The bytes in the rings of all flows.
+/// After how long an idle flow gives memory back while the rings have more of it than they may hold bytes.
+const CROWDED: Duration = Duration::from_millis(100);
+
+/// What the rings of one flow have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    /// Bytes that are queued.
+    pub(crate) buffered: usize,
+    /// Bytes of memory, which a ring has wherever it was written to.
+    pub(crate) resident: usize,
+}
+
+/// The rings of all flows.
 #[derive(Debug)]
 pub(crate) struct Held {
     limit: usize,
     bytes: usize,
+    resident: usize,
     flows: usize,
 }
 
@@ -23,6 +38,7 @@ impl Held {
         Self {
             limit,
             bytes: 0,
+            resident: 0,
             flows: 0,
         }
     }
@@ -41,20 +57,30 @@ impl Held {
         (self.limit / 2 / self.flows.max(1)).clamp(FLOOR, CEILING)
     }
 
-    /// Counts anew what a flow's rings hold.
-    pub(crate) fn count(&mut self, flow: &mut Flow) {
-        let now = flow.buffered();
-        match flow.counted.replace(now) {
-            Some(before) => self.bytes -= before,
-            None => self.flows += 1,
+    /// After how long an idle flow gives memory back, where `usually` is for those that leave room to others.
+    pub(crate) fn trim_after(&self, usually: Duration) -> Duration {
+        if self.resident > self.limit {
+            CROWDED.min(usually)
+        } else {
+            usually
         }
-        self.bytes += now;
     }
 
-    /// A flow's rings hold nothing any more.
+    /// Counts anew what a flow's rings have.
+    pub(crate) fn count(&mut self, flow: &mut Flow) {
+        self.forget(flow);
+        let now = flow.count();
+        flow.counted = Some(now);
+        self.flows += 1;
+        self.bytes += now.buffered;
+        self.resident += now.resident;
+    }
+
+    /// A flow's rings are gone.
     pub(crate) fn forget(&mut self, flow: &Flow) {
         if let Some(counted) = flow.counted {
-            self.bytes -= counted;
+            self.bytes -= counted.buffered;
+            self.resident -= counted.resident;
             self.flows -= 1;
         }
     }

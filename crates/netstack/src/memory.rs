@@ -74,6 +74,11 @@ impl Rings {
         self.written
     }
 
+    /// Returns how many bytes of memory the rings have at most since then.
+    pub(crate) fn resident(&self) -> usize {
+        self.written.min(self.region.len())
+    }
+
     /// Returns whether giving the pages back would save anything worth a system call.
     pub(crate) fn is_worth_trimming(&self) -> bool {
         self.written > WARM

@@ -47,6 +47,11 @@ impl TcpSocket {
         self.rings.written()
     }
 
+    /// Returns how many bytes of memory the rings have at most.
+    pub(crate) fn resident(&self) -> usize {
+        self.rings.resident()
+    }
+
     /// Gives the pages back that hold nothing of what is queued: a flow that stands still has been through
     /// all of its rings, and holds little. Nothing may lie in them beside.
     pub(crate) fn trim(&mut self) {

@@ -352,8 +352,13 @@ impl Stack {
         let Some(Slot::Open(flow)) = self.flows.get_mut(id) else {
             return;
         };
-        if !flow.is_over()
-            && let Some(at) = flow.deadline(&mut self.iface, &self.clock)
+        if flow.is_over() {
+            return;
+        }
+        let trim_after = self.held.trim_after(self.config.trim_after);
+        let at = flow.deadline(&mut self.iface, &self.clock, trim_after);
+        self.held.count(flow);
+        if let Some(at) = at
             && flow.scheduled.is_none_or(|scheduled| at < scheduled)
         {
             if let Some(later) = flow.scheduled.replace(at) {

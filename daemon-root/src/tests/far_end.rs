@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 use kdev_common::transport;
 use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::frame::{self, Failed};
-use kdev_flow::outgoing::{Outgoing, outgoing};
+use kdev_flow::outgoing::{Frames, Outgoing, outgoing};
+use kdev_flow::rpc::Incoming;
+use kdev_flow::rpc::server::{Call, Flows, FlowsServer};
 use kdev_flow::socket::carry_socket;
 use kdev_flow::{Carrier, datagram};
 use kdev_identity::{Acceptor, Fingerprint, Identity};
@@ -79,7 +81,8 @@ impl FarEnd {
                 let streams = far.into_iter().map(|stream| Ok(opened(stream, &acceptor)));
                 let streams: Vec<std::io::Result<DuplexStream>> = streams.collect();
                 let served = transport::server()
-                    .add_service(ManagerServer::new(Far { dialled: counted }))
+                    .add_service(ManagerServer::new(Greeter))
+                    .add_service(FlowsServer::new(Far { dialled: counted }))
                     .serve_with_incoming_shutdown(
                         tokio_stream::iter(streams).chain(tokio_stream::pending()),
                         std::future::pending(),
@@ -173,6 +176,9 @@ struct Far {
     dialled: Arc<AtomicUsize>,
 }
 
+/// What else a manager does: its version is asked for.
+struct Greeter;
+
 type Answers<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
 /// A flow of this far end's ends with its carrier.
@@ -184,10 +190,10 @@ impl Resume for Never {
     }
 }
 
-async fn serve(mut incoming: Streaming<FlowFrame>, outgoing: Outgoing, dialled: Arc<AtomicUsize>) {
+async fn serve(mut incoming: Incoming, outgoing: Outgoing, dialled: Arc<AtomicUsize>) {
     let Ok(Some(FlowFrame {
         kind: Some(Kind::Open(open)),
-    })) = incoming.message().await
+    })) = incoming.try_next().await
     else {
         return;
     };
@@ -200,7 +206,7 @@ async fn serve(mut incoming: Streaming<FlowFrame>, outgoing: Outgoing, dialled: 
 async fn carry(
     open: &FlowOpen,
     target: SocketAddr,
-    incoming: Streaming<FlowFrame>,
+    incoming: Incoming,
     outgoing: &Outgoing,
     dialled: &AtomicUsize,
 ) -> std::io::Result<()> {
@@ -228,45 +234,41 @@ async fn carry(
     Ok(())
 }
 
-fn nobody_asks<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("this far end only carries flows"))
+fn nobody_asks() -> Status {
+    Status::unimplemented("this far end only carries flows")
 }
 
 #[tonic::async_trait]
-impl Manager for Far {
+impl Manager for Greeter {
     type SessionStream = Answers<SessionEvent>;
-    type FlowStream = Answers<FlowFrame>;
-    type AcceptStream = Answers<FlowFrame>;
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
         Ok(Response::new(kdev_proto::version_of("far end")))
-    }
-
-    async fn flow(
-        &self,
-        request: Request<Streaming<FlowFrame>>,
-    ) -> Result<Response<Self::FlowStream>, Status> {
-        let (outgoing, frames) = outgoing();
-        let dialled = Arc::clone(&self.dialled);
-        tokio::spawn(serve(request.into_inner(), outgoing, dialled));
-        Ok(Response::new(Box::pin(frames.map(Ok))))
     }
 
     async fn session(
         &self,
         _: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        nobody_asks()
+        Err(nobody_asks())
     }
 
     async fn lookup(&self, _: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
-        nobody_asks()
+        Err(nobody_asks())
+    }
+}
+
+impl Flows for Far {
+    type Answer = Frames;
+
+    async fn flow(&self, call: Call) -> Result<Frames, Status> {
+        let (outgoing, frames) = outgoing();
+        let dialled = Arc::clone(&self.dialled);
+        tokio::spawn(serve(call.incoming, outgoing, dialled));
+        Ok(frames)
     }
 
-    async fn accept(
-        &self,
-        _: Request<Streaming<FlowFrame>>,
-    ) -> Result<Response<Self::AcceptStream>, Status> {
-        nobody_asks()
+    async fn accept(&self, _: Call) -> Result<Frames, Status> {
+        Err(nobody_asks())
     }
 }

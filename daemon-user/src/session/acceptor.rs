@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kdev_common::{loopback, prefix_first};
+use futures::TryStreamExt as _;
+use kdev_common::channel::Channel;
+use kdev_common::loopback;
 use kdev_flow::carry::{Resume, Resumed, Stream};
 use kdev_flow::datagram::{self, IDLE};
 use kdev_flow::frame::{self, Failed};
-use kdev_flow::ledger::Violation;
 use kdev_flow::open::{OpenError, open};
 use kdev_flow::outgoing::{Outgoing, outgoing};
+use kdev_flow::rpc::Incoming;
+use kdev_flow::rpc::client::FlowsClient;
+use kdev_flow::rpc::read::Broken;
 use kdev_flow::socket::carry_socket;
 use kdev_flow::{Carrier, farewell};
 use kdev_proto::v1::flow_frame::Kind;
-use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::intercepts::Intercepts;
 use super::manager_link::Link;
@@ -121,18 +122,14 @@ impl Connection {
 struct Accepted {
     open: FlowOpen,
     outgoing: Outgoing,
-    incoming: Streaming<FlowFrame>,
+    incoming: Incoming,
 }
 
 /// Waits for a connection; `None` when the connection to the manager broke before one came.
 async fn accept(channel: Channel, carrier: &Carrier) -> Option<Accepted> {
     let (outgoing, frames) = outgoing();
-    let mut incoming = ManagerClient::new(prefix_first::channel(channel))
-        .accept(frames)
-        .await
-        .ok()?
-        .into_inner();
-    match incoming.message().await {
+    let mut incoming = FlowsClient::new(channel).accept(frames).await.ok()?;
+    match incoming.try_next().await {
         Ok(Some(FlowFrame {
             kind: Some(Kind::Open(open)),
         })) => {
@@ -143,10 +140,8 @@ async fn accept(channel: Channel, carrier: &Carrier) -> Option<Accepted> {
             });
         }
         Ok(Some(_)) => carrier.close_for(&"a connection's first frame doesn't open it"),
-        Err(status) if frame::is_undecodable(&status) => {
-            carrier.close_for(&Violation::Undecodable);
-        }
-        Ok(None) | Err(_) => {}
+        Err(Broken::NoFrame(what)) => carrier.close_for(&what),
+        Ok(None) | Err(Broken::Carrier(_)) => {}
     }
     None
 }
@@ -215,7 +210,7 @@ async fn program_of_datagrams(local: SocketAddr) -> std::io::Result<UdpSocket> {
 /// Carries one client's datagrams until they stop, or the program doesn't take them any more.
 async fn relay(
     program: UdpSocket,
-    mut incoming: Streaming<FlowFrame>,
+    mut incoming: Incoming,
     outgoing: Outgoing,
     connection: Connection,
 ) {
@@ -235,18 +230,13 @@ async fn relay(
 }
 
 /// Tells the manager that the local program doesn't take it.
-async fn refuse(
-    local: SocketAddr,
-    error: &std::io::Error,
-    incoming: Streaming<FlowFrame>,
-    outgoing: Outgoing,
-) {
+async fn refuse(local: SocketAddr, error: &std::io::Error, incoming: Incoming, outgoing: Outgoing) {
     tracing::debug!(%local, %error, "the local program doesn't answer");
     say(frame::failed(&Failed::from(error)), incoming, outgoing).await;
 }
 
 /// Says one last thing.
-async fn say(last: FlowFrame, incoming: Streaming<FlowFrame>, outgoing: Outgoing) {
+async fn say(last: FlowFrame, incoming: Incoming, outgoing: Outgoing) {
     if outgoing.send(last).await.is_ok() {
         farewell(incoming, outgoing).await;
     }
@@ -284,7 +274,7 @@ impl OtherLinks {
                 resume: Some(FlowResume { received, attempt }),
                 ..FlowOpen::default()
             };
-            let mut client = ManagerClient::new(channel);
+            let mut client = FlowsClient::new(channel);
             let opened = tokio::select! {
                 opened = open(request, |frames| client.flow(frames)) => opened,
                 () = self.connection.clone().given_up() => continue,

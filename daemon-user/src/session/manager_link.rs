@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kdev_common::carrier::CarrierKind;
+use kdev_common::channel::Channel;
 use kdev_common::killable::Killable;
 use kdev_common::outage::Outage;
-use kdev_common::transport;
 use kdev_common::wake::Wake;
 use kdev_flow::Carrier;
 use kdev_proto::v1::manager_client::ManagerClient;
@@ -24,7 +24,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::backoff::{Backoff, Nudge};
 use super::direct::Direct;
@@ -333,7 +332,7 @@ impl Task {
                 .connect(known.fingerprint(), stream)
                 .await
                 .map_err(|error| broken(&error))?;
-            let channel = transport::channel_over(stream)
+            let channel = Channel::over(stream)
                 .await
                 .map_err(|error| broken(&error))?;
             let mut client = ManagerClient::new(channel.clone());
@@ -515,8 +514,6 @@ fn broken(why: &dyn std::fmt::Display) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use tonic::transport::Endpoint;
-
     use super::*;
 
     /// Nobody waits for so long.
@@ -525,10 +522,10 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
 
     /// A link that takes itself for connected.
-    fn connected() -> (ManagerLink, watch::Sender<Link>, Arc<Notify>) {
+    async fn connected() -> (ManagerLink, watch::Sender<Link>, Arc<Notify>) {
         let (link_sender, link) = watch::channel(Link {
             part: Part::new(State::Ok, "pod kdev/manager"),
-            channel: Some(Endpoint::from_static("http://kdev.invalid").connect_lazy()),
+            channel: Some(Channel::over(tokio::io::duplex(1).0).await.unwrap()),
             version: None,
             failure: None,
             generation: 1,
@@ -552,7 +549,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_over_which_nothing_comes_doesnt_answer_whatever_it_answered_before() {
-        let (link, sender, _asked) = connected();
+        let (link, sender, _asked) = connected().await;
         assert!(!link.answers(SHORT).await);
         sender.send_modify(|link| (link.answered, link.round_trip) = (1, Some(SHORT)));
         assert!(!link.answers(SHORT).await);
@@ -560,7 +557,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_has_a_ping_sent_and_hears_of_its_answer() {
-        let (link, sender, asked) = connected();
+        let (link, sender, asked) = connected().await;
         let pings = link.pings;
         let answer = async {
             asked.notified().await;
@@ -572,7 +569,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_while_there_is_no_connection_neednt_wait() {
-        let (link, sender, _asked) = connected();
+        let (link, sender, _asked) = connected().await;
         sender.send_modify(|link| link.channel = None);
         assert!(link.answers(LONG).await);
     }

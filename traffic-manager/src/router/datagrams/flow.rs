@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use kdev_flow::carry::Stream;
 use kdev_flow::datagram::{self, IDLE};
 use kdev_flow::datagram_queue::Outlet;
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
 use kdev_flow::outgoing::Outgoing;
+use kdev_flow::rpc::read::Broken;
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
-use tonic::Status;
 
 use super::Port;
 use crate::router::claimants::Claimant;
 use crate::router::machine::{NotTaken, Purpose, Taken, nothing};
 use crate::router::pods::Pods;
+use crate::waiting::Incoming;
 
 /// Before a machine that has refused datagrams is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -202,9 +202,9 @@ impl Flow {
                         carrier.close_for(&Violation::Misplaced);
                         return Turn::Again;
                     }
-                    Some(Err(status)) => {
-                        if frame::is_undecodable(&status) {
-                            carrier.close_for(&Violation::Undecodable);
+                    Some(Err(broken)) => {
+                        if let Broken::NoFrame(what) = broken {
+                            carrier.close_for(&what);
                         }
                         return Turn::Again;
                     }
@@ -272,7 +272,7 @@ async fn last_answers(
     client: SocketAddr,
     // Its end would be the end of the machine's side as well.
     _outgoing: Outgoing,
-    mut incoming: BoxStream<'static, Result<FlowFrame, Status>>,
+    mut incoming: Incoming,
 ) {
     let answers = async {
         while let Some(Ok(FlowFrame {
