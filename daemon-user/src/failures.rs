@@ -172,6 +172,26 @@ pub fn nobody_to_pass_to(service: &str) -> Failure {
     )
 }
 
+/// A preview that was asked for as if its Service were there.
+pub fn preview_of_what_is_there(service: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("can't make service {service}"),
+        "its ports have to be said all at once",
+        "use `kdev preview`",
+    )
+}
+
+/// Part of a preview, which was to go without the rest.
+pub fn part_of_preview(service: &ServiceName) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("can't leave one port of {service}"),
+        "the Service was made for all of its ports, and goes with them",
+        format!("leave --port out: `kdev leave {}`", service.name),
+    )
+}
+
 /// A manager of before UDP ports could be intercepted.
 pub fn manager_without_udp(service: &ServiceName) -> Failure {
     Failure::new(

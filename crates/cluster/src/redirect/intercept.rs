@@ -48,7 +48,7 @@ pub enum Mode {
     Intercept,
     /// The workloads behind the Service have no replicas meanwhile.
     Replace,
-    /// The Service was made for it, and goes with it.
+    /// The Service was made for it and its like, and goes with the first of them.
     Preview,
     /// Requests go where they would without it; what comes is a copy.
     Wiretap,

@@ -1,12 +1,15 @@
 //! What comes with an intercept: a workload that rests meanwhile, a Service made for it, a personal mark; and
 //! that all of it is put back, whoever dies.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use kdev_e2e::datagrams::{Client, Responder, Who};
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::{Requests, who_answers};
 use kdev_e2e::kept::Kept;
 use kdev_e2e::laptop::{Daemon, User};
+use kdev_e2e::pod::PodPlace;
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
 use serde_json::{Value, json};
@@ -15,6 +18,7 @@ const USAGE: i32 = 2;
 const RIGHTS: i32 = 7;
 const NOT_FOUND: i32 = 10;
 const CONFLICT: i32 = 11;
+const LOCAL_PORT: i32 = 12;
 
 /// A laptop that is connected to a manager of its own, which gives up sessions that are gone for 3 s.
 fn impatient(topic: &'static str) -> (Desk, Workload<'static>, Namespace<'static>) {
@@ -216,8 +220,6 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
     desk.kdev(&["preview", "web", "--port", "9000"])
         .exits(CONFLICT)
         .says("already");
-    let two = ["preview", "two", "--port", "9000", "--port", "9001"];
-    desk.kdev(&two).exits(USAGE).says("one port");
     desk.kdev(&["preview", "Bad_Name", "--port", "9000"])
         .exits(USAGE)
         .says("lower case letters");
@@ -232,11 +234,83 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
 }
 
 #[test]
+fn a_preview_of_several_ports_is_one_service_that_is_made_and_left_as_a_whole() {
+    let (desk, web) = Desk::beside("ports");
+    let _first = desk.laptop.serve_as("first", 9000);
+    let _second = desk.laptop.serve_as("second", 9001);
+    let _third = Responder::start(desk.laptop.network(), "127.0.0.1:9000");
+    let gone = || service_is_gone(&desk, &web, "mine");
+    let preview = |ports: &[&str], more: &[&str]| {
+        let ports = ports.iter().flat_map(|one| ["--port", *one]);
+        let words: Vec<&str> = ["preview", "mine"].into_iter().chain(ports).collect();
+        desk.kdev(&[&words[..], more].concat())
+    };
+    // All of them, or none.
+    preview(&["9000:80", "9001:80"], &[])
+        .exits(USAGE)
+        .says("80/TCP is given twice");
+    preview(&["9000:80", "9002:81"], &[])
+        .exits(LOCAL_PORT)
+        .says("9002");
+    assert!(gone());
+
+    let all = ["9000:80", "9001:8080", "9000:80/udp"];
+    let mut made = preview(&all, &[]).ok();
+    for port in ["80/TCP", "8080/TCP", "80/UDP"] {
+        made = made.says(&format!(
+            "active: {}/mine port {port} comes",
+            web.namespace()
+        ));
+    }
+    let who = |port: u16| {
+        let url = format!("http://mine:{port}/");
+        web.in_pod(&["get", &url]).ok().json()["pod"].clone()
+    };
+    assert_eq!((who(80), who(8080)), ("first".into(), "second".into()));
+    let service = desk
+        .cluster
+        .get(&["-n", web.namespace(), "service", "mine"]);
+    let address = service["spec"]["clusterIP"].as_str().unwrap().parse();
+    let pod = PodPlace::all(desk.cluster, web.namespace(), "app=web").remove(0);
+    let client = Client::new(&pod.network, SocketAddr::new(address.unwrap(), 80));
+    assert_eq!(client.who_answers(), Some(Who::Laptop));
+
+    let mut listed = desk.kdev(&["list"]).ok();
+    for port in ["80-tcp:80/TCP", "8080-tcp:8080/TCP", "80-udp:80/UDP"] {
+        listed = listed.says(&format!("{port} held by dev@"));
+    }
+    let mut status = desk.kdev(&["status"]).ok();
+    for (port, local) in [("80/TCP", 9000), ("8080/TCP", 9001), ("80/UDP", 9000)] {
+        status = status.says(&format!("port {port}, made for it, to local port {local}"));
+    }
+
+    let leave = ["leave", "mine"];
+    desk.kdev(&[&leave[..], &["--port", "8080"]].concat())
+        .exits(USAGE)
+        .says("leave --port out");
+    assert_eq!(who(8080), "second");
+    desk.kdev(&leave).ok().says("the Service is gone");
+    assert!(gone());
+    assert_eq!(desk.status()["intercepts"], json!([]));
+
+    // For as long as a program runs, or a session.
+    let asks = "until curl -sf http://mine:8080/ | grep -q second; do sleep 0.1; done; exit 3";
+    preview(&all, &["--", "sh", "-c", asks]).exits(3);
+    assert!(gone());
+    assert_eq!(desk.status()["intercepts"], json!([]));
+    preview(&all, &[]).ok();
+    desk.kdev(&["quit"]).ok();
+    assert!(gone());
+    web.assert_untouched();
+}
+
+#[test]
 fn what_a_killed_daemon_leaves_the_manager_puts_back() {
     let (desk, web, manager) = impatient("orphans");
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
-    desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
+    let two = ["--port", "9001", "--port", "9000:80"];
+    desk.kdev(&[&["preview", "mine"], &two[..]].concat()).ok();
     desk.laptop.kill(Daemon::User);
     wait::until_true("the preview is gone", Duration::from_secs(30), || {
         service_is_gone(&desk, &web, "mine")
@@ -320,7 +394,8 @@ fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let manager = namespace.name();
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
-    desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
+    let two = ["--port", "9001", "--port", "9000:80"];
+    desk.kdev(&[&["preview", "mine"], &two[..]].concat()).ok();
     desk.kdev(&["recover", "--manager-namespace", manager])
         .exits(CONFLICT)
         .says("puts back by itself");
