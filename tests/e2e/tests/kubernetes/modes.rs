@@ -79,18 +79,12 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
 }
 
 #[test]
-fn a_workload_isnt_taken_from_somebody_who_holds_another_port() {
+fn a_workload_isnt_taken_from_somebody_who_needs_it_for_another_port() {
     let (desk, web) = Desk::beside("shared");
     let _program = desk.laptop.serve(9000);
-    // As another machine's kdev writes it.
-    let theirs = json!([{
-        "id": "f00d", "session": "beef", "owner": "ann@another-laptop", "manager": "kdev",
-        "port": { "name": "echo", "number": 7, "protocol": "TCP" },
-        "since": "2026-01-02T03:04:05Z",
-    }]);
-    let theirs = format!("kdev.dev/intercepts={theirs}");
+    let rule = json!({ "rule": { "any": [{ "all": [{ "header": "x-user=ann" }] }] } });
+    claim_of_anns(&web, &rule);
     let annotate = ["annotate", "--overwrite", "service", "web"];
-    web.kubectl(&[&annotate[..], &[&theirs]].concat()).ok();
     let replace = ["replace", "web", "--port", "9000:http"];
     for options in [&[][..], &["--take-over"]] {
         desk.kdev(&[&replace[..], options].concat())
@@ -116,6 +110,67 @@ fn a_workload_isnt_taken_from_somebody_who_holds_another_port() {
     desk.kdev(&["leave", "web"]).ok();
     assert_scaled_back(&desk, &web);
     web.assert_untouched();
+}
+
+#[test]
+fn whole_ports_stand_beside_a_replacement_whichever_came_first() {
+    let (desk, web) = Desk::beside("both");
+    let _program = desk.laptop.serve(9000);
+    let replace = ["replace", "web", "--port", "9000:http"];
+    // Hers was there before.
+    claim_of_anns(&web, &json!({}));
+    desk.kdev(&replace).ok().says("from 2 to 0");
+    desk.kdev(&["list"])
+        .ok()
+        .says("echo:7/TCP held by ann@another-laptop")
+        .says("http:80/TCP replaced by dev@");
+    desk.kdev(&["leave", "web"]).ok();
+    claim_of_anns(&web, &Value::Null);
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    // Hers replaces it, and was there before.
+    claim_of_anns(&web, &json!({ "mode": "replace" }));
+    let echo = ["web", "--port", "9000:http"];
+    desk.kdev(&[&["wiretap"], &echo[..]].concat())
+        .exits(CONFLICT)
+        .says("port echo (7/TCP) replaced by ann@another-laptop");
+    let passing = ["--if-down", "pass"];
+    desk.kdev(&[&["intercept"], &echo[..], &passing].concat())
+        .exits(CONFLICT)
+        .says("scaled to zero");
+    desk.kdev(&replace)
+        .exits(CONFLICT)
+        .says("port echo (7/TCP) replaced by ann@another-laptop");
+    desk.kdev(&[&["intercept"], &echo[..]].concat())
+        .ok()
+        .says("active");
+    desk.kdev(&["leave", "web"]).ok();
+    claim_of_anns(&web, &Value::Null);
+    // A copy that was there before is in the way of a replacement as well.
+    desk.kdev(&["wiretap", "web", "--port", "9000:echo"]).ok();
+    desk.kdev(&replace).exits(CONFLICT).says("copied to dev@");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+/// Writes a claim on the echo as another machine's kdev does, with what else is said of it; with `null` takes it away.
+fn claim_of_anns(web: &Workload<'_>, more: &Value) {
+    let claims = more.as_object().map(|more| {
+        let mut claim = json!({
+            "id": "f00d", "session": "beef", "owner": "ann@another-laptop", "manager": "kdev",
+            "port": { "name": "echo", "number": 7, "protocol": "TCP" },
+            "since": "2026-01-02T03:04:05Z",
+        });
+        for (key, value) in more {
+            claim[key] = value.clone();
+        }
+        format!("kdev.dev/intercepts={}", json!([claim]))
+    });
+    let claims = claims.unwrap_or_else(|| "kdev.dev/intercepts-".to_owned());
+    web.kubectl(&["annotate", "--overwrite", "service", "web", &claims])
+        .ok();
 }
 
 #[test]
