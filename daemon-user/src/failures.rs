@@ -225,6 +225,16 @@ pub fn recover(error: &RecoverError) -> Failure {
     told(kind, "not everything is as it was", error)
 }
 
+/// Looks into all namespaces that the user may not take.
+pub fn unseen(looks: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Forbidden,
+        "what else there may be isn't seen",
+        format!("you may not {looks} in all namespaces"),
+        "name a namespace that you may look into: -n NAMESPACE",
+    )
+}
+
 /// A Service that isn't restored.
 pub fn restore(service: &ServiceName, error: &RestoreError) -> Failure {
     told(

@@ -192,8 +192,8 @@ impl UserDaemon for Service {
     async fn recover(&self, request: Request<RecoverRequest>) -> Answer<Lines> {
         self.daemon.touch();
         let request = request.into_inner();
-        Ok(Response::new(lines(|_| async move {
-            manage::recover(request).await
+        Ok(Response::new(lines(|sink| async move {
+            manage::recover(request, &sink).await
         })))
     }
 

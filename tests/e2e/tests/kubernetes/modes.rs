@@ -444,6 +444,60 @@ fn who_may_look_into_one_namespace_only_recovers_that() {
 }
 
 #[test]
+fn who_may_not_look_everywhere_is_told_so_after_what_can_be_seen_is_put_back() {
+    let (desk, web, namespace) = with_own_manager("partly", "60");
+    let (manager, there) = (namespace.name(), web.namespace());
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
+    abandon(&desk, manager);
+    let dave = desk.cluster.kubeconfig_of("dave");
+    let slices = "endpointslices.discovery.k8s.io";
+    let grant = |namespace: &str, name: &str, verbs: &str, resources: &str| {
+        desk.cluster.grant_dave(namespace, name, verbs, resources);
+    };
+    let some = format!("services,deployments.apps,{slices}");
+    let _everywhere = desk
+        .cluster
+        .grant_dave_everywhere("e2e-partly", "list", &some);
+    grant(manager, "e2e-find", "get,list", "pods");
+    grant(there, "e2e-pods", "list", "pods");
+    grant(there, "e2e-services", "get,patch", "services");
+    let all = "get,list,create,update,patch,delete";
+    grant(there, "e2e-slices", all, slices);
+    grant(there, "e2e-endpoints", "get,patch", "endpoints");
+    grant(there, "e2e-look", "get", "deployments.apps");
+    let recover = |more: &[&str]| {
+        let to = ["--kubeconfig", &dave, "--manager-namespace", manager];
+        desk.kdev_as(User::Root, &[&["recover"], &to[..], more].concat())
+    };
+    recover(&["--dry-run"])
+        .exits(RIGHTS)
+        .says("would put back: ")
+        .says("you may not list statefulsets, list replicasets in all namespaces")
+        .says("-n NAMESPACE");
+    // What is seen and can't be changed is another matter, which no other namespace helps with.
+    let refused = recover(&[])
+        .exits(RIGHTS)
+        .says(&format!("can't scale back deployment {there}/web"))
+        .says("may not patch deployments.apps in namespace")
+        .says("next: Ask the cluster's administrator");
+    assert!(!refused.stderr.contains("-n NAMESPACE"), "{refused:#?}");
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
+    grant(there, "e2e-scale", "patch", "deployments.apps");
+    recover(&[])
+        .exits(RIGHTS)
+        .says(&format!("put back: deployment {there}/web"))
+        .says("you may not list statefulsets, list replicasets in all namespaces")
+        .says("-n NAMESPACE");
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", manager]).ok();
+}
+
+#[test]
 fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let (desk, web, namespace) = with_own_manager("recover", "60");
     let manager = namespace.name();
