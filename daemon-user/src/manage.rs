@@ -358,5 +358,6 @@ fn summary(service: ServiceSummary) -> v1::ServiceSummary {
             .err()
             .map(|why| why.to_string())
             .unwrap_or_default(),
+        external_name: service.external_name.unwrap_or_default(),
     }
 }
