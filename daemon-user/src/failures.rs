@@ -10,7 +10,7 @@ use kdev_cluster::client::{ApiError, ApiFailure, ConnectError};
 use kdev_cluster::install::{InstallError, ManagerError, UninstallError};
 use kdev_cluster::portforward;
 use kdev_cluster::recover::RecoverError;
-use kdev_cluster::redirect::{ClaimError, RestoreError, ServiceName};
+use kdev_cluster::redirect::{ClaimError, ReconcileError, RestoreError, ServiceName};
 use kdev_cluster::replace::ReplaceError;
 use kdev_cluster::vouch::{ManagerKeyError, VouchError};
 use kdev_common::socket::CallError;
@@ -125,7 +125,9 @@ pub fn uninstall(error: &UninstallError) -> Failure {
         UninstallError::MissingRights(_) => ErrorKind::Forbidden,
         UninstallError::Foreign { .. } => ErrorKind::Conflict,
         UninstallError::NotGone { .. } => ErrorKind::Timeout,
-        UninstallError::Restore(_) => ErrorKind::Timeout,
+        UninstallError::Restore(error) => error
+            .downcast_ref::<RecoverError>()
+            .map_or(ErrorKind::Timeout, kind_of_recover),
         UninstallError::Api(error) => kind_of(&error.failure),
     };
     told(kind, "the traffic manager isn't removed", error)
@@ -172,6 +174,26 @@ pub fn nobody_to_pass_to(service: &str) -> Failure {
     )
 }
 
+/// A preview that was asked for as if its Service were there.
+pub fn preview_of_what_is_there(service: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("can't make service {service}"),
+        "its ports have to be said all at once",
+        "use `kdev preview`",
+    )
+}
+
+/// Part of a preview, which was to go without the rest.
+pub fn part_of_preview(service: &ServiceName) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("can't leave one port of {service}"),
+        "the Service was made for all of its ports, and goes with them",
+        format!("leave --port out: `kdev leave {}`", service.name),
+    )
+}
+
 /// A manager of before UDP ports could be intercepted.
 pub fn manager_without_udp(service: &ServiceName) -> Failure {
     Failure::new(
@@ -196,19 +218,43 @@ pub fn replace(service: &ServiceName, error: &ReplaceError) -> Failure {
 
 /// What can't be put back.
 pub fn recover(error: &RecoverError) -> Failure {
-    let kind = match error {
-        RecoverError::Service(RestoreError::Api(error))
-        | RecoverError::Workload(ReplaceError::Api(error)) => kind_of(&error.failure),
+    told(kind_of_recover(error), "not everything is as it was", error)
+}
+
+fn kind_of_recover(error: &RecoverError) -> ErrorKind {
+    match error {
+        RecoverError::Service(error) => kind_of_restore(error),
+        RecoverError::Workload(ReplaceError::Api(error)) => kind_of(&error.failure),
         RecoverError::Workload(ReplaceError::Forbidden { .. }) => ErrorKind::Forbidden,
-        _ => ErrorKind::Timeout,
-    };
-    told(kind, "not everything is as it was", error)
+        RecoverError::Workload(_) => ErrorKind::Timeout,
+    }
+}
+
+/// What time doesn't mend is told apart from what isn't done yet.
+fn kind_of_restore(error: &RestoreError) -> ErrorKind {
+    match error {
+        RestoreError::Api(error)
+        | RestoreError::Reconcile(
+            ReconcileError::Api(error) | ReconcileError::OnlySelector { source: error, .. },
+        ) => kind_of(&error.failure),
+        RestoreError::StillRedirected { .. } | RestoreError::Reconcile(_) => ErrorKind::Timeout,
+    }
+}
+
+/// Looks into all namespaces that the user may not take.
+pub fn unseen(looks: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Forbidden,
+        "what else there may be isn't seen",
+        format!("you may not {looks} in all namespaces"),
+        "name a namespace that you may look into: -n NAMESPACE",
+    )
 }
 
 /// A Service that isn't restored.
 pub fn restore(service: &ServiceName, error: &RestoreError) -> Failure {
     told(
-        ErrorKind::Timeout,
+        kind_of_restore(error),
         format!("{service} isn't restored"),
         error,
     )
@@ -242,4 +288,69 @@ pub fn not_connected() -> Failure {
         "there is no session",
         "run `kdev connect` first",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdev_cluster::client::Forbidden;
+
+    const RIGHTS: u8 = 7;
+    const TIMEOUT: u8 = 15;
+
+    fn refused() -> ApiError {
+        ApiError {
+            doing: "write the selector of service shop/web".to_owned(),
+            failure: ApiFailure::Forbidden(Box::new(Forbidden {
+                user: "dave".to_owned(),
+                verb: "patch".to_owned(),
+                resource: "services".to_owned(),
+                group: String::new(),
+                namespace: Some("shop".to_owned()),
+            })),
+            source: None,
+        }
+    }
+
+    #[test]
+    fn a_right_that_is_missing_while_restoring_is_told_as_one() {
+        let web = ServiceName::new("shop", "web");
+        let in_part = || ReconcileError::OnlySelector {
+            service: web.clone(),
+            source: refused(),
+        };
+        let errors = || -> [RestoreError; 3] {
+            [
+                refused().into(),
+                ReconcileError::Api(refused()).into(),
+                in_part().into(),
+            ]
+        };
+        for error in errors() {
+            let failure = restore(&web, &error);
+            assert_eq!(failure.exit_code(), RIGHTS, "{failure}");
+            let right = r#"user "dave" may not patch services in namespace "shop""#;
+            assert!(failure.why.contains(right), "{failure}");
+        }
+        for error in errors().map(RecoverError::from) {
+            assert_eq!(recover(&error).exit_code(), RIGHTS, "{error}");
+            let removal = UninstallError::Restore(error.into());
+            assert_eq!(uninstall(&removal).exit_code(), RIGHTS, "{removal}");
+        }
+    }
+
+    #[test]
+    fn what_isnt_restored_yet_took_too_long() {
+        let service = ServiceName::new("shop", "web");
+        let still = RestoreError::StillRedirected {
+            service: service.clone(),
+            seconds: 30,
+        };
+        assert_eq!(restore(&service, &still).exit_code(), TIMEOUT);
+        let silent = ReconcileError::ControllerSilent {
+            service: service.clone(),
+            seconds: 30,
+        };
+        assert_eq!(restore(&service, &silent.into()).exit_code(), TIMEOUT);
+    }
 }

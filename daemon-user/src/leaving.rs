@@ -58,6 +58,7 @@ pub async fn leave(
         let wanted = rule(json)?;
         held.retain(|one| one.intercept.rule == wanted);
     }
+    held = with_the_rest(&request, session, &namespace, held)?;
     if held.is_empty() {
         return Err(Failure::new(
             ErrorKind::NotFound,
@@ -77,6 +78,38 @@ pub async fn leave(
         Err(error) => format!("what others hold of the Service isn't known: {error}"),
     };
     Ok(format!("left {name}: {rest}"))
+}
+
+/// Those that are meant, with what a preview's Service takes along when it goes: all of its ports.
+fn with_the_rest(
+    request: &LeaveRequest,
+    session: &Session,
+    namespace: &str,
+    meant: Vec<Held>,
+) -> Result<Vec<Held>, Failure> {
+    let all = session.intercepts.of_service(namespace, &request.service);
+    let rest = rest_of_previews(&all, &meant);
+    match rest.is_empty() || !request.id.is_empty() {
+        true => Ok([meant, rest].concat()),
+        false => {
+            let name = ServiceName::new(namespace, &request.service);
+            Err(failures::part_of_preview(&name))
+        }
+    }
+}
+
+/// What isn't meant, of those previews of which something is.
+fn rest_of_previews(all: &[Held], meant: &[Held]) -> Vec<Held> {
+    let is_preview = |one: &&Held| one.intercept.mode == Mode::Preview;
+    let is_rest = |one: &&Held| {
+        let is_meant = |other: &Held| other.intercept.id == one.intercept.id;
+        let preview = redirect::preview_id(&one.intercept.id);
+        let mut previews = meant.iter().filter(is_preview);
+        !meant.iter().any(is_meant)
+            && previews.any(|other| redirect::preview_id(&other.intercept.id) == preview)
+    };
+    let previews = all.iter().filter(is_preview);
+    previews.filter(is_rest).cloned().collect()
 }
 
 /// How a Service is when some of its claims have been left; `None` where it is gone.
@@ -194,6 +227,7 @@ async fn scale_back(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::intercepts::Intercepts;
 
     #[test]
     fn what_is_told_of_a_service_is_what_still_holds_of_it() {
@@ -205,5 +239,36 @@ mod tests {
             state(Some(&claims)),
             "the Service still has port http (80/TCP) held by ann@laptop since 2026-01-02T03:04:05Z"
         );
+    }
+
+    #[test]
+    fn a_preview_is_left_as_a_whole_and_nothing_of_another_with_it() {
+        let intercepts = Intercepts::default();
+        let claim = r#"{"id":"","session":"s1","owner":"ann@laptop","manager":"kdev","port":{"name":"","number":80,"protocol":"TCP"},"since":"2026-01-02T03:04:05Z","mode":"preview"}"#;
+        let claim: Intercept = serde_json::from_str(claim).unwrap();
+        let add = |id: &str, mode: Mode| {
+            let id = id.to_owned();
+            let one = Intercept {
+                id,
+                mode,
+                ..claim.clone()
+            };
+            intercepts.add("shop", "mine", one, ([127, 0, 0, 1], 9000).into());
+        };
+        for id in ["a", "a.2", "a.3", "b"] {
+            add(id, Mode::Preview);
+        }
+        add("c", Mode::Wiretap);
+        let all = intercepts.all();
+        let rest = |ids: &[&str]| -> Vec<String> {
+            let meant = intercepts.those(|one| ids.contains(&one.intercept.id.as_str()));
+            let rest = rest_of_previews(&all, &meant);
+            rest.into_iter().map(|one| one.intercept.id).collect()
+        };
+        assert_eq!(rest(&["a.2"]), ["a", "a.3"]);
+        assert_eq!(rest(&["a", "c"]), ["a.2", "a.3"]);
+        for whole in [&["a", "a.2", "a.3"][..], &["b"], &["c"], &[]] {
+            assert_eq!(rest(whole), [""; 0], "{whole:?}");
+        }
     }
 }

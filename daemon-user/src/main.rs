@@ -1,11 +1,13 @@
 //! The user's daemon: kubeconfig, sessions and intercepts.
 
+mod activation;
 mod claims;
 mod daemon;
 mod failures;
 mod leaving;
 mod manage;
 mod modes;
+mod preview;
 mod progress;
 mod service;
 mod session;

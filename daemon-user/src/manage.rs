@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kdev_cluster::client::{self, ClusterClient, KubeTarget};
+use kdev_cluster::client::{self, ApiError, ClusterClient, KubeTarget};
 use kdev_cluster::install::{
     self, Answer, Change, Direct, InstallOptions, ManagerError, NamespaceFate, PullPolicy,
     RouterLimits,
 };
-use kdev_cluster::recover::{self, Changed, RecoverError};
+use kdev_cluster::recover::{self, RecoverError};
 use kdev_cluster::redirect::{Intercept, PortRef};
 use kdev_cluster::scope::{Found, Scope};
 use kdev_cluster::services::{self, ServiceSummary};
@@ -191,8 +191,9 @@ pub async fn uninstall(
 ///
 /// # Errors
 ///
-/// When a manager runs, or something can't be put back.
-pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
+/// When a manager runs, something can't be put back, or not everything can be looked at that was to be; what can be is
+/// put back all the same.
+pub async fn recover(request: RecoverRequest, sink: &Sink) -> Result<String, Failure> {
     let wanted = request.cluster.unwrap_or_default();
     let cluster = reach(target(&wanted)).await?;
     let namespace = manager_namespace(&wanted);
@@ -201,27 +202,18 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
         manager: &namespace,
         namespace: Some(request.namespace.as_str()).filter(|only| !only.is_empty()),
     };
-    let failed = |error: &RecoverError| {
-        let failure = failures::recover(error);
-        match (failure.kind, scope.namespace) {
-            (ErrorKind::Forbidden, None) => {
-                failure.with_next("name a namespace that you may look into: -n NAMESPACE")
-            }
-            _ => failure,
-        }
-    };
     let manager = install::find_manager(client, &namespace).await;
     if request.dry_run {
         let changed = recover::changed(client, scope).await;
-        let changed = changed.map_err(|error| failed(&error))?;
-        let (unseen, changed) = (unseen(&changed), changed.found);
-        return Ok(match (changed.is_nothing(), manager.is_ok()) {
-            (true, _) => format!("there is nothing to put back{unseen}"),
-            (false, false) => format!("would put back: {changed}{unseen}"),
+        let Found { found, unseen } = changed.map_err(|error| failures::recover(&error))?;
+        let line = match (found.is_nothing(), manager.is_ok()) {
+            (true, _) => "there is nothing to put back".to_owned(),
+            (false, false) => format!("would put back: {found}"),
             (false, true) => format!(
-                "would put back: {changed}{unseen}; not while a traffic manager runs, which does by itself what sessions leave"
+                "would put back: {found}; not while a traffic manager runs, which does by itself what sessions leave"
             ),
-        });
+        };
+        return concluded(line, &unseen, scope, sink).await;
     }
     match manager {
         Ok(pod) => {
@@ -241,28 +233,34 @@ pub async fn recover(request: RecoverRequest) -> Result<String, Failure> {
         Err(_) => {}
     }
     let recovered = recover::recover(client, scope, RESTORE).await;
-    let recovered = recovered.map_err(|error| failed(&error))?;
-    let (unseen, recovered) = (unseen(&recovered), recovered.found);
-    Ok(match recovered.is_nothing() {
-        true => format!("there was nothing to put back{unseen}"),
-        false => format!("put back: {recovered}{unseen}"),
-    })
+    let Found { found, unseen } = recovered.map_err(|error| failures::recover(&error))?;
+    let line = match found.is_nothing() {
+        true => "there was nothing to put back".to_owned(),
+        false => format!("put back: {found}"),
+    };
+    concluded(line, &unseen, scope, sink).await
 }
 
-/// What wasn't looked at, for want of rights.
-fn unseen(changed: &Found<Changed>) -> String {
-    let looks: Vec<&str> = changed
-        .unseen
-        .iter()
-        .map(|one| one.doing.as_str())
-        .collect();
-    match looks.is_empty() {
-        true => String::new(),
-        false => format!(
-            "; what else there may be isn't seen, as you may not {}",
-            looks.join(", ")
-        ),
+/// Says what has come of looking, and what wasn't looked at for want of rights. Who names a namespace may know what is in
+/// it; who asks for all is to know that it weren't all.
+async fn concluded(
+    line: String,
+    unseen: &[ApiError],
+    scope: Scope<'_>,
+    sink: &Sink,
+) -> Result<String, Failure> {
+    if unseen.is_empty() {
+        return Ok(line);
     }
+    let looks: Vec<&str> = unseen.iter().map(|one| one.doing.as_str()).collect();
+    let looks = looks.join(", ");
+    if scope.namespace.is_some() {
+        return Ok(format!(
+            "{line}; what else there may be isn't seen, as you may not {looks}"
+        ));
+    }
+    sink.line(line).await;
+    Err(failures::unseen(&looks))
 }
 
 /// Whether a session is with this manager.
@@ -360,5 +358,6 @@ fn summary(service: ServiceSummary) -> v1::ServiceSummary {
             .err()
             .map(|why| why.to_string())
             .unwrap_or_default(),
+        external_name: service.external_name.unwrap_or_default(),
     }
 }

@@ -13,8 +13,9 @@ use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::user_daemon_server::UserDaemon;
 use kdev_proto::v1::{
     Cluster, ConnectRequest, ErrorKind, InstallRequest, InterceptRequest, LeaveRequest,
-    ListRequest, ListResponse, Part, QuitRequest, RecoverRequest, RootStatus, RootStatusRequest,
-    State, Status, StatusRequest, UninstallRequest, Version, VersionRequest, Versions,
+    ListRequest, ListResponse, Part, PreviewRequest, QuitRequest, RecoverRequest, RootStatus,
+    RootStatusRequest, State, Status, StatusRequest, UninstallRequest, Version, VersionRequest,
+    Versions,
 };
 use kdev_proto::{Failure, version_of};
 use tonic::{Request, Response};
@@ -22,7 +23,7 @@ use tonic::{Request, Response};
 use crate::daemon::Daemon;
 use crate::progress::{Lines, Sink, lines};
 use crate::session::{Session, Wanted, direct};
-use crate::{claims, failures, leaving, manage};
+use crate::{claims, failures, leaving, manage, preview};
 
 /// How long the root daemon may take to say how it is.
 const ROOT_STATUS: Duration = Duration::from_secs(3);
@@ -83,6 +84,7 @@ impl UserDaemon for Service {
     type UninstallStream = Lines;
     type ConnectStream = Lines;
     type InterceptStream = Lines;
+    type PreviewStream = Lines;
     type LeaveStream = Lines;
     type QuitStream = Lines;
     type RecoverStream = Lines;
@@ -173,6 +175,13 @@ impl UserDaemon for Service {
         })))
     }
 
+    async fn preview(&self, request: Request<PreviewRequest>) -> Answer<Lines> {
+        let (session, request) = (self.session()?, request.into_inner());
+        Ok(Response::new(lines(|sink| async move {
+            preview::make(&session, request, &sink).await
+        })))
+    }
+
     async fn leave(&self, request: Request<LeaveRequest>) -> Answer<Lines> {
         let (session, request) = (self.session()?, request.into_inner());
         Ok(Response::new(lines(|sink| async move {
@@ -183,8 +192,8 @@ impl UserDaemon for Service {
     async fn recover(&self, request: Request<RecoverRequest>) -> Answer<Lines> {
         self.daemon.touch();
         let request = request.into_inner();
-        Ok(Response::new(lines(|_| async move {
-            manage::recover(request).await
+        Ok(Response::new(lines(|sink| async move {
+            manage::recover(request, &sink).await
         })))
     }
 

@@ -53,6 +53,23 @@ async fn program(port: u16, protocol: Protocol) -> Option<SocketAddr> {
     }
 }
 
+/// Reads the port of a local program.
+///
+/// # Errors
+///
+/// When it isn't one.
+pub fn local_port(service: &str, number: u32) -> Result<u16, Failure> {
+    let port = u16::try_from(number).ok().filter(|port| *port != 0);
+    port.ok_or_else(|| {
+        Failure::new(
+            ErrorKind::Usage,
+            format!("can't intercept {service}"),
+            format!("{number} isn't a port"),
+            "give --port LOCAL or LOCAL:PORT, where LOCAL is 1 to 65535",
+        )
+    })
+}
+
 /// Looks whether a Service that is to be made can have its name: a label of RFC 1035 section 2.3.1, in lower case as the
 /// API server wants it.
 ///
@@ -109,6 +126,24 @@ pub fn new_port(name: &ServiceName, local: u16, wanted: &PortQuery) -> Result<Po
         number,
         protocol,
     })
+}
+
+/// Looks whether the ports of a Service that is to be made differ, as the API server wants them to.
+///
+/// # Errors
+///
+/// When one is there twice.
+pub fn each_once(name: &ServiceName, ports: &[PortRef]) -> Result<(), Failure> {
+    let is_twice = |(at, port): &(usize, &PortRef)| ports[..*at].contains(port);
+    match ports.iter().enumerate().find(is_twice) {
+        None => Ok(()),
+        Some((_, port)) => Err(Failure::new(
+            ErrorKind::Usage,
+            format!("can't make service {name}"),
+            format!("port {} is given twice", shown(port)),
+            "give each --port another number of the Service: --port LOCAL:PORT",
+        )),
+    }
 }
 
 /// A port as people are told of it.
@@ -189,6 +224,28 @@ mod tests {
                 ErrorKind::Usage,
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn a_new_services_ports_differ_in_number_or_in_protocol() {
+        let name = ServiceName::new("shop", "mine");
+        let ports = |queries: &[&str]| -> Vec<PortRef> {
+            let query = |text: &&str| text.parse().unwrap_or_else(|never| match never {});
+            let port = |text| new_port(&name, 9000, &query(text)).unwrap();
+            queries.iter().map(port).collect()
+        };
+        for right in [&["80"][..], &["80", "81"], &["53", "53/udp"], &["", "80"]] {
+            assert_eq!(each_once(&name, &ports(right)), Ok(()), "{right:?}");
+        }
+        for wrong in [
+            &["80", "80"][..],
+            &["80", "53/udp", "80/tcp"],
+            &["", "9000"],
+        ] {
+            let refused = each_once(&name, &ports(wrong)).unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Usage, "{wrong:?}");
+            assert!(refused.why.ends_with("/TCP is given twice"), "{refused}");
         }
     }
 }

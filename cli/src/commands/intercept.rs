@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use kdev_common::loopback;
 use kdev_proto::Failure;
-use kdev_proto::v1::{ErrorKind, InterceptMode, InterceptRequest, LeaveRequest};
+use kdev_proto::v1::{
+    ErrorKind, InterceptMode, InterceptRequest, LeaveRequest, PreviewPort, PreviewRequest,
+};
 use kdev_rules::Rule;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -127,14 +129,6 @@ pub async fn replace(args: ReplaceArgs) -> Result<u8, Failure> {
 ///
 /// See [`intercept`].
 pub async fn preview(args: PreviewArgs) -> Result<u8, Failure> {
-    if args.take.port.len() > 1 {
-        return Err(Failure::new(
-            ErrorKind::Usage,
-            format!("can't make service {}", args.take.service),
-            "a preview has one port",
-            "give --port once, and one preview another name for each port",
-        ));
-    }
     run(Wanted {
         take: args.take,
         rule: String::new(),
@@ -217,6 +211,12 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
 async fn all(user: &mut User, wanted: &Wanted, made: &mut Vec<String>) -> Result<(), Failure> {
     let args = &wanted.take;
     let mut mode = wanted.mode;
+    if mode == InterceptMode::Preview {
+        // The Service is made with all of its ports.
+        let last = follow_to_last(user.preview(previewed(args)).await).await?;
+        made.push(last.intercept);
+        return Ok(());
+    }
     for ports in &args.port {
         let request = InterceptRequest {
             service: args.service.clone(),
@@ -236,6 +236,18 @@ async fn all(user: &mut User, wanted: &Wanted, made: &mut Vec<String>) -> Result
         }
     }
     Ok(())
+}
+
+fn previewed(args: &TakeArgs) -> PreviewRequest {
+    let ports = args.port.iter().map(|ports| PreviewPort {
+        local_port: ports.local.into(),
+        port: ports.query(),
+    });
+    PreviewRequest {
+        service: args.service.clone(),
+        namespace: args.namespace.clone().unwrap_or_default(),
+        ports: ports.collect(),
+    }
 }
 
 /// Leaves what this call has made, and nothing else that the session has of the Service; the first failure, after

@@ -14,6 +14,8 @@ struct View<'a> {
     interceptable: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     why_not: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    external_name: &'a str,
     ports: Vec<PortView<'a>>,
 }
 
@@ -71,6 +73,7 @@ fn view(service: &ServiceSummary) -> View<'_> {
         name: &service.name,
         interceptable: service.why_not.is_empty(),
         why_not: &service.why_not,
+        external_name: &service.external_name,
         ports: service.ports.iter().map(port_view).collect(),
     }
 }
@@ -119,8 +122,39 @@ fn state(service: &ServiceSummary) -> String {
     };
     let held: Vec<String> = service.ports.iter().flat_map(holders).collect();
     match (service.why_not.is_empty(), held.is_empty()) {
-        (false, _) => service.why_not.clone(),
+        (false, _) => match service.external_name.as_str() {
+            "" => service.why_not.clone(),
+            host => format!("leads to {host}; {}", service.why_not),
+        },
         (true, true) => "free".to_owned(),
         (true, false) => held.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_name_for_a_host_is_shown_with_the_host_and_why_it_cant_be_intercepted() {
+        let alias = ServiceSummary {
+            name: "db".to_owned(),
+            why_not: "it is of type ExternalName".to_owned(),
+            external_name: "db.example.com".to_owned(),
+            ..ServiceSummary::default()
+        };
+        assert_eq!(
+            state(&alias),
+            "leads to db.example.com; it is of type ExternalName"
+        );
+        let shown = serde_json::to_value(view(&alias)).unwrap();
+        assert_eq!(shown["external_name"], "db.example.com");
+        let headless = ServiceSummary {
+            why_not: "it is headless".to_owned(),
+            ..ServiceSummary::default()
+        };
+        assert_eq!(state(&headless), "it is headless");
+        let shown = serde_json::to_value(view(&headless)).unwrap();
+        assert_eq!(shown.get("external_name"), None);
     }
 }

@@ -7,7 +7,7 @@ use kube::{Api, Client};
 
 use crate::client::{ApiError, call};
 use crate::redirect::{
-    Intercept, NotInterceptable, PortRef, ServiceName, interceptable, intercepts,
+    Intercept, NotInterceptable, PortRef, ServiceName, external_name, interceptable, intercepts,
 };
 
 /// How many Services are asked for at once.
@@ -22,6 +22,8 @@ pub struct ServiceSummary {
     pub ports: Vec<PortSummary>,
     /// Whether it can be intercepted; if not, the text completes "can't be intercepted: ".
     pub interceptable: Result<(), NotInterceptable>,
+    /// The host that it is only another name for, where it is of type ExternalName.
+    pub external_name: Option<String>,
     /// The claims on it; none if they can't be read.
     pub intercepts: Vec<Intercept>,
 }
@@ -89,6 +91,7 @@ pub fn summarize(service: &Service) -> ServiceSummary {
             })
             .collect(),
         interceptable: interceptable(service),
+        external_name: external_name(service).map(str::to_owned),
         intercepts: intercepts(metadata).unwrap_or_default(),
     }
 }
@@ -136,7 +139,15 @@ mod tests {
         );
         assert_eq!(summary.name.to_string(), "shop/web");
         assert_eq!(summary.interceptable, Ok(()));
+        assert_eq!(summary.external_name, None);
         assert_eq!(summary.intercepts[0].owner, "ann@laptop");
+    }
+
+    #[test]
+    fn another_name_for_a_host_is_summed_up_with_the_host() {
+        let spec = json!({ "type": "ExternalName", "externalName": "db.example.com" });
+        let host = summary(spec, json!({})).external_name;
+        assert_eq!(host.as_deref(), Some("db.example.com"));
     }
 
     #[test]

@@ -204,6 +204,23 @@ impl Cluster {
         self.kubectl(&[&bind[..], &["-n", namespace]].concat()).ok();
     }
 
+    /// The same in all namespaces, until the answer is dropped.
+    #[track_caller]
+    pub fn grant_dave_everywhere(&self, name: &str, verbs: &str, resources: &str) -> Granted<'_> {
+        let granted = Granted {
+            cluster: self,
+            name: name.to_owned(),
+        };
+        granted.take_back();
+        let (verbs, resources) = (format!("--verb={verbs}"), format!("--resource={resources}"));
+        self.kubectl(&["create", "clusterrole", name, &verbs, &resources])
+            .ok();
+        let role = format!("--clusterrole={name}");
+        self.kubectl(&["create", "clusterrolebinding", name, &role, "--user=dave"])
+            .ok();
+        granted
+    }
+
     /// Loads an image into the node.
     #[track_caller]
     pub fn import(&self, image: &str) {
@@ -249,4 +266,25 @@ fn driver(name: &str, command: &str, args: &[&str]) -> Command {
     // The laptop's users take theirs from their homes.
     driver.env_remove("KUBECONFIG").current_dir("/");
     driver
+}
+
+/// Rights in all namespaces, which go when this is dropped.
+#[derive(Debug)]
+pub struct Granted<'a> {
+    cluster: &'a Cluster,
+    name: String,
+}
+
+impl Granted<'_> {
+    fn take_back(&self) {
+        let kinds = "clusterrole,clusterrolebinding";
+        let delete = ["delete", kinds, &self.name, "--ignore-not-found"];
+        self.cluster.kubectl(&delete);
+    }
+}
+
+impl Drop for Granted<'_> {
+    fn drop(&mut self) {
+        self.take_back();
+    }
 }

@@ -115,20 +115,20 @@ pub enum ClaimError {
         /// Which requests both would have.
         conflict: Box<Overlap>,
     },
-    /// Replacing takes the pods from all ports of the Service, and others of its ports are held.
+    /// Replacing takes the pods from all ports of the Service, and others of its ports need them, or have taken them.
     #[error(
-        "replacing service {service} takes the pods from all of its ports, and others are held: {}. Ask them to leave, or use `kdev intercept`, which leaves the pods where they are",
+        "replacing service {service} takes the pods from all of its ports, and others need them, or have them scaled to zero already: {}. Ask them to leave, or use `kdev intercept`, which leaves the pods where they are",
         held(theirs)
     )]
     Shared {
         /// The Service.
         service: ServiceName,
-        /// The claims that would lose their pods.
+        /// The claims that would lose their pods, or that replace it.
         theirs: Vec<Intercept>,
     },
     /// What the claim leaves to the pods would reach nobody, as somebody has scaled them to zero.
     #[error(
-        "the pods of service {service}, which are to get what doesn't come here, are scaled to zero for as long as it is replaced: {}. Take the port as a whole, or ask them to leave",
+        "the pods of service {service}, which are to answer what isn't answered here, are scaled to zero for as long as it is replaced: {}. Take the port as a whole, or ask them to leave",
         held(theirs)
     )]
     Resting {

@@ -110,11 +110,11 @@ fn who_holds_another_port_doesnt_lose_its_pods_to_a_replacement_unasked() {
     assert_eq!(refused.in_the_way(), std::slice::from_ref(&ann));
     assert_eq!(
         refused.to_string(),
-        "replacing service shop/web takes the pods from all of its ports, and others are held: \
-         port grpc (90/TCP) held by ann@laptop for --header x-user=ann since 2023-11-14T22:13:20Z. \
+        "replacing service shop/web takes the pods from all of its ports, and others need them, or \
+         have them scaled to zero already: port grpc (90/TCP) held by ann@laptop for --header x-user=ann since 2023-11-14T22:13:20Z. \
          Ask them to leave, or use `kdev intercept`, which leaves the pods where they are"
     );
-    // A whole port of the same session's misses nothing; one of its rules does, and so does a copy.
+    // A whole port misses nothing, whoever has it; rules do, and so does a copy, also one's own.
     let own = |one: Intercept| {
         let one = Intercept {
             session: replace.session.clone(),
@@ -122,7 +122,9 @@ fn who_holds_another_port_doesnt_lose_its_pods_to_a_replacement_unasked() {
         };
         check(&name(), &web(), &[one], &replace)
     };
-    assert!(own(intercept("i1", ("grpc", 90))).is_ok());
+    let whole = intercept("i1", ("grpc", 90));
+    assert!(check(&name(), &web(), std::slice::from_ref(&whole), &replace).is_ok());
+    assert!(own(whole).is_ok());
     assert!(own(ann).is_err());
     let copy = Intercept {
         mode: Mode::Wiretap,
@@ -154,6 +156,14 @@ fn what_is_left_to_pods_that_rest_isnt_claimed() {
     assert_eq!(refused.in_the_way(), claims);
     let refused = refused.to_string();
     assert!(refused.contains("replaced by ann@laptop"), "{refused}");
+    let copies = |port: &str| Claim {
+        mode: Mode::Wiretap,
+        ..wanted("i2", port)
+    };
+    let refused = check(&name(), &web(), &claims, &copies("http")).unwrap_err();
+    assert_eq!(refused.in_the_way(), claims);
+    // What the machine answers can be copied.
+    assert!(check(&name(), &web(), &claims, &copies("grpc")).is_ok());
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub enum Mode {
     Intercept,
     /// The workloads behind the Service have no replicas meanwhile.
     Replace,
-    /// The Service was made for it, and goes with it.
+    /// The Service was made for it and its like, and goes with the first of them.
     Preview,
     /// Requests go where they would without it; what comes is a copy.
     Wiretap,
@@ -67,8 +67,13 @@ impl Mode {
 impl Intercept {
     /// Whether the Service's pods still get some of what comes to the port.
     pub fn leaves_some(&self) -> bool {
-        !self.rule.is_everything() || self.pass_if_down || self.mode == Mode::Wiretap
+        leaves_some(&self.rule, self.pass_if_down, self.mode)
     }
+}
+
+/// See [`Intercept::leaves_some`].
+pub(super) fn leaves_some(rule: &Rule, pass_if_down: bool, mode: Mode) -> bool {
+    !rule.is_everything() || pass_if_down || mode == Mode::Wiretap
 }
 
 /// `port http (80/TCP) held by ann@laptop for --header x-user=ann since 2026-01-02T03:04:05Z`.

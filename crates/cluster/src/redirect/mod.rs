@@ -38,9 +38,10 @@ pub use self::intercept::{
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
 pub use self::port::{PortQuery, PortRef, Protocol, Which, ports_of};
-pub use self::preview::{create_preview, delete_orphans, delete_preview};
+pub use self::preview::{Preview, create_preview, delete_orphans, delete_preview, preview_id};
 pub use self::reconcile::{Limits, Outcome, ReconcileError, reconcile};
 pub use self::restored::{RestoreError, changed, restore_all, wait_restored};
+pub(crate) use self::suitable::external_name;
 pub use self::suitable::{NotInterceptable, interceptable};
 pub use self::writer::Writer;
 

@@ -12,7 +12,8 @@ pub const INTERCEPTS: &str = "kdev.dev/intercepts";
 /// borrowed slices carry a copy, so that a selector outlives the loss of the Service's annotations.
 pub const ORIGINAL: &str = "kdev.dev/original";
 
-/// The label of a Service that was made for an intercept, with its id.
+/// The label of a Service that was made for an intercept, with the id of the claim on its first port. The claims on
+/// further ports have the same id, with a dot and a number behind it.
 pub const PREVIEW: &str = "kdev.dev/preview";
 
 /// The slices' label with the controller that a slice belongs to.

@@ -138,7 +138,14 @@ async fn ours(
 ) -> Result<Found<BTreeMap<ServiceName, Vec<String>>>, RestoreError> {
     let manager = scope.manager;
     let services: Api<Service> = scope.api(client);
-    let services = call("list services", services.list(&ListParams::default())).await?;
+    let listed = call("list services", services.list(&ListParams::default())).await;
+    let listed = listed.map(|list| list.items);
+    let mut unseen = Vec::new();
+    let services = match scope.namespace {
+        None => seen(listed, &mut unseen)?,
+        // Without them there is nothing left to do in it that was asked for.
+        Some(_) => listed?,
+    };
     let mut found = BTreeMap::new();
     for service in services {
         let claims = intercepts(&service.metadata).unwrap_or_default();
@@ -163,7 +170,6 @@ async fn ours(
     let slices: Api<EndpointSlice> = scope.api(client);
     let by_manager = ListParams::default().labels(&slices_by(manager));
     let listed = call("list endpoint slices", slices.list_metadata(&by_manager)).await;
-    let mut unseen = Vec::new();
     for slice in seen(listed.map(|list| list.items), &mut unseen)? {
         if let Some(service) = slice.labels().get(SERVICE_NAME_LABEL) {
             let namespace = slice.namespace().unwrap_or_default();

@@ -45,7 +45,7 @@ pub enum NotInterceptable {
 }
 
 /// The host that a Service of type ExternalName is another name for.
-pub(super) fn external_name(service: &Service) -> Option<&str> {
+pub(crate) fn external_name(service: &Service) -> Option<&str> {
     let spec = service.spec.as_ref()?;
     let is_one = spec.type_.as_deref() == Some("ExternalName");
     spec.external_name.as_deref().filter(|_| is_one)

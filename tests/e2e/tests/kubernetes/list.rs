@@ -2,7 +2,7 @@
 
 use kdev_e2e::desk::{DEMO, Desk};
 use kdev_e2e::workload::Workload;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn find<'a>(services: &'a Value, name: &str) -> &'a Value {
     let mut all = services.as_array().unwrap().iter();
@@ -35,6 +35,24 @@ fn services_are_shown_with_their_ports_and_why_not() {
         headless["why_not"].as_str().unwrap().contains("headless"),
         "{headless}"
     );
+}
+
+#[test]
+fn another_name_for_a_host_is_shown_with_the_host() {
+    let desk = Desk::clean();
+    let web = Workload::up(desk.cluster, "alias");
+    let spec = json!({ "type": "ExternalName", "externalName": "db.example.com" });
+    web.add_service("alias", &spec);
+    let list = ["list", "-n", web.namespace()];
+    desk.kdev(&list)
+        .ok()
+        .says("leads to db.example.com; it is of type ExternalName");
+    let services = desk
+        .kdev(&[&list[..], &["-o", "json"]].concat())
+        .ok()
+        .json();
+    assert_eq!(find(&services, "alias")["external_name"], "db.example.com");
+    assert_eq!(find(&services, "web").get("external_name"), None);
 }
 
 #[test]

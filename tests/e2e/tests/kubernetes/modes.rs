@@ -1,12 +1,15 @@
 //! What comes with an intercept: a workload that rests meanwhile, a Service made for it, a personal mark; and
 //! that all of it is put back, whoever dies.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use kdev_e2e::datagrams::{Client, Responder, Who};
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::{Requests, who_answers};
 use kdev_e2e::kept::Kept;
 use kdev_e2e::laptop::{Daemon, User};
+use kdev_e2e::pod::PodPlace;
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
 use serde_json::{Value, json};
@@ -15,6 +18,7 @@ const USAGE: i32 = 2;
 const RIGHTS: i32 = 7;
 const NOT_FOUND: i32 = 10;
 const CONFLICT: i32 = 11;
+const LOCAL_PORT: i32 = 12;
 
 /// A laptop that is connected to a manager of its own, which gives up sessions that are gone for 3 s.
 fn impatient(topic: &'static str) -> (Desk, Workload<'static>, Namespace<'static>) {
@@ -75,18 +79,12 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
 }
 
 #[test]
-fn a_workload_isnt_taken_from_somebody_who_holds_another_port() {
+fn a_workload_isnt_taken_from_somebody_who_needs_it_for_another_port() {
     let (desk, web) = Desk::beside("shared");
     let _program = desk.laptop.serve(9000);
-    // As another machine's kdev writes it.
-    let theirs = json!([{
-        "id": "f00d", "session": "beef", "owner": "ann@another-laptop", "manager": "kdev",
-        "port": { "name": "echo", "number": 7, "protocol": "TCP" },
-        "since": "2026-01-02T03:04:05Z",
-    }]);
-    let theirs = format!("kdev.dev/intercepts={theirs}");
+    let rule = json!({ "rule": { "any": [{ "all": [{ "header": "x-user=ann" }] }] } });
+    claim_of_anns(&web, &rule);
     let annotate = ["annotate", "--overwrite", "service", "web"];
-    web.kubectl(&[&annotate[..], &[&theirs]].concat()).ok();
     let replace = ["replace", "web", "--port", "9000:http"];
     for options in [&[][..], &["--take-over"]] {
         desk.kdev(&[&replace[..], options].concat())
@@ -112,6 +110,67 @@ fn a_workload_isnt_taken_from_somebody_who_holds_another_port() {
     desk.kdev(&["leave", "web"]).ok();
     assert_scaled_back(&desk, &web);
     web.assert_untouched();
+}
+
+#[test]
+fn whole_ports_stand_beside_a_replacement_whichever_came_first() {
+    let (desk, web) = Desk::beside("both");
+    let _program = desk.laptop.serve(9000);
+    let replace = ["replace", "web", "--port", "9000:http"];
+    // Hers was there before.
+    claim_of_anns(&web, &json!({}));
+    desk.kdev(&replace).ok().says("from 2 to 0");
+    desk.kdev(&["list"])
+        .ok()
+        .says("echo:7/TCP held by ann@another-laptop")
+        .says("http:80/TCP replaced by dev@");
+    desk.kdev(&["leave", "web"]).ok();
+    claim_of_anns(&web, &Value::Null);
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    // Hers replaces it, and was there before.
+    claim_of_anns(&web, &json!({ "mode": "replace" }));
+    let echo = ["web", "--port", "9000:http"];
+    desk.kdev(&[&["wiretap"], &echo[..]].concat())
+        .exits(CONFLICT)
+        .says("port echo (7/TCP) replaced by ann@another-laptop");
+    let passing = ["--if-down", "pass"];
+    desk.kdev(&[&["intercept"], &echo[..], &passing].concat())
+        .exits(CONFLICT)
+        .says("scaled to zero");
+    desk.kdev(&replace)
+        .exits(CONFLICT)
+        .says("port echo (7/TCP) replaced by ann@another-laptop");
+    desk.kdev(&[&["intercept"], &echo[..]].concat())
+        .ok()
+        .says("active");
+    desk.kdev(&["leave", "web"]).ok();
+    claim_of_anns(&web, &Value::Null);
+    // A copy that was there before is in the way of a replacement as well.
+    desk.kdev(&["wiretap", "web", "--port", "9000:echo"]).ok();
+    desk.kdev(&replace).exits(CONFLICT).says("copied to dev@");
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
+/// Writes a claim on the echo as another machine's kdev does, with what else is said of it; with `null` takes it away.
+fn claim_of_anns(web: &Workload<'_>, more: &Value) {
+    let claims = more.as_object().map(|more| {
+        let mut claim = json!({
+            "id": "f00d", "session": "beef", "owner": "ann@another-laptop", "manager": "kdev",
+            "port": { "name": "echo", "number": 7, "protocol": "TCP" },
+            "since": "2026-01-02T03:04:05Z",
+        });
+        for (key, value) in more {
+            claim[key] = value.clone();
+        }
+        format!("kdev.dev/intercepts={}", json!([claim]))
+    });
+    let claims = claims.unwrap_or_else(|| "kdev.dev/intercepts-".to_owned());
+    web.kubectl(&["annotate", "--overwrite", "service", "web", &claims])
+        .ok();
 }
 
 #[test]
@@ -216,8 +275,6 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
     desk.kdev(&["preview", "web", "--port", "9000"])
         .exits(CONFLICT)
         .says("already");
-    let two = ["preview", "two", "--port", "9000", "--port", "9001"];
-    desk.kdev(&two).exits(USAGE).says("one port");
     desk.kdev(&["preview", "Bad_Name", "--port", "9000"])
         .exits(USAGE)
         .says("lower case letters");
@@ -232,11 +289,83 @@ fn a_preview_is_a_service_of_its_own_until_it_is_left() {
 }
 
 #[test]
+fn a_preview_of_several_ports_is_one_service_that_is_made_and_left_as_a_whole() {
+    let (desk, web) = Desk::beside("ports");
+    let _first = desk.laptop.serve_as("first", 9000);
+    let _second = desk.laptop.serve_as("second", 9001);
+    let _third = Responder::start(desk.laptop.network(), "127.0.0.1:9000");
+    let gone = || service_is_gone(&desk, &web, "mine");
+    let preview = |ports: &[&str], more: &[&str]| {
+        let ports = ports.iter().flat_map(|one| ["--port", *one]);
+        let words: Vec<&str> = ["preview", "mine"].into_iter().chain(ports).collect();
+        desk.kdev(&[&words[..], more].concat())
+    };
+    // All of them, or none.
+    preview(&["9000:80", "9001:80"], &[])
+        .exits(USAGE)
+        .says("80/TCP is given twice");
+    preview(&["9000:80", "9002:81"], &[])
+        .exits(LOCAL_PORT)
+        .says("9002");
+    assert!(gone());
+
+    let all = ["9000:80", "9001:8080", "9000:80/udp"];
+    let mut made = preview(&all, &[]).ok();
+    for port in ["80/TCP", "8080/TCP", "80/UDP"] {
+        made = made.says(&format!(
+            "active: {}/mine port {port} comes",
+            web.namespace()
+        ));
+    }
+    let who = |port: u16| {
+        let url = format!("http://mine:{port}/");
+        web.in_pod(&["get", &url]).ok().json()["pod"].clone()
+    };
+    assert_eq!((who(80), who(8080)), ("first".into(), "second".into()));
+    let service = desk
+        .cluster
+        .get(&["-n", web.namespace(), "service", "mine"]);
+    let address = service["spec"]["clusterIP"].as_str().unwrap().parse();
+    let pod = PodPlace::all(desk.cluster, web.namespace(), "app=web").remove(0);
+    let client = Client::new(&pod.network, SocketAddr::new(address.unwrap(), 80));
+    assert_eq!(client.who_answers(), Some(Who::Laptop));
+
+    let mut listed = desk.kdev(&["list"]).ok();
+    for port in ["80-tcp:80/TCP", "8080-tcp:8080/TCP", "80-udp:80/UDP"] {
+        listed = listed.says(&format!("{port} held by dev@"));
+    }
+    let mut status = desk.kdev(&["status"]).ok();
+    for (port, local) in [("80/TCP", 9000), ("8080/TCP", 9001), ("80/UDP", 9000)] {
+        status = status.says(&format!("port {port}, made for it, to local port {local}"));
+    }
+
+    let leave = ["leave", "mine"];
+    desk.kdev(&[&leave[..], &["--port", "8080"]].concat())
+        .exits(USAGE)
+        .says("leave --port out");
+    assert_eq!(who(8080), "second");
+    desk.kdev(&leave).ok().says("the Service is gone");
+    assert!(gone());
+    assert_eq!(desk.status()["intercepts"], json!([]));
+
+    // For as long as a program runs, or a session.
+    let asks = "until curl -sf http://mine:8080/ | grep -q second; do sleep 0.1; done; exit 3";
+    preview(&all, &["--", "sh", "-c", asks]).exits(3);
+    assert!(gone());
+    assert_eq!(desk.status()["intercepts"], json!([]));
+    preview(&all, &[]).ok();
+    desk.kdev(&["quit"]).ok();
+    assert!(gone());
+    web.assert_untouched();
+}
+
+#[test]
 fn what_a_killed_daemon_leaves_the_manager_puts_back() {
     let (desk, web, manager) = impatient("orphans");
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
-    desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
+    let two = ["--port", "9001", "--port", "9000:80"];
+    desk.kdev(&[&["preview", "mine"], &two[..]].concat()).ok();
     desk.laptop.kill(Daemon::User);
     wait::until_true("the preview is gone", Duration::from_secs(30), || {
         service_is_gone(&desk, &web, "mine")
@@ -315,12 +444,67 @@ fn who_may_look_into_one_namespace_only_recovers_that() {
 }
 
 #[test]
+fn who_may_not_look_everywhere_is_told_so_after_what_can_be_seen_is_put_back() {
+    let (desk, web, namespace) = with_own_manager("partly", "60");
+    let (manager, there) = (namespace.name(), web.namespace());
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
+    abandon(&desk, manager);
+    let dave = desk.cluster.kubeconfig_of("dave");
+    let slices = "endpointslices.discovery.k8s.io";
+    let grant = |namespace: &str, name: &str, verbs: &str, resources: &str| {
+        desk.cluster.grant_dave(namespace, name, verbs, resources);
+    };
+    let some = format!("services,deployments.apps,{slices}");
+    let _everywhere = desk
+        .cluster
+        .grant_dave_everywhere("e2e-partly", "list", &some);
+    grant(manager, "e2e-find", "get,list", "pods");
+    grant(there, "e2e-pods", "list", "pods");
+    grant(there, "e2e-services", "get,patch", "services");
+    let all = "get,list,create,update,patch,delete";
+    grant(there, "e2e-slices", all, slices);
+    grant(there, "e2e-endpoints", "get,patch", "endpoints");
+    grant(there, "e2e-look", "get", "deployments.apps");
+    let recover = |more: &[&str]| {
+        let to = ["--kubeconfig", &dave, "--manager-namespace", manager];
+        desk.kdev_as(User::Root, &[&["recover"], &to[..], more].concat())
+    };
+    recover(&["--dry-run"])
+        .exits(RIGHTS)
+        .says("would put back: ")
+        .says("you may not list statefulsets, list replicasets in all namespaces")
+        .says("-n NAMESPACE");
+    // What is seen and can't be changed is another matter, which no other namespace helps with.
+    let refused = recover(&[])
+        .exits(RIGHTS)
+        .says(&format!("can't scale back deployment {there}/web"))
+        .says("may not patch deployments.apps in namespace")
+        .says("next: Ask the cluster's administrator");
+    assert!(!refused.stderr.contains("-n NAMESPACE"), "{refused:#?}");
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 0);
+    grant(there, "e2e-scale", "patch", "deployments.apps");
+    recover(&[])
+        .exits(RIGHTS)
+        .says(&format!("put back: deployment {there}/web"))
+        .says("you may not list statefulsets, list replicasets in all namespaces")
+        .says("-n NAMESPACE");
+    assert_scaled_back(&desk, &web);
+    wait::until_true("the Service is whole", Duration::from_secs(30), || {
+        web.slices() == ["endpointslice-controller.k8s.io"]
+    });
+    web.assert_untouched();
+    desk.kdev(&["uninstall", "-n", manager]).ok();
+}
+
+#[test]
 fn what_nobody_puts_back_is_recovered_with_ones_own_rights() {
     let (desk, web, namespace) = with_own_manager("recover", "60");
     let manager = namespace.name();
     let (_first, _second) = (desk.laptop.serve(9000), desk.laptop.serve(9001));
     desk.kdev(&["replace", "web", "--port", "9000:http"]).ok();
-    desk.kdev(&["preview", "mine", "--port", "9001"]).ok();
+    let two = ["--port", "9001", "--port", "9000:80"];
+    desk.kdev(&[&["preview", "mine"], &two[..]].concat()).ok();
     desk.kdev(&["recover", "--manager-namespace", manager])
         .exits(CONFLICT)
         .says("puts back by itself");
