@@ -303,17 +303,16 @@ impl Carriers {
         let handshake = async {
             let stream = connector.connect(manager, stream).await?;
             let channel = Channel::over(stream).await?;
-            let calls = FlowsClient::new(channel.clone());
-            let mut client = ManagerClient::new(channel);
+            let mut client = ManagerClient::new(channel.clone());
             let started = Instant::now();
             client.get_version(VersionRequest {}).await?;
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((client, calls, started.elapsed()))
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((channel, client, started.elapsed()))
         };
         let connected = tokio::select! {
             () = cancelled.cancelled() => return,
             connected = tokio::time::timeout(HANDSHAKE, handshake) => connected,
         };
-        let (client, calls, round_trip) = match connected {
+        let (channel, client, round_trip) = match connected {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return self.log_lost(id, &error),
             Err(_) => return self.log_lost(id, &"no answer over it"),
@@ -323,7 +322,7 @@ impl Carriers {
         let carrier = Carrier {
             id,
             client: client.clone(),
-            calls,
+            calls: FlowsClient::new(channel.clone()),
             kind,
             since_ms: part.since_ms,
             part,
@@ -340,6 +339,8 @@ impl Carriers {
         self.changed.send_replace(());
         let why = tokio::select! {
             () = cancelled.cancelled() => "it was given up",
+            // An end that the kernel tells of needn't be waited for.
+            () = channel.closed() => "it broke",
             why = self.watch_over(arrival, client, &doubted, &received) => why,
         };
         let mut alive = self.lock();

@@ -523,9 +523,10 @@ mod tests {
 
     /// A link that takes itself for connected.
     async fn connected() -> (ManagerLink, watch::Sender<Link>, Arc<Notify>) {
+        let (near, _far) = tokio::io::duplex(1 << 10);
         let (link_sender, link) = watch::channel(Link {
             part: Part::new(State::Ok, "pod kdev/manager"),
-            channel: Some(Channel::over(tokio::io::duplex(1).0).await.unwrap()),
+            channel: Some(Channel::over(near).await.unwrap()),
             version: None,
             failure: None,
             generation: 1,

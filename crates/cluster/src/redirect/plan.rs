@@ -7,7 +7,8 @@
 //! on the cluster's own slices are borrowed: rewritten in place, since kube-proxy applies one change at
 //! once, and a second one after a second. A Service whose only port is intercepted takes that one
 //! change. The mirroring label may be lost again, as the Endpoints controller rewrites the labels of a
-//! Service with a selector; the next plan sees that.
+//! Service with a selector; the next plan sees that, and takes what was mirrored away last, as it may be
+//! all that leads to a pod.
 //!
 //! Restoring: slices lead every port to the pods, the borrowed ones as the cluster had them, and the
 //! selector comes back. Own slices go once the cluster's lead to every pod that they do. The annotation goes last,
@@ -207,20 +208,28 @@ fn redirect(
         deletes,
     } = changes(observed, service, &saved, wanted, TheClusters::Borrowed);
     let mut steps: Vec<_> = creates.into_iter().map(create).collect();
-    if observed.endpoints == EndpointsObject::Plain {
-        steps.push(Step::SkipMirrorLabel { on: true });
+    let is_plain = observed.endpoints == EndpointsObject::Plain;
+    let stop_mirroring = is_plain.then_some(Step::SkipMirrorLabel { on: true });
+    let updates = updates.into_iter().map(update);
+    let is_cleared = selector(service).is_none();
+    if !is_cleared {
+        steps.extend(stop_mirroring.clone());
     }
-    if selector(service).is_some() || !is_saved(service, &saved) {
+    if is_cleared && is_saved(service, &saved) {
+        steps.extend(drop_annotation(service, desired, false));
+    } else {
         steps.push(Step::ClearSelector {
             resource_version: resource_version(service),
             saved,
         });
-    } else {
-        steps.extend(drop_annotation(service, desired, false));
     }
     // Not before the selector is cleared, as the controller would undo it; nor before it is saved: an own slice may
     // hold the only copy.
-    steps.extend(updates.into_iter().map(update));
+    steps.extend(updates);
+    if is_cleared {
+        // What has been mirrored meanwhile may be all that leads to a pod until then.
+        steps.extend(stop_mirroring);
+    }
     steps.extend(deletes.iter().chain(observed.mirrored()).map(delete));
     steps.push(Step::Done);
     steps

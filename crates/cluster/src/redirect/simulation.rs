@@ -187,20 +187,22 @@ impl Cluster {
     }
 
     /// Counts, per family and port, the ready endpoints that really serve it: ready pods of the
-    /// selector, and the router where a route leads there.
-    pub(super) fn serving(
+    /// selector, and the router where one of `goals` leads there.
+    pub(super) fn serving<'a>(
         &self,
-        routes: &BTreeMap<PortRef, Route>,
+        goals: impl IntoIterator<Item = &'a BTreeMap<PortRef, Route>>,
     ) -> BTreeMap<(String, String), usize> {
         let observed = self.observe();
         let Some(service) = &observed.service else {
             return BTreeMap::new();
         };
         let mut valid: BTreeSet<_> = BTreeSet::new();
-        for routes in [&BTreeMap::new(), routes] {
+        let mut allow = |routes: &BTreeMap<PortRef, Route>| {
             let wanted = slices::wanted(service, &observed.pods, routes, &BTreeMap::new());
             valid.extend(targets(&slices_of(service, &wanted)));
-        }
+        };
+        allow(&BTreeMap::new());
+        goals.into_iter().for_each(allow);
         let mut serving = BTreeMap::new();
         for port in api_ports(service) {
             for family in ["IPv4", "IPv6"] {
