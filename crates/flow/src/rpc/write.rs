@@ -4,7 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::{PLAIN, PREFIX};
 
@@ -19,11 +19,10 @@ pub(super) fn write(frame: &FlowFrame, into: &mut BytesMut) -> Option<Bytes> {
     match &frame.kind {
         Some(Kind::Data(payload)) if payload.len() >= LARGE => {
             let length = payload.len() as u64;
-            let mut field = BytesMut::with_capacity(1 + encoded_len_varint(length));
-            encode_key(DATA, WireType::LengthDelimited, &mut field);
-            encode_varint(length, &mut field);
-            prefix(field.len() + payload.len(), field.len(), into);
-            into.put(field);
+            let head = key_len(DATA) + encoded_len_varint(length);
+            prefix(head + payload.len(), head, into);
+            encode_key(DATA, WireType::LengthDelimited, into);
+            encode_varint(length, into);
             Some(payload.clone())
         }
         _ => {
