@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kdev_flow::budget::Budget;
 use tokio::sync::Notify;
 
-/// What waits between all shards and tasks; the less is left of it, the less waits for each.
+/// What waits between all shards and tasks.
 static ALL: Budget = Budget::new(16 << 20);
 
 /// The bytes that wait in one direction of a flow.
 #[derive(Debug)]
 pub struct Gauge {
     bytes: AtomicU64,
+    /// All that have been handed on.
+    moved: AtomicU64,
     less: Notify,
 }
 
@@ -21,6 +23,7 @@ impl Default for Gauge {
         ALL.join();
         Self {
             bytes: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
             less: Notify::new(),
         }
     }
@@ -36,7 +39,8 @@ impl Gauge {
     /// Whether so many bytes more may wait; always, where none do, so that a flow goes on.
     pub fn takes(&self, bytes: usize) -> bool {
         let waiting = self.bytes.load(Ordering::Acquire);
-        waiting == 0 || waiting + bytes as u64 <= ALL.allowance()
+        let most = || ALL.allowance(self.moved.load(Ordering::Relaxed));
+        waiting == 0 || waiting + bytes as u64 <= most()
     }
 
     /// Waits until so many bytes more may wait. For one who waits. Cancel safe.
@@ -68,6 +72,7 @@ pub struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         ALL.give_back(self.bytes);
+        self.gauge.moved.fetch_add(self.bytes, Ordering::Relaxed);
         self.gauge.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         self.gauge.less.notify_one();
     }

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kdev_shares::Shares;
+
 use crate::ledger::WINDOW;
 
-/// What all flows of a process may hold together: what they keep for the other side, what waits for
-/// their near ends, and what the other side may send beyond [`Budget::SHARE`]. The less of it is left, the
-/// less more each flow may keep, down to [`Budget::FLOOR`]: those that stand still so leave something to
-/// those that move, and don't fill the memory.
+/// What all flows of a process may hold together: what they keep for the other side, and what waits for
+/// their near ends. Each may have what [`Shares`] gives it.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
@@ -18,12 +18,7 @@ pub struct Budget {
 impl Budget {
     /// Bytes that the other side of each flow may send at first, whatever the others do: it begins before
     /// it could be told anything else.
-    pub const SHARE: u64 = 256 << 10;
-    /// Bytes that each flow may keep whatever the others do, so that it always goes on. The flows of a full
-    /// session keep two budgets of a process in this way; fewer may keep more each, see [`Budget::floor`].
-    pub const FLOOR: u64 = 16 << 10;
-    /// One flow has a part at most, of what is left where nothing is taken.
-    const PART: u128 = 8;
+    pub const SHARE: u64 = kdev_shares::FIRST;
 
     /// A budget of so many bytes.
     pub const fn new(limit: u64) -> Self {
@@ -39,21 +34,22 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The most that one flow may keep, or be granted, now: with half of it left a quarter of what it is
-    /// with all of it, so that flows that stand still leave something to those that come after them.
-    pub fn allowance(&self) -> u64 {
-        let left = u128::from(self.limit.saturating_sub(self.used()));
-        let part = left * left / (u128::from(self.limit.max(1)) * Self::PART);
-        // No more than what is left.
-        u64::try_from(part).map_or(WINDOW, |part| part.clamp(self.floor(), WINDOW))
+    /// The most that one flow may keep, or be granted, now that so many bytes of it have been handed on.
+    pub fn allowance(&self, moved: u64) -> u64 {
+        self.shares().most(moved).min(WINDOW)
     }
 
-    /// What each flow may keep whatever the others do: among all of them half as much as the limit, so that one that
-    /// moves beside hundreds that stand still has what it needs.
+    /// What each flow that moves may keep whatever the others do.
     pub(crate) fn floor(&self) -> u64 {
-        let each = self.limit / 2 / self.flows.load(Ordering::Relaxed).max(1);
-        // Alone it needs no more than what it keeps at first: the first window, and as much ahead of it.
-        each.clamp(Self::FLOOR, 2 * Self::SHARE)
+        self.shares().floor()
+    }
+
+    fn shares(&self) -> Shares {
+        Shares {
+            limit: self.limit,
+            held: self.used(),
+            count: self.flows.load(Ordering::Relaxed),
+        }
     }
 
     /// One flow more shares it, until [`Budget::leave`].

@@ -150,29 +150,16 @@ impl Ledger {
         }
     }
 
-    fn allowance(&self) -> u64 {
+    /// What may be held of a direction of which so many bytes were handed on.
+    fn allowance(&self, moved: u64) -> u64 {
         let share = self.share.as_ref();
-        let allowance = self.budget.allowance();
-        allowance.min(share.map_or(WINDOW, |share| share.allowance()))
+        let allowance = self.budget.allowance(moved);
+        allowance.min(share.map_or(WINDOW, |share| share.allowance(moved)))
     }
 
     fn give_back(&self, bytes: u64) {
         self.budget.give_back(bytes);
         self.share.iter().for_each(|share| share.give_back(bytes));
-    }
-
-    fn try_take(&self, bytes: u64) -> bool {
-        if !self.budget.try_take(bytes) {
-            return false;
-        }
-        let fits = self
-            .share
-            .as_ref()
-            .is_none_or(|share| share.try_take(bytes));
-        if !fits {
-            self.budget.give_back(bytes);
-        }
-        fits
     }
 
     /// What was said and isn't acknowledged, in bytes.
@@ -186,15 +173,11 @@ impl Ledger {
         bytes.saturating_sub(self.delivered)
     }
 
-    /// What is there, or may come at any time because it was granted beyond the first window.
-    fn held(&self) -> u64 {
-        self.kept() + self.waiting().max(self.window - Budget::SHARE)
-    }
-
     /// Lets the budgets know what it holds. What is there can't be refused any more; what makes others
-    /// hold less is that it counts.
+    /// hold less is that it counts. What was granted and hasn't come doesn't: the other side keeps that in
+    /// a budget of its own, and a connection that has moved much and is idle takes nothing from others.
     fn count(&mut self) {
-        let (held, counted) = (self.held(), self.counted);
+        let (held, counted) = (self.kept() + self.waiting(), self.counted);
         self.counted = held;
         if held > counted {
             let more = held - counted;
@@ -213,7 +196,9 @@ impl Ledger {
         }
         // Ahead of what the other side takes, a share is enough to go on at once when it takes more.
         let granted = self.allowed.saturating_sub(self.acked);
-        let most = granted.saturating_add(Budget::SHARE).min(self.allowance());
+        let most = granted
+            .saturating_add(Budget::SHARE)
+            .min(self.allowance(self.acked));
         // Where it is little, one half can be under way while the other is acknowledged.
         let piece = (most / 2).min(CHUNK as u64);
         if self.kept() + piece <= most {
@@ -322,25 +307,11 @@ impl Ledger {
     /// Lets the other side send more: twice as much as before under way when that was too little, as far
     /// as the budget allows. A near end that doesn't take anything gets nothing more.
     fn grant(&mut self) {
-        let more = self
-            .window
-            .min(self.allowance().saturating_sub(self.window));
-        if self.is_too_little && more > 0 {
-            self.try_widen(more);
+        if std::mem::take(&mut self.is_too_little) {
+            let most = self.allowance(self.delivered).max(self.window);
+            self.window = most.min(2 * self.window);
         }
-        self.is_too_little = false;
         self.granted = self.granted.max(self.delivered + self.window);
-    }
-
-    /// Makes the window larger if the budgets have room for that.
-    fn try_widen(&mut self, more: u64) {
-        self.window += more;
-        let held = self.held();
-        if self.try_take(held - self.counted) {
-            self.counted = held;
-        } else {
-            self.window -= more;
-        }
     }
 
     /// What goes out next, at most [`CHUNK`] bytes of one piece.

@@ -133,18 +133,14 @@ impl World {
 
     /// What each process counts is what it holds, and however many flows stand still, that is bounded.
     pub(super) fn check(&self) {
-        let most = self.limit + FLOWS as u64 * Budget::FLOOR;
+        let most = self.limit + FLOWS as u64 * kdev_shares::FLOOR;
         for (side, budget) in self.budgets.iter().enumerate() {
             let holdings = self.flows.iter().map(|flow| flow.sides[side].holding());
             let all = holdings.fold(Holding::default(), Holding::and);
-            assert_eq!(budget.used(), all.counted);
-            let promised = all.kept + all.granted;
-            assert!(
-                promised <= most,
-                "{promised} of {most} bytes kept or granted"
-            );
+            assert!(all.kept <= most, "{} of {most} bytes kept", all.kept);
             // What waits here is kept there.
             let there = all.kept + all.waiting;
+            assert_eq!(budget.used(), there);
             assert!(there <= 2 * most, "{there} of {most} bytes, twice");
         }
     }
@@ -418,13 +414,7 @@ impl Side {
         };
         let (kept, waiting) = (held(&self.ledger.kept), held(&self.ledger.undelivered));
         assert!(waiting <= self.ledger.window);
-        let granted = self.ledger.window - Budget::SHARE;
-        Holding {
-            kept,
-            waiting,
-            granted,
-            counted: kept + granted.max(waiting),
-        }
+        Holding { kept, waiting }
     }
 }
 
@@ -432,10 +422,6 @@ impl Side {
 struct Holding {
     kept: u64,
     waiting: u64,
-    /// Beyond the first window.
-    granted: u64,
-    /// In the budget.
-    counted: u64,
 }
 
 impl Holding {
@@ -443,8 +429,6 @@ impl Holding {
         Self {
             kept: self.kept + other.kept,
             waiting: self.waiting + other.waiting,
-            granted: self.granted + other.granted,
-            counted: self.counted + other.counted,
         }
     }
 }

@@ -24,8 +24,8 @@ pub struct Config {
     pub rx_buffer: usize,
     /// The transmit buffer of a flow in bytes; as [`rx_buffer`](Self::rx_buffer).
     pub tx_buffer: usize,
-    /// How many bytes the rings of all flows may hold together before each may hold less, down to 16 KiB:
-    /// flows that stand still must neither fill the memory nor stop the others. Default 32 MiB.
+    /// How many bytes the rings of all flows may hold together before each may hold less, down to 8 KiB:
+    /// flows that stand still must neither fill the memory nor stop the others. Default 64 MiB.
     pub max_buffered: usize,
     /// How many flows may exist at once, undecided ones included. A SYN beyond it is dropped,
     /// so the client tries again. Default 16,384.
@@ -43,7 +43,7 @@ pub struct Config {
     /// reset. Default 924 s, what Linux does with `tcp_retries2` at 15.
     pub dead_after: Duration,
     /// After how long an idle flow gives the pages of its empty buffers back, up to twice that; a tenth of a second
-    /// while those of all flows have more than `max_buffered`. Default 5 s.
+    /// while those of all flows have more than half of `max_buffered`. Default 5 s.
     pub trim_after: Duration,
     /// A fixed seed for initial sequence numbers, for reproducible tests. Default: a random one.
     pub seed: Option<u64>,
@@ -55,7 +55,7 @@ impl Default for Config {
             mtu: 1_500,
             rx_buffer: 1024 * 1024,
             tx_buffer: 1024 * 1024,
-            max_buffered: 32 * 1024 * 1024,
+            max_buffered: 64 * 1024 * 1024,
             max_flows: 16_384,
             max_pending: 4_096,
             segmentation: true,

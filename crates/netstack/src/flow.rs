@@ -42,6 +42,9 @@ pub(crate) struct Flow {
     dead_after: Duration,
     /// How many bytes each of its rings may hold for now.
     allowed: usize,
+    /// How many bytes its owner has taken, and how many it has given for the client.
+    taken: u64,
+    given: u64,
     /// What its rings had when they were counted, if they were.
     pub(crate) counted: Option<Counted>,
     /// When the rings are given back unless more is written to them than so many bytes.
@@ -109,6 +112,8 @@ impl Flow {
             shape,
             dead_after: config.dead_after,
             allowed: usize::MAX,
+            taken: 0,
+            given: 0,
             counted: None,
             trim_at: None,
             workaround: Workaround::default(),
@@ -278,6 +283,11 @@ impl Flow {
         tcp.recv_queue() + tcp.send_queue()
     }
 
+    /// Returns how many bytes have gone through both rings.
+    pub(crate) fn moved(&self) -> u64 {
+        self.taken + self.given - self.socket.get().send_queue() as u64
+    }
+
     /// Returns what its rings have now.
     pub(crate) fn count(&self) -> Counted {
         Counted {
@@ -295,7 +305,9 @@ impl Flow {
     pub(crate) fn recv(&mut self, max: usize) -> Recv {
         let wanted = self.socket.get().recv_queue().min(max);
         if wanted > 0 {
-            return Recv::Data(take(self.socket.get_mut(), wanted));
+            let bytes = take(self.socket.get_mut(), wanted);
+            self.taken += bytes.len() as u64;
+            return Recv::Data(bytes);
         }
         if self.socket.get().recv_queue() > 0 {
             // The owner asked for nothing at all.
@@ -320,6 +332,7 @@ impl Flow {
         let room = self.room().min(data.len());
         let sent = self.socket.get_mut().send_slice(&data[..room]).unwrap_or(0);
         self.socket.note_written(sent);
+        self.given += sent as u64;
         self.wants_write |= sent < data.len();
         sent
     }
@@ -341,10 +354,8 @@ impl Flow {
         let tcp = self.socket.get();
         let fits = tcp.recv_capacity() - tcp.recv_queue();
         let room = self.shape().room;
-        let window = self
-            .sent
-            .told
-            .reopen(self.sent.ack, fits, room, WRITABLE / 4)?;
+        let least = (WRITABLE / 4).min(self.allowed / 2);
+        let window = self.sent.told.reopen(self.sent.ack, fits, room, least)?;
         self.sent.window = window;
         Some(self.acknowledgement())
     }

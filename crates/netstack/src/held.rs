@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
+use kdev_shares::Shares;
+
 use crate::flow::Flow;
 
-/// The least and the most that a ring may hold whatever the others do, in bytes: a flow always goes on.
-const FLOOR: usize = 16 * 1024;
-const CEILING: usize = 256 * 1024;
-
-/// Where nothing is held, one ring may hold one part in so many.
-const PART: u128 = 8;
-
-/// After how long an idle flow gives memory back while the rings have more of it than they may hold bytes.
+/// After how long an idle flow gives memory back while the rings have more of it than half of what they may hold.
 const CROWDED: Duration = Duration::from_millis(100);
 
 /// What the rings of one flow have.
@@ -43,23 +38,20 @@ impl Held {
         }
     }
 
-    /// Returns how many bytes one ring may hold now: with half of the limit left a quarter of what it is with
-    /// all of it, so that flows that stand still leave something to those that come after them.
-    pub(crate) fn allowance(&self) -> usize {
-        let left = self.limit.saturating_sub(self.bytes) as u128;
-        let part = left * left / (self.limit.max(1) as u128 * PART);
-        // No more than what is left.
-        usize::try_from(part).map_or(self.limit, |part| part.max(self.floor()))
-    }
-
-    /// What a ring may hold whatever the others do: all of them together as much as the limit, as a flow has two.
-    fn floor(&self) -> usize {
-        (self.limit / 2 / self.flows.max(1)).clamp(FLOOR, CEILING)
+    /// Returns how many bytes each ring of a flow may hold now that has moved `moved`.
+    pub(crate) fn allowance(&self, moved: u64) -> usize {
+        let shares = Shares {
+            limit: self.limit as u64,
+            held: self.bytes as u64,
+            // A flow has two.
+            count: 2 * self.flows as u64,
+        };
+        usize::try_from(shares.most(moved)).unwrap_or(self.limit)
     }
 
     /// After how long an idle flow gives memory back, where `usually` is for those that leave room to others.
     pub(crate) fn trim_after(&self, usually: Duration) -> Duration {
-        if self.resident > self.limit {
+        if self.resident > self.limit / 2 {
             CROWDED.min(usually)
         } else {
             usually

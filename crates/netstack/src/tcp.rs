@@ -34,7 +34,6 @@ impl Stack {
         let Some(&id) = self.by_key.get(&key) else {
             return self.handle_stray(key, packet, segment);
         };
-        let allowance = self.held.allowance();
         match self.flows.get_mut(id) {
             Some(Slot::Pending(_)) => self.handle_undecided(id, key, packet, segment),
             // A client that opens anew has forgotten the flow: the acknowledgement makes its
@@ -44,7 +43,7 @@ impl Stack {
                 self.reply(key, challenge);
             }
             Some(Slot::Open(flow)) => {
-                flow.allow(allowance);
+                flow.allow(self.held.allowance(flow.moved()));
                 flow.handle(
                     packet,
                     &segment,
@@ -239,7 +238,7 @@ impl Stack {
                 self.free(flow);
             }
         } else if matches!(received, Recv::Data(_)) {
-            open.allow(self.held.allowance());
+            open.allow(self.held.allowance(open.moved()));
             if let Some(update) = open.reopen() {
                 let key = open.key;
                 self.reply(key, update);
@@ -256,7 +255,7 @@ impl Stack {
         let Some(Slot::Open(open)) = self.flows.get_mut(flow) else {
             return 0;
         };
-        open.allow(self.held.allowance());
+        open.allow(self.held.allowance(open.moved()));
         let sent = open.send(data);
         self.held.count(open);
         if sent > 0 {
@@ -317,7 +316,7 @@ impl Stack {
             if flow.is_over() {
                 continue;
             }
-            flow.allow(self.held.allowance());
+            flow.allow(self.held.allowance(flow.moved()));
             if let Some(offload) = flow.egress(&mut self.iface, &self.clock, buffer) {
                 trace!(flow = ?id, length = buffer.packet().len(), "packet");
                 self.ready.push_back(id);

@@ -15,6 +15,8 @@ use kdev_e2e::talk::Echo;
 use kdev_e2e::text::{PIECE, Text};
 use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
 
 fn udp(network: &Network, local: &str) -> UdpSocket {
     let socket = network.inside(|| UdpSocket::bind(local).unwrap());
@@ -110,6 +112,13 @@ impl Transfer {
         let written = 0;
         Self { from, to, written }
     }
+
+    /// One of many: all of them are in this machine's kernel, whose memory for TCP would be used up first.
+    fn small(way: &Way<'_>, upload: bool) -> Self {
+        let one = Self::new(way, upload);
+        setsockopt(&one.from, SndBuf, &(64 << 10)).unwrap();
+        one
+    }
 }
 
 /// Writes to all who don't read until none takes more.
@@ -151,15 +160,15 @@ fn rate(way: &Way<'_>, upload: bool, text: &Text) -> f64 {
 }
 
 #[test]
-fn one_who_doesnt_read_is_in_nobodys_way_and_neither_are_a_hundred_and_fifty() {
+fn one_who_doesnt_read_is_in_nobodys_way_and_neither_are_a_thousand() {
     both_ways("stalled", |_, way| {
         let text = Text::new(3);
         for upload in [true, false] {
             let alone = rate(way, upload, &text);
             let mut stalled: Vec<Transfer> = Vec::new();
-            for count in [1, 150] {
+            for count in [1, 150, 1_000] {
                 let before = stalled.len();
-                stalled.extend((before..count).map(|_| Transfer::new(way, upload)));
+                stalled.extend((before..count).map(|_| Transfer::small(way, upload)));
                 fill(&mut stalled[before..], &text);
                 let beside = rate(way, upload, &text);
                 let held: u64 = stalled.iter().map(|one| one.written).sum();
