@@ -36,8 +36,7 @@ pub type Client = ManagerClient<Channel>;
 struct Carrier {
     /// What the user's daemon calls it; the one that takes its place has the same.
     id: u32,
-    client: Client,
-    calls: FlowsClient,
+    line: Arc<Line>,
     kind: CarrierKind,
     since_ms: u64,
     part: Part,
@@ -45,10 +44,23 @@ struct Carrier {
     look: Part,
     round_trip: Duration,
     received: Received,
-    flows: Arc<AtomicU32>,
     /// Asks for a heartbeat at once.
     doubted: Arc<Notify>,
+}
+
+/// What flows and lookups use of a carrier.
+#[derive(Debug)]
+struct Line {
+    client: Client,
+    calls: FlowsClient,
     close: FlowCarrier,
+    flows: AtomicU32,
+}
+
+impl Line {
+    fn flows(&self) -> u32 {
+        self.flows.load(Ordering::Relaxed)
+    }
 }
 
 impl Carrier {
@@ -62,7 +74,7 @@ impl Carrier {
         let measured = part.state() == State::Ok;
         CarrierStatus {
             round_trip_us: round_trip_us(Some(self.round_trip).filter(|_| measured)),
-            flows: self.flows.load(Ordering::Relaxed),
+            flows: self.line.flows(),
             ..describe(self.id, self.kind, part)
         }
     }
@@ -105,19 +117,33 @@ pub struct Carriers {
 
 /// A carrier's place for one flow, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Place(Arc<Line>);
+
+impl Place {
+    fn on(line: &Arc<Line>) -> Self {
+        line.flows.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(line))
+    }
+
     /// The manager, over the carrier.
-    pub client: Client,
+    pub fn client(&self) -> Client {
+        self.0.client.clone()
+    }
+
     /// Its flows.
-    pub calls: FlowsClient,
+    pub fn calls(&self) -> FlowsClient {
+        self.0.calls.clone()
+    }
+
     /// For flows over which the manager breaks the protocol.
-    pub carrier: FlowCarrier,
-    flows: Arc<AtomicU32>,
+    pub fn carrier(&self) -> &FlowCarrier {
+        &self.0.close
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.flows.fetch_sub(1, Ordering::Relaxed);
+        self.0.flows.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -173,15 +199,9 @@ impl Carriers {
         let alive = self.lock();
         let carrier = alive.values().min_by_key(|one| {
             let doubtful = one.part.state() != State::Ok;
-            (doubtful, one.flows.load(Ordering::Relaxed))
+            (doubtful, one.line.flows())
         })?;
-        carrier.flows.fetch_add(1, Ordering::Relaxed);
-        Some(Place {
-            client: carrier.client.clone(),
-            calls: carrier.calls.clone(),
-            carrier: carrier.close.clone(),
-            flows: Arc::clone(&carrier.flows),
-        })
+        Some(Place::on(&carrier.line))
     }
 
     /// Something broke on the carrier of `place`: it is asked at once whether it is alive, and what
@@ -190,7 +210,7 @@ impl Carriers {
         let mut alive = self.lock();
         let carrier = alive
             .values_mut()
-            .find(|one| Arc::ptr_eq(&one.flows, &place.flows));
+            .find(|one| Arc::ptr_eq(&one.line, &place.0));
         let Some(carrier) = carrier else {
             return;
         };
@@ -229,7 +249,7 @@ impl Carriers {
         let asked: Vec<_> = self
             .lock()
             .iter()
-            .map(|(arrival, one)| (*arrival, one.client.clone(), one.received.clone()))
+            .map(|(arrival, one)| (*arrival, one.line.client.clone(), one.received.clone()))
             .collect();
         let looks = asked
             .into_iter()
@@ -319,19 +339,22 @@ impl Carriers {
         };
         self.log_up(id, kind);
         let part = Part::new(State::Ok, "carries");
-        let carrier = Carrier {
-            id,
+        let line = Line {
             client: client.clone(),
             calls: FlowsClient::new(channel.clone()),
+            close: FlowCarrier::new(killed),
+            flows: AtomicU32::new(0),
+        };
+        let carrier = Carrier {
+            id,
+            line: Arc::new(line),
             kind,
             since_ms: part.since_ms,
             part,
             look: Part::new(State::Ok, "answers"),
             round_trip,
             received: received.clone(),
-            flows: Arc::default(),
             doubted: Arc::default(),
-            close: FlowCarrier::new(killed),
         };
         let doubted = Arc::clone(&carrier.doubted);
         self.lock().insert(arrival, carrier);

@@ -234,7 +234,7 @@ impl Flow {
             loop {
                 let message = incoming.try_next().await;
                 if let Err(Broken::NoFrame(what)) = &message {
-                    place.carrier.close_for(what);
+                    place.carrier().close_for(what);
                 }
                 match message.ok()?? {
                     FlowFrame {
@@ -256,7 +256,7 @@ impl Flow {
                         kind: Some(Step::End(_)),
                     } => return None,
                     _ => {
-                        place.carrier.close_for(&Violation::Misplaced);
+                        place.carrier().close_for(&Violation::Misplaced);
                         return None;
                     }
                 }

@@ -36,11 +36,11 @@ impl ClusterLookup for OverCarriers {
     async fn lookup(&self, query: Bytes) -> Result<Bytes, LookupError> {
         let end = Instant::now() + self.patience();
         loop {
-            let mut place = timeout_at(end, self.0.place())
+            let place = timeout_at(end, self.0.place())
                 .await
                 .map_err(|_| LookupError::Away)?;
             let query = query.clone();
-            match place.client.lookup(LookupRequest { query }).await {
+            match place.client().lookup(LookupRequest { query }).await {
                 Ok(answer) => return Ok(answer.into_inner().response),
                 Err(status) => {
                     // What the manager itself says has no cause on this side.

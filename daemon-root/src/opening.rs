@@ -26,16 +26,17 @@ pub async fn open_flow(
     let end = Instant::now() + patience;
     let mut changes = carriers.changes();
     while Instant::now() < end {
-        let Ok(mut place) = timeout_at(end, carriers.place()).await else {
+        let Ok(place) = timeout_at(end, carriers.place()).await else {
             break;
         };
-        match open(request(), |frames| place.calls.flow(frames)).await {
+        let mut calls = place.calls();
+        match open(request(), |frames| calls.flow(frames)).await {
             Ok(opened) => return Ok((place, opened)),
             Err(OpenError::Failed(failed)) => {
                 tracing::debug!(reason = %failed, "flow not opened");
                 return Err(failed.reason);
             }
-            Err(OpenError::Violation) => place.carrier.close_for(&OpenError::Violation),
+            Err(OpenError::Violation) => place.carrier().close_for(&OpenError::Violation),
             // Nothing was sent yet: another carrier is as good, once the pool has noticed.
             Err(OpenError::Carrier(status)) => {
                 tracing::debug!(error = status.message(), "carrier broke under a new flow");

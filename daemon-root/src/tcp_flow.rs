@@ -57,7 +57,7 @@ async fn begin(
             return None;
         }
     };
-    let stream = Stream::over(opened, place.carrier.clone());
+    let stream = Stream::over(opened, place.carrier().clone());
     if !to_program.send(Down::Opened).await {
         carry::give_up(stream).await;
         return None;
@@ -66,7 +66,7 @@ async fn begin(
         carriers,
         flow,
         attempts: 0,
-        place: Some(Box::new(place)),
+        place: Some(place),
     };
     Some((from_program, to_program, stream, means))
 }
@@ -119,7 +119,7 @@ struct OtherCarriers {
     flow: Bytes,
     attempts: u64,
     /// On the carrier that carries it now.
-    place: Option<Box<Place>>,
+    place: Option<Place>,
 }
 
 impl carry::Resume for OtherCarriers {
@@ -140,8 +140,8 @@ impl carry::Resume for OtherCarriers {
         };
         let resumed = open_flow(request, &self.carriers, self.carriers.resume_limit()).await;
         let (place, opened) = resumed.ok()?;
-        let carrier = place.carrier.clone();
-        self.place = Some(Box::new(place));
+        let carrier = place.carrier().clone();
+        self.place = Some(place);
         Some(Resumed {
             received: opened.received,
             stream: Stream::over(opened, carrier),
