@@ -23,6 +23,8 @@ use crate::opening::{self, open_flow};
 
 /// Most flows at once on a device; what comes beyond is dropped, as by a full NAT.
 const LIMIT: usize = 8192;
+/// Bytes of an echo request before its payload (RFC 792, RFC 4443 section 4.1).
+const ECHO_HEADER: usize = 8;
 /// Most bytes that wait on all flows of a device together.
 const BUDGET: u64 = 64 << 20;
 
@@ -87,6 +89,8 @@ pub enum Reply {
         client: SocketAddr,
         /// Why.
         reason: Reason,
+        /// The header of the last echo request; nothing of a datagram.
+        last: Bytes,
     },
 }
 
@@ -186,19 +190,22 @@ impl Drop for Flow {
 }
 
 impl Flow {
-    async fn run(self, datagrams: Outlet) {
+    async fn run(self, mut datagrams: Outlet) {
         let request = || FlowOpen {
             protocol: FlowProtocol::from(self.kind).into(),
             target: self.target.to_string(),
             ..FlowOpen::default()
         };
+        let mut last = Bytes::new();
         let failed = match open_flow(request, &self.carriers, opening::PATIENCE).await {
-            Ok(opened) => self.carry(datagrams, opened).await,
+            Ok(opened) => self.carry(&mut datagrams, &mut last, opened).await,
             Err(reason) => {
-                drop(datagrams);
+                let first = datagrams.try_next().filter(|_| self.kind == Kind::Echo);
+                last = first.unwrap_or_default();
                 Some(reason)
             }
         };
+        drop(datagrams);
         if let Some(reason) = failed {
             let (kind, client, target) = (self.kind, self.client, self.target);
             let _ = self
@@ -208,15 +215,18 @@ impl Flow {
                     target,
                     client,
                     reason,
+                    last,
                 })
                 .await;
         }
     }
 
-    /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another.
+    /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another. Keeps the
+    /// header of the `last` echo request.
     async fn carry(
         &self,
-        mut datagrams: Outlet,
+        datagrams: &mut Outlet,
+        last: &mut Bytes,
         (place, opened): (Place, Opened),
     ) -> Option<Reason> {
         let Opened {
@@ -227,7 +237,11 @@ impl Flow {
         // Only what has a place on the carrier is taken: what waits may still become the oldest.
         let up = async {
             while let Ok(place) = outgoing.reserve().await {
-                place.send(frame::data(datagrams.next().await));
+                let datagram = datagrams.next().await;
+                if self.kind == Kind::Echo {
+                    *last = Bytes::copy_from_slice(&datagram[..datagram.len().min(ECHO_HEADER)]);
+                }
+                place.send(frame::data(datagram));
             }
         };
         let down = async {

@@ -488,17 +488,22 @@ impl Shard {
                 target,
                 client,
                 reason,
+                ..
             } => {
                 let kind = unreachable(reason).unwrap_or(Unreachable::Port);
                 self.stack.datagram_unreachable(client, target, kind);
             }
-            // Who pings waits for a reply, and its absence is one.
             Reply::Failed {
                 kind: Kind::Echo,
                 target,
+                client,
                 reason,
-                ..
-            } => tracing::debug!(target = %target.ip(), ?reason, "no echo"),
+                last,
+            } => {
+                let kind = unreachable(reason).unwrap_or(Unreachable::Port);
+                let (client, target) = (client.ip(), target.ip());
+                self.stack.echo_unreachable(client, target, &last, kind);
+            }
         }
     }
 }

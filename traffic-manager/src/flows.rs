@@ -164,10 +164,12 @@ async fn dial(
         }
         FlowProtocol::Udp => datagram::connected(target)
             .await
-            .map(|socket| Some(Far::Udp(socket)))
+            .and_then(|socket| datagram::hear_all(&socket, target).map(|()| Some(Far::Udp(socket))))
             .map_err(|error| Failed::from(&error)),
         FlowProtocol::Echo => echo_socket(target)
-            .map(|socket| Some(Far::Echo(socket)))
+            .and_then(|socket| {
+                datagram::hear_all(&socket, target).map(|()| Some(Far::Echo(socket)))
+            })
             .map_err(|error| Failed::from(&error)),
         FlowProtocol::Unspecified => Err(Failed::new(
             Reason::Prohibited,

@@ -11,7 +11,8 @@ use futures::{Stream, StreamExt as _};
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
+use nix::sys::socket::{MsgFlags, recv, setsockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
@@ -55,9 +56,24 @@ pub async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// Lets a socket hear of all that ICMP says of its datagrams to `from`, which it is connected to, also that there is
+/// nobody at the address (ip(7), `IP_RECVERR`): by itself the kernel tells of closed ports only.
+///
+/// # Errors
+///
+/// As the kernel has it.
+pub fn hear_all(socket: &UdpSocket, from: SocketAddr) -> io::Result<()> {
+    match from {
+        SocketAddr::V4(_) => setsockopt(socket, Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvErr, &true)?,
+    }
+    Ok(())
+}
+
 /// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
-/// the near end takes less than the far end sends, the oldest are lost. A port that is closed at
-/// the far end becomes a failed frame and ends the flow, as the near end's program has to hear of it.
+/// the near end takes less than the far end sends, the oldest are lost. What the network says of a port
+/// that is closed at the far end, or of nobody at its address, becomes a failed frame and ends the flow, as
+/// the near end's program has to hear of it.
 pub async fn relay<S>(
     socket: UdpSocket,
     mut incoming: S,
@@ -77,6 +93,7 @@ pub async fn relay<S>(
                     deadline = Instant::now() + idle;
                     backlog.push(datagram);
                 }
+                Err(error) if is_too_large(&error) => {}
                 Err(error) => break frame::failed(&Failed::from(&error)),
             },
             permit = outgoing.reserve(), if !backlog.is_empty() => {
@@ -95,8 +112,7 @@ pub async fn relay<S>(
                 deadline = Instant::now() + idle;
                 match socket.send(&datagram).await {
                     Ok(_) => {}
-                    // Larger than the way allows (EMSGSIZE): lost, as on any network.
-                    Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {}
+                    Err(error) if is_too_large(&error) => {}
                     Err(error) => break frame::failed(&Failed::from(&error)),
                 }
             }
@@ -110,6 +126,11 @@ pub async fn relay<S>(
     };
     // Who takes nothing for so long has lost interest.
     let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+}
+
+/// A datagram that is larger than the way allows is lost, as on any network.
+fn is_too_large(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EMSGSIZE as i32)
 }
 
 /// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.

@@ -60,6 +60,13 @@ pub(crate) fn is_reply(client: IpAddr, message: &[u8]) -> bool {
     is_of(message, types(client).1)
 }
 
+/// Returns as much of a request's packet as an ICMP error has to quote for its sender to know it; `None` where
+/// `request` doesn't begin with a whole header.
+pub(crate) fn quote(client: IpAddr, target: IpAddr, request: &[u8]) -> Option<Vec<u8>> {
+    let header = request.get(..HEADER)?;
+    Some(ip::compose(client, target, protocol(target), header))
+}
+
 /// Returns the packets that a reply is, with the identifier that `client` knows: one, or its fragments.
 pub(crate) fn reply(
     target: IpAddr,

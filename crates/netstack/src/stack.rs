@@ -322,7 +322,34 @@ impl Stack {
             return;
         }
         let original = udp::quote(client, target);
-        let packet = reply::unreachable(&original, target.ip(), client.ip(), reason);
+        self.tell_unreachable(&original, target.ip(), client.ip(), reason);
+    }
+
+    /// Tells a client by ICMP that an echo request of its own, which begins with `request`, does not reach a
+    /// target.
+    pub fn echo_unreachable(
+        &mut self,
+        client: IpAddr,
+        target: IpAddr,
+        request: &[u8],
+        reason: Unreachable,
+    ) {
+        if client.is_ipv4() != target.is_ipv4() {
+            return;
+        }
+        if let Some(original) = echo::quote(client, target, request) {
+            self.tell_unreachable(&original, target, client, reason);
+        }
+    }
+
+    fn tell_unreachable(
+        &mut self,
+        original: &[u8],
+        target: IpAddr,
+        client: IpAddr,
+        reason: Unreachable,
+    ) {
+        let packet = reply::unreachable(original, target, client, reason);
         self.outbox.push(packet, Offload::default());
         self.stats.unreachable += 1;
     }

@@ -7,7 +7,7 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use common::craft::{client, client6, transport};
@@ -177,6 +177,31 @@ fn an_unreachable_datagram_is_told_by_icmp_with_both_ends_in_it() {
     assert!(icmp.verify_checksum(&ip.src_addr(), &ip.dst_addr()));
     assert_eq!((u8::from(icmp.msg_type()), icmp.msg_code()), (1, 4));
     assert_eq!(transport(icmp.payload())[..4], [0x0f, 0xa0, 0, 53]);
+}
+
+#[test]
+fn an_unreachable_echo_request_is_told_by_icmp_with_its_header_in_it() {
+    let mut world = World::plain();
+    world.by_hand = true;
+    let request = [8, 0, 0x12, 0x34, 0x0f, 0xa0, 0, 7];
+    let (to, from) = (target(0).ip(), client(0).ip());
+    world
+        .stack
+        .echo_unreachable(from, to, &request[..7], Unreachable::Host);
+    world.settle();
+    assert!(world.to_client.is_empty(), "no header, no message");
+    world
+        .stack
+        .echo_unreachable(from, to, &request, Unreachable::Host);
+    world.settle();
+    let ip = Ipv4Packet::new_checked(&world.to_client[0][..]).unwrap();
+    let icmp = Icmpv4Packet::new_checked(ip.payload()).unwrap();
+    assert!(icmp.verify_checksum());
+    assert_eq!((u8::from(icmp.msg_type()), icmp.msg_code()), (3, 1));
+    let quoted = Ipv4Packet::new_checked(icmp.data()).unwrap();
+    assert_eq!(IpAddr::from(quoted.src_addr()), from);
+    assert_eq!(IpAddr::from(quoted.dst_addr()), to);
+    assert_eq!(quoted.payload(), request);
 }
 
 #[test]

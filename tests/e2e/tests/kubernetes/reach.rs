@@ -1,13 +1,15 @@
 //! What a connected machine reaches, and what it is told of what isn't there.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use kdev_e2e::desk::{DEMO, Desk};
 use kdev_e2e::http::who_answers;
 use kdev_e2e::laptop::User;
 use kdev_e2e::workload::Namespace;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv4RecvErr;
 
 /// A program that waits longer than this has been left hanging.
 const SECONDS: Duration = Duration::from_secs(10);
@@ -181,7 +183,7 @@ fn a_service_without_pods_is_refused() {
 }
 
 #[test]
-fn a_pod_answers_ping_and_an_address_without_one_doesnt() {
+fn a_pod_answers_ping_and_an_address_without_one_is_unreachable() {
     let desk = Desk::connected();
     let (_, pod) = pods(&desk).remove(0);
     let ping = |address: &str, size: &str| {
@@ -195,7 +197,7 @@ fn a_pod_answers_ping_and_an_address_without_one_doesnt() {
     }
     let none = ping("10.244.0.251", "56");
     assert_ne!(none.code, 0, "{none:#?}");
-    none.says("0 received");
+    none.says("0 received").says("Destination Host Unreachable");
 }
 
 #[test]
@@ -207,6 +209,15 @@ fn an_address_without_a_pod_is_unreachable() {
     let (connected, took) = desk.laptop.network().connect((free, 80).into(), SECONDS);
     assert_eq!(connected.unwrap_err().kind(), ErrorKind::HostUnreachable);
     assert!(took < SECONDS, "only after {took:?}");
+    // A datagram's sender hears it the same way.
+    let bind = || UdpSocket::bind("0.0.0.0:0").unwrap();
+    let socket = desk.laptop.network().inside(bind);
+    setsockopt(&socket, Ipv4RecvErr, &true).unwrap();
+    socket.set_read_timeout(Some(SECONDS)).unwrap();
+    socket.connect((free, 7)).unwrap();
+    socket.send(b"is anybody there").unwrap();
+    let heard = socket.recv(&mut [0; 16]).unwrap_err();
+    assert_eq!(heard.kind(), ErrorKind::HostUnreachable);
 }
 
 #[test]
