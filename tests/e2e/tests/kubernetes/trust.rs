@@ -292,3 +292,85 @@ fn a_stolen_hash_takes_nothing_over() {
         .ok();
     assert!(desk.pod_at("http://web.demo/").starts_with("web-"));
 }
+
+/// What a manager takes for no frame of its protocol, as gRPC's messages.
+const NO_FRAMES: [(&str, &[u8]); 4] = [
+    ("data before the flow was opened", b"\0\0\0\0\x03\x22\x01x"),
+    ("what isn't protobuf", b"\0\0\0\0\x04\xff\xff\xff\xff"),
+    ("a message that is compressed", b"\x01\0\0\0\x01x"),
+    ("a message of 4 GB", b"\0\xff\xff\xff\xff"),
+];
+
+/// Proves a key that somebody vouched for, makes a call of a flow, and says in it what nobody may. Returns when
+/// the manager has closed the connection.
+async fn break_the_protocol(to: SocketAddr, manager: Fingerprint, own: Identity, said: &[u8]) {
+    let stream = tokio::net::TcpStream::connect(to).await.unwrap();
+    let stream = Connector::new(own).connect(manager, stream).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post("http://kdev.invalid/kdev.v1.Flows/Flow")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let mut requests = requests.ready().await.unwrap();
+    let (_answer, mut body) = requests.send_request(request, false).unwrap();
+    let said = bytes::Bytes::copy_from_slice(said);
+    body.send_data(said, false).unwrap();
+    // With an error or without one: what counts is that nothing more can be said over it.
+    let _ = tokio::time::timeout(SECONDS, connection)
+        .await
+        .expect("the manager closes it");
+}
+
+#[test]
+fn who_breaks_the_protocol_loses_the_connection_with_a_reason_in_the_log_and_nobody_else_does() {
+    let desk = Desk::connected();
+    let (to, key) = (manager_address(&desk), manager_key(&desk));
+    let (mut client, mut server) = Way::outward(&desk.laptop, &demo_pod(desk.cluster)).connect();
+    let mut talks = || {
+        client.write_all(b"still there?").unwrap();
+        let mut heard = [0; 12];
+        server.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"still there?");
+    };
+    let reasons = || {
+        let log = ["-n", "kdev", "logs", "deploy/kdev-traffic-manager"];
+        let log = desk.cluster.kubectl(&log).ok();
+        log.text().matches("breaks the flow protocol").count()
+    };
+    let pod = pod_network(&desk);
+    let labels = session_leases(&desk)[0]["metadata"]["labels"].clone();
+    for (what, said) in NO_FRAMES {
+        let (own, before) = (Identity::generate().unwrap(), reasons());
+        let name = session_lease_name(&session_id(&own.fingerprint()));
+        desk.cluster.apply(&json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": name,
+                "namespace": "kdev",
+                "labels": labels,
+                "annotations": { "kdev.dev/keys": own.fingerprint().to_string() },
+            },
+            "spec": { "holderIdentity": "vandal" },
+        }));
+        talks();
+        pod.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(break_the_protocol(to, key, own, said));
+        });
+        wait::until_true("the log says why", SECONDS, || reasons() > before);
+        talks();
+        desk.cluster
+            .kubectl(&["-n", "kdev", "delete", "lease", &name])
+            .ok();
+        eprintln!("closed for {what}");
+    }
+    assert!(desk.pod_at("http://web.demo/").starts_with("web-"));
+    let parts = desk.status();
+    assert_eq!(parts["session"]["state"], "ok", "{parts:#}");
+}
