@@ -2,7 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use kdev_cluster::redirect::{self, Claim, Intercept, Mode, PortQuery, Protocol, ServiceName};
+use futures::future::try_join_all;
+use kdev_cluster::redirect::{
+    self, Claim, Intercept, Mode, PortQuery, PortRef, Protocol, ServiceName, claim_id,
+};
 use kdev_cluster::replace;
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
@@ -14,114 +17,157 @@ use crate::leaving::{Taken, undo};
 use crate::modes;
 use crate::progress::{Last, Sink};
 use crate::session::{Session, rest};
-use crate::wanted::{beside, listener, local_port, or, rule};
+use crate::wanted::{beside, each_once, listener, or, ports, rule};
 
-/// Sends what a Service's port gets to a local port; done when a probe has travelled the real path.
+/// Sends what ports of a Service get to local ones; done when a probe has travelled the real path to each.
 ///
 /// # Errors
 ///
-/// What is in the way; the Service is then as it was.
+/// What is in the way of one of them; the Service is then as it was.
 pub async fn intercept(
     session: &Session,
     request: InterceptRequest,
     sink: &Sink,
 ) -> Result<Last, Failure> {
     let mode = modes::in_cluster(request.mode());
-    let service = request.service;
     if mode == Mode::Preview {
-        return Err(failures::preview_of_what_is_there(&service));
+        return Err(failures::preview_of_what_is_there(&request.service));
     }
-    let namespace = or(request.namespace, &session.namespace);
-    let local_port = local_port(&service, request.local_port)?;
-    if let Some(failure) = session.manager.link.borrow().failure.clone() {
-        return Err(failure);
-    }
+    let namespace = or(request.namespace.clone(), &session.namespace);
+    let name = ServiceName::new(&namespace, &request.service);
     if request.pass_if_down && mode != Mode::Intercept {
-        return Err(failures::nobody_to_pass_to(&service));
+        return Err(failures::nobody_to_pass_to(&name.name));
     }
-    let rule = rule(&request.rule)?;
-    let Ok(wanted) = request.port.parse::<PortQuery>();
-    let name = ServiceName::new(&namespace, &service);
+    let pairs = pairs(session, &name, &request, sink).await?;
+    let claims = claims(session, mode, &request, &pairs)?;
     let client = session.cluster.kube();
-    let (port, others) = redirect::find_port(client, &name, &wanted)
-        .await
-        .map_err(|error| failures::claim(&name, &error))?;
-    if port.protocol == Protocol::Udp && !session.manager.link.borrow().redirects_udp {
-        return Err(failures::manager_without_udp(&name));
-    }
-    let (local, meanwhile) = match listener(&name, local_port, port.protocol).await {
-        Ok(local) => (local, ""),
-        // That is what the pods are asked to stand in for.
-        Err(closed) if request.pass_if_down => {
-            let why = closed.why;
-            sink.line(format!(
-                "note: {why}; the pods get what comes until something does"
-            ))
-            .await;
-            let expected = SocketAddr::from((Ipv4Addr::LOCALHOST, local_port));
-            (expected, "; until something listens there, to the pods")
-        }
-        Err(closed) => return Err(closed),
-    };
     if mode == Mode::Replace {
         // Before anything changes.
         replace::find(client, &name)
             .await
             .map_err(|error| failures::replace(&name, &error))?;
     }
-    let wanted = Claim {
-        id: format!("{:032x}", rand::random::<u128>()),
-        session: session.id.clone(),
-        owner: session.owner.clone(),
-        manager: session.manager_namespace.clone(),
-        port: PortQuery::from(&port),
-        rule,
-        mode,
-        pass_if_down: request.pass_if_down,
-        take_over: request.take_over,
-    };
     point(Point::Checked);
-    let claimed = claim(session, &name, &wanted, sink).await?;
+    let claimed = claim(session, &name, &claims, sink).await?;
     point(Point::Claimed);
-    let id = claimed.id.clone();
-    begin(session, &name, &claimed, local, sink).await;
+    for (one, pair) in claimed.iter().zip(&pairs) {
+        begin(session, &name, one, pair.local, sink).await;
+    }
     point(Point::Asked);
-    let held = Taken {
-        session,
-        id: &id,
-        name: &name,
-        mode,
-    };
+    let all = claimed.iter().zip(&pairs).map(async |(one, pair)| {
+        let probe_us = active(session, &name, one, sink).await?;
+        let told = told(&name, &one.port, pair.local, probe_us);
+        Ok::<_, Failure>(format!("{told}{}", pair.notes))
+    });
     let active = unless_interrupted(&name, sink, async {
-        let probe_us = active(session, &name, &claimed, sink).await?;
-        if mode == Mode::Replace {
-            scale_down(session, &name, &claimed, sink).await?;
+        let lines = try_join_all(all).await?;
+        for one in claimed.iter().filter(|one| one.mode == Mode::Replace) {
+            scale_down(session, &name, one, sink).await?;
         }
-        Ok(probe_us)
+        Ok(lines)
     });
     match active.await {
-        Ok(probe_us) => {
-            let line = format!(
-                "{}{meanwhile}{}",
-                told(&name, &claimed.port, local, probe_us),
-                beside(local_port, &others)
-            );
-            Ok(Last {
-                line,
-                intercept: id,
-            })
+        Ok(lines) => Ok(Last {
+            line: lines.join("\n"),
+            intercept: claims[0].id.clone(),
+        }),
+        Err(failure) => {
+            let taken = Taken {
+                session,
+                name: &name,
+                claims: &claimed,
+            };
+            Err(undone(failure, undo(&taken, sink).await))
         }
-        Err(failure) => Err(undone(failure, undo(&held, sink).await)),
     }
 }
 
-/// Writes the claim. What it took the place of is put back.
+/// A port of the Service, and where what comes to it goes.
+struct Pair {
+    port: PortRef,
+    local: SocketAddr,
+    /// What is to be said of it beside that it works.
+    notes: String,
+}
+
+/// Finds the ports that are meant, and the programs that take what comes to them.
+async fn pairs(
+    session: &Session,
+    name: &ServiceName,
+    request: &InterceptRequest,
+    sink: &Sink,
+) -> Result<Vec<Pair>, Failure> {
+    let wanted = ports(&name.name, &request.ports)?;
+    if let Some(failure) = session.manager.link.borrow().failure.clone() {
+        return Err(failure);
+    }
+    let mut pairs = Vec::new();
+    for (local_port, wanted) in wanted {
+        let (port, others) = redirect::find_port(session.cluster.kube(), name, &wanted)
+            .await
+            .map_err(|error| failures::claim(name, &error))?;
+        if port.protocol == Protocol::Udp && !session.manager.link.borrow().redirects_udp {
+            return Err(failures::manager_without_udp(name));
+        }
+        let (local, meanwhile) = match listener(name, local_port, port.protocol).await {
+            Ok(local) => (local, ""),
+            // That is what the pods are asked to stand in for.
+            Err(closed) if request.pass_if_down => {
+                let why = closed.why;
+                sink.line(format!(
+                    "note: {why}; the pods get what comes until something does"
+                ))
+                .await;
+                let expected = SocketAddr::from((Ipv4Addr::LOCALHOST, local_port));
+                (expected, "; until something listens there, to the pods")
+            }
+            Err(closed) => return Err(closed),
+        };
+        pairs.push(Pair {
+            port,
+            local,
+            notes: format!("{meanwhile}{}", beside(local_port, &others)),
+        });
+    }
+    let ports: Vec<PortRef> = pairs.iter().map(|pair| pair.port.clone()).collect();
+    each_once(format!("can't intercept {name}"), &ports)?;
+    Ok(pairs)
+}
+
+/// What is to be claimed: each port, under the id of the call.
+fn claims(
+    session: &Session,
+    mode: Mode,
+    request: &InterceptRequest,
+    pairs: &[Pair],
+) -> Result<Vec<Claim>, Failure> {
+    let call = format!("{:032x}", rand::random::<u128>());
+    let rule = rule(&request.rule)?;
+    let one = |(at, pair): (usize, &Pair)| Claim {
+        id: claim_id(&call, at),
+        session: session.id.clone(),
+        owner: session.owner.clone(),
+        manager: session.manager_namespace.clone(),
+        port: PortQuery::from(&pair.port),
+        rule: rule.clone(),
+        mode: match mode {
+            // The workload is scaled to zero once.
+            Mode::Replace if at > 0 => Mode::Intercept,
+            mode => mode,
+        },
+        pass_if_down: request.pass_if_down,
+        take_over: request.take_over,
+    };
+    Ok(pairs.iter().enumerate().map(one).collect())
+}
+
+/// Writes the claims. What they took the place of is put back.
 async fn claim(
     session: &Session,
     name: &ServiceName,
-    wanted: &Claim,
+    wanted: &[Claim],
     sink: &Sink,
-) -> Result<Intercept, Failure> {
+) -> Result<Vec<Intercept>, Failure> {
     let client = session.cluster.kube();
     let turn = session.intercepts.turn().await;
     let claimed = redirect::claim(client, name, wanted).await;

@@ -1,5 +1,6 @@
 //! Giving back what this session has intercepted, with the user's own rights.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kdev_cluster::redirect::{self, Intercept, Mode, PortQuery, ServiceName};
@@ -25,16 +26,14 @@ const READY: Duration = Duration::from_secs(60);
 /// How long the manager may take to say that it has.
 const REPORTED: Duration = Duration::from_secs(5);
 
-/// An intercept that this session has claimed.
+/// What this session has claimed of a Service.
 pub struct Taken<'a> {
     /// Who has it.
     pub session: &'a Session,
-    /// Its id.
-    pub id: &'a str,
     /// The Service.
     pub name: &'a ServiceName,
-    /// What comes with it.
-    pub mode: Mode,
+    /// The claims.
+    pub claims: &'a [Intercept],
 }
 
 /// Leaves every intercept of a Service that this session holds, or that of one port.
@@ -52,7 +51,7 @@ pub async fn leave(
     let mut held = session.intercepts.of_service(&namespace, &request.service);
     held.retain(|one| match request.id.as_str() {
         "" => port.matches(&one.intercept.port),
-        id => one.intercept.id == id,
+        id => redirect::call_id(&one.intercept.id) == id,
     });
     if let Some(json) = &request.rule {
         let wanted = rule(json)?;
@@ -67,12 +66,9 @@ pub async fn leave(
             "`kdev status` lists what it intercepts; -n names another namespace",
         ));
     }
-    let mut left = Ok(());
-    for one in &held {
-        left = left.and(leave_one(session, one, sink).await);
-    }
-    left?;
     let name = ServiceName::new(&namespace, &request.service);
+    let claims: Vec<Intercept> = held.into_iter().map(|one| one.intercept).collect();
+    give_back(session, &name, &claims, sink).await?;
     let rest = match redirect::claims_on(session.cluster.kube(), &name).await {
         Ok(stay) => state(stay.as_deref()),
         Err(error) => format!("what others hold of the Service isn't known: {error}"),
@@ -103,10 +99,10 @@ fn rest_of_previews(all: &[Held], meant: &[Held]) -> Vec<Held> {
     let is_preview = |one: &&Held| one.intercept.mode == Mode::Preview;
     let is_rest = |one: &&Held| {
         let is_meant = |other: &Held| other.intercept.id == one.intercept.id;
-        let preview = redirect::preview_id(&one.intercept.id);
+        let preview = redirect::call_id(&one.intercept.id);
         let mut previews = meant.iter().filter(is_preview);
         !meant.iter().any(is_meant)
-            && previews.any(|other| redirect::preview_id(&other.intercept.id) == preview)
+            && previews.any(|other| redirect::call_id(&other.intercept.id) == preview)
     };
     let previews = all.iter().filter(is_preview);
     previews.filter(is_rest).cloned().collect()
@@ -130,71 +126,92 @@ fn state(stay: Option<&[Intercept]>) -> String {
 ///
 /// See [`leave`].
 pub async fn leave_all(session: &Session, sink: &Sink) -> Result<(), Failure> {
-    let all = session.intercepts.all();
-    let left = all.iter().map(|one| leave_one(session, one, sink));
+    let mut services: BTreeMap<_, Vec<Intercept>> = BTreeMap::new();
+    for one in session.intercepts.all() {
+        let of_service = services.entry((one.namespace, one.service)).or_default();
+        of_service.push(one.intercept);
+    }
+    let left = services.iter().map(async |((namespace, service), claims)| {
+        let name = ServiceName::new(namespace, service);
+        give_back(session, &name, claims, sink).await
+    });
     let left = futures::future::join_all(left).await;
     left.into_iter().collect()
 }
 
-async fn leave_one(session: &Session, held: &Held, sink: &Sink) -> Result<(), Failure> {
-    let name = ServiceName::new(&held.namespace, &held.service);
+async fn give_back(
+    session: &Session,
+    name: &ServiceName,
+    claims: &[Intercept],
+    sink: &Sink,
+) -> Result<(), Failure> {
     let taken = Taken {
         session,
-        id: &held.intercept.id,
-        name: &name,
-        mode: held.intercept.mode,
+        name,
+        claims,
     };
     undo(&taken, sink).await?;
-    let port = shown(&held.intercept.port);
-    let fate = match held.intercept.mode {
-        Mode::Preview => "removed",
-        Mode::Intercept | Mode::Replace | Mode::Wiretap => "given back",
-    };
-    sink.line(format!("{name} port {port} {fate}")).await;
+    for one in claims {
+        let fate = match one.mode {
+            Mode::Preview => "removed",
+            Mode::Intercept | Mode::Replace | Mode::Wiretap => "given back",
+        };
+        let port = shown(&one.port);
+        sink.line(format!("{name} port {port} {fate}")).await;
+    }
     Ok(())
 }
 
-/// Takes the claim back, waits until the manager has restored the Service, and looks.
+/// Takes the claims back, waits until the manager has restored the Service, and looks.
 ///
 /// # Errors
 ///
 /// What isn't as it was.
-pub async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
-    let (session, id, name) = (held.session, held.id, held.name);
+pub async fn undo(taken: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
+    let Taken {
+        session,
+        name,
+        claims,
+    } = taken;
     let client = session.cluster.kube();
+    let ids: Vec<&str> = claims.iter().map(|one| one.id.as_str()).collect();
     let turn = session.intercepts.turn().await;
-    session.intercepts.let_go(id);
+    ids.iter().for_each(|id| session.intercepts.let_go(id));
     drop(turn);
-    let scaled = match held.mode {
+    let mut scaled = Ok(());
+    for one in claims.iter().filter(|one| one.mode == Mode::Replace) {
         // While the machine still answers.
-        Mode::Replace => scale_back(held, sink).await,
-        Mode::Intercept | Mode::Preview | Mode::Wiretap => Ok(()),
-    };
+        scaled = scaled.and(scale_back(session, name, one, sink).await);
+    }
     let turn = session.intercepts.turn().await;
-    let released = redirect::release(client, name, id).await;
+    let released = redirect::release(client, name, &ids).await;
     drop(turn);
     released.map_err(|error| failures::release(name, &error))?;
     point(Point::Released);
-    session.request(Request::Leave(InterceptStop {
-        id: id.to_owned(),
-        namespace: name.namespace.clone(),
-        service: name.name.clone(),
-    }));
+    for id in &ids {
+        session.request(Request::Leave(InterceptStop {
+            id: (*id).to_owned(),
+            namespace: name.namespace.clone(),
+            service: name.name.clone(),
+        }));
+    }
     point(Point::AskedToLeave);
     let linked = || session.manager.link.borrow().channel.is_some();
     let patience = if linked() { RESTORED } else { UNATTENDED };
-    let restored = redirect::wait_restored(client, name, id, patience).await;
+    let restored = redirect::wait_restored(client, name, &ids, patience).await;
     point(Point::RestoredSeen);
     // Connections may still come here until the manager says that it passes them to the pods.
-    let reported = session.intercepts.wait_for(id, |state| {
-        matches!(state.phase(), Phase::Restored | Phase::Failed | Phase::Gone)
+    let reported = ids.iter().map(|id| {
+        session.intercepts.wait_for(id, |state| {
+            matches!(state.phase(), Phase::Restored | Phase::Failed | Phase::Gone)
+        })
     });
     if restored.is_ok() && linked() {
-        let _ = tokio::time::timeout(REPORTED, reported).await;
+        let _ = tokio::time::timeout(REPORTED, futures::future::join_all(reported)).await;
     }
-    session.intercepts.remove(id);
-    if held.mode == Mode::Preview {
-        redirect::delete_preview(client, name, id)
+    ids.iter().for_each(|id| session.intercepts.remove(id));
+    for one in claims.iter().filter(|one| one.mode == Mode::Preview) {
+        redirect::delete_preview(client, name, &one.id)
             .await
             .map_err(|error| failures::api(&format!("can't remove service {name}"), &error))?;
         point(Point::PreviewDeleted);
@@ -204,19 +221,23 @@ pub async fn undo(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
 }
 
 /// Gives what was scaled to zero its replicas back, and waits until it serves.
-async fn scale_back(held: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
-    let client = held.session.cluster.kube();
-    let restored = replace::restore(client, &held.name.namespace, held.id)
+async fn scale_back(
+    session: &Session,
+    name: &ServiceName,
+    replaced: &Intercept,
+    sink: &Sink,
+) -> Result<(), Failure> {
+    let client = session.cluster.kube();
+    let restored = replace::restore(client, &name.namespace, &replaced.id)
         .await
-        .map_err(|error| failures::replace(held.name, &error))?;
+        .map_err(|error| failures::replace(name, &error))?;
     point(Point::ScaledBack);
     for workload in &restored {
         sink.line(format!("scaled {workload} back")).await;
     }
     if !replace::wait_ready(client, &restored, READY).await {
         sink.line(format!(
-            "no pod of {} is ready after {} s",
-            held.name,
+            "no pod of {name} is ready after {} s",
             READY.as_secs()
         ))
         .await;

@@ -1,7 +1,7 @@
 //! Making a Service whose ports lead to this machine and to nothing else.
 
 use futures::future::try_join_all;
-use kdev_cluster::redirect::{self, Mode, PortQuery, PortRef, Preview, Protocol, ServiceName};
+use kdev_cluster::redirect::{self, PortRef, Preview, Protocol, ServiceName};
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
 use kdev_proto::v1::PreviewRequest;
@@ -11,7 +11,7 @@ use crate::failures;
 use crate::leaving::{Taken, undo};
 use crate::progress::{Last, Sink};
 use crate::session::Session;
-use crate::wanted::{each_once, listener, local_port, new_name, new_port, or};
+use crate::wanted::{each_once, listener, new_name, new_port, or, ports};
 
 /// Makes the Service with all of its ports; done when a probe has come by each of them.
 ///
@@ -26,7 +26,7 @@ pub async fn make(
     let namespace = or(request.namespace.clone(), &session.namespace);
     let name = ServiceName::new(&namespace, &request.service);
     new_name(&name)?;
-    let wanted = ports(&name, &request)?;
+    let wanted = new_ports(&name, &request)?;
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
@@ -64,30 +64,23 @@ pub async fn make(
             intercept: preview.id,
         }),
         Err(failure) => {
-            let mut left = Ok(());
-            for one in &claimed {
-                let taken = Taken {
-                    session,
-                    id: &one.id,
-                    name: &name,
-                    mode: Mode::Preview,
-                };
-                left = left.and(undo(&taken, sink).await);
-            }
-            Err(undone(failure, left))
+            let taken = Taken {
+                session,
+                name: &name,
+                claims: &claimed,
+            };
+            Err(undone(failure, undo(&taken, sink).await))
         }
     }
 }
 
 /// The ports that are wanted, each with that of its local program.
-fn ports(name: &ServiceName, request: &PreviewRequest) -> Result<Vec<(u16, PortRef)>, Failure> {
+fn new_ports(name: &ServiceName, request: &PreviewRequest) -> Result<Vec<(u16, PortRef)>, Failure> {
     let mut wanted = Vec::new();
-    for one in &request.ports {
-        let local = local_port(&name.name, one.local_port)?;
-        let Ok(query) = one.port.parse::<PortQuery>();
+    for (local, query) in ports(&name.name, &request.ports)? {
         wanted.push((local, new_port(name, local, &query)?));
     }
     let ports: Vec<PortRef> = wanted.iter().map(|(_, port)| port.clone()).collect();
-    each_once(name, &ports)?;
+    each_once(format!("can't make service {name}"), &ports)?;
     Ok(wanted)
 }

@@ -6,7 +6,7 @@ use kdev_cluster::redirect::{PortQuery, PortRef, Protocol, ServiceName, Which};
 use kdev_common::label::is_label;
 use kdev_common::loopback;
 use kdev_proto::Failure;
-use kdev_proto::v1::ErrorKind;
+use kdev_proto::v1::{ErrorKind, InterceptPort};
 use kdev_rules::Rule;
 
 /// Finds where the local program takes what comes to a port of that protocol.
@@ -53,21 +53,30 @@ async fn program(port: u16, protocol: Protocol) -> Option<SocketAddr> {
     }
 }
 
-/// Reads the port of a local program.
+/// Reads the ports of local programs, and which ones of the Service are meant with them.
 ///
 /// # Errors
 ///
-/// When it isn't one.
-pub fn local_port(service: &str, number: u32) -> Result<u16, Failure> {
-    let port = u16::try_from(number).ok().filter(|port| *port != 0);
-    port.ok_or_else(|| {
+/// When there are none, or one isn't a port.
+pub fn ports(service: &str, given: &[InterceptPort]) -> Result<Vec<(u16, PortQuery)>, Failure> {
+    let refused = |why: String| {
         Failure::new(
             ErrorKind::Usage,
             format!("can't intercept {service}"),
-            format!("{number} isn't a port"),
+            why,
             "give --port LOCAL or LOCAL:PORT, where LOCAL is 1 to 65535",
         )
-    })
+    };
+    if given.is_empty() {
+        return Err(refused("no port is given".to_owned()));
+    }
+    let read = |one: &InterceptPort| {
+        let local = u16::try_from(one.local_port).ok().filter(|port| *port != 0);
+        let local = local.ok_or_else(|| refused(format!("{} isn't a port", one.local_port)))?;
+        let Ok(query) = one.port.parse::<PortQuery>();
+        Ok((local, query))
+    };
+    given.iter().map(read).collect()
 }
 
 /// Looks whether a Service that is to be made can have its name: a label of RFC 1035 section 2.3.1, in lower case as the
@@ -128,20 +137,20 @@ pub fn new_port(name: &ServiceName, local: u16, wanted: &PortQuery) -> Result<Po
     })
 }
 
-/// Looks whether the ports of a Service that is to be made differ, as the API server wants them to.
+/// Looks whether ports of a Service differ; where not, `what` says what can't be done.
 ///
 /// # Errors
 ///
 /// When one is there twice.
-pub fn each_once(name: &ServiceName, ports: &[PortRef]) -> Result<(), Failure> {
+pub fn each_once(what: String, ports: &[PortRef]) -> Result<(), Failure> {
     let is_twice = |(at, port): &(usize, &PortRef)| ports[..*at].contains(port);
     match ports.iter().enumerate().find(is_twice) {
         None => Ok(()),
         Some((_, port)) => Err(Failure::new(
             ErrorKind::Usage,
-            format!("can't make service {name}"),
+            what,
             format!("port {} is given twice", shown(port)),
-            "give each --port another number of the Service: --port LOCAL:PORT",
+            "give each --port another one of the Service: --port LOCAL:PORT",
         )),
     }
 }
@@ -236,14 +245,14 @@ mod tests {
             queries.iter().map(port).collect()
         };
         for right in [&["80"][..], &["80", "81"], &["53", "53/udp"], &["", "80"]] {
-            assert_eq!(each_once(&name, &ports(right)), Ok(()), "{right:?}");
+            assert_eq!(each_once(String::new(), &ports(right)), Ok(()), "{right:?}");
         }
         for wrong in [
             &["80", "80"][..],
             &["80", "53/udp", "80/tcp"],
             &["", "9000"],
         ] {
-            let refused = each_once(&name, &ports(wrong)).unwrap_err();
+            let refused = each_once(String::new(), &ports(wrong)).unwrap_err();
             assert_eq!(refused.kind, ErrorKind::Usage, "{wrong:?}");
             assert!(refused.why.ends_with("/TCP is given twice"), "{refused}");
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use kdev_common::loopback;
 use kdev_proto::Failure;
 use kdev_proto::v1::{
-    ErrorKind, InterceptMode, InterceptRequest, LeaveRequest, PreviewPort, PreviewRequest,
+    ErrorKind, InterceptMode, InterceptPort, InterceptRequest, LeaveRequest, PreviewRequest,
 };
 use kdev_rules::Rule;
 use nix::sys::signal::{Signal, kill};
@@ -151,14 +151,14 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
         Some((program, words)) => Some(start(program, words)?),
         None => None,
     };
-    let mut made = Vec::new();
+    let mut made = None;
     let set_up = async {
         if let Some(child) = &mut child {
             for ports in &args.port {
                 listens(child, &args.command[0], ports).await?;
             }
         }
-        all(&mut user, &wanted, &mut made).await?;
+        made = Some(all(&mut user, &wanted).await?);
         if let Some(hint) = &wanted.hint {
             output::progress(hint);
         }
@@ -166,14 +166,14 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
     };
     let set_up = tokio::select! {
         set_up = set_up => set_up.map(|()| None),
-        // The port that is under way is given back by the daemon, which sees that nobody waits for it.
+        // What is under way is given back by the daemon, which sees that nobody waits for it.
         sent = signals.next() => Ok(Some(sent)),
     };
     match (set_up, child) {
         (Ok(None), None) => Ok(0),
         (Ok(None), Some(mut child)) => {
             let ended = attend(&mut child, &mut signals).await;
-            leave_all(&mut user, &wanted, &made).await?;
+            leave_made(&mut user, &wanted, made).await?;
             ended
                 .map(exit_code)
                 .map_err(|error| Failure::internal("the program was lost sight of", error))
@@ -182,7 +182,7 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
             if let Some(mut child) = child {
                 end(&mut child).await;
             }
-            if let Err(left) = leave_all(&mut user, &wanted, &made).await {
+            if let Err(left) = leave_made(&mut user, &wanted, made).await {
                 output::failure(&left);
             }
             broken_off.map(|sent| sent.map_or(0, |sent| signalled(sent as i32)))
@@ -207,63 +207,52 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
     follow(daemons::connected_user().await?.leave(request).await).await
 }
 
-/// Takes all ports; the ids of the intercepts that are made are in `made`.
-async fn all(user: &mut User, wanted: &Wanted, made: &mut Vec<String>) -> Result<(), Failure> {
+/// Takes all ports; the id of what has come of it.
+async fn all(user: &mut User, wanted: &Wanted) -> Result<String, Failure> {
     let args = &wanted.take;
-    let mut mode = wanted.mode;
-    if mode == InterceptMode::Preview {
-        // The Service is made with all of its ports.
-        let last = follow_to_last(user.preview(previewed(args)).await).await?;
-        made.push(last.intercept);
-        return Ok(());
-    }
-    for ports in &args.port {
-        let request = InterceptRequest {
-            service: args.service.clone(),
-            namespace: args.namespace.clone().unwrap_or_default(),
-            local_port: ports.local.into(),
-            port: ports.query(),
-            rule: wanted.rule.clone(),
-            mode: mode.into(),
-            take_over: wanted.take_over,
-            pass_if_down: wanted.pass_if_down,
-        };
-        let last = follow_to_last(user.intercept(request).await).await?;
-        made.push(last.intercept);
-        // The workload is scaled to zero once: with the first port.
-        if mode == InterceptMode::Replace {
-            mode = InterceptMode::Unspecified;
-        }
-    }
-    Ok(())
-}
-
-fn previewed(args: &TakeArgs) -> PreviewRequest {
-    let ports = args.port.iter().map(|ports| PreviewPort {
+    let namespace = args.namespace.clone().unwrap_or_default();
+    let ports = args.port.iter().map(|ports| InterceptPort {
         local_port: ports.local.into(),
         port: ports.query(),
     });
-    PreviewRequest {
-        service: args.service.clone(),
-        namespace: args.namespace.clone().unwrap_or_default(),
-        ports: ports.collect(),
-    }
+    let ports = ports.collect();
+    let call = match wanted.mode {
+        InterceptMode::Preview => {
+            let request = PreviewRequest {
+                service: args.service.clone(),
+                namespace,
+                ports,
+            };
+            user.preview(request).await
+        }
+        mode => {
+            let request = InterceptRequest {
+                service: args.service.clone(),
+                namespace,
+                ports,
+                rule: wanted.rule.clone(),
+                mode: mode.into(),
+                take_over: wanted.take_over,
+                pass_if_down: wanted.pass_if_down,
+            };
+            user.intercept(request).await
+        }
+    };
+    Ok(follow_to_last(call).await?.intercept)
 }
 
-/// Leaves what this call has made, and nothing else that the session has of the Service; the first failure, after
-/// all were tried.
-async fn leave_all(user: &mut User, wanted: &Wanted, made: &[String]) -> Result<(), Failure> {
-    let mut left = Ok(());
-    for id in made {
-        let request = LeaveRequest {
-            service: wanted.take.service.clone(),
-            namespace: wanted.take.namespace.clone().unwrap_or_default(),
-            id: id.clone(),
-            ..LeaveRequest::default()
-        };
-        left = left.and(follow(user.leave(request).await).await);
-    }
-    left
+/// Leaves what this call has made, and nothing else that the session has of the Service.
+async fn leave_made(user: &mut User, wanted: &Wanted, made: Option<String>) -> Result<(), Failure> {
+    let Some(id) = made else {
+        return Ok(());
+    };
+    let request = LeaveRequest {
+        service: wanted.take.service.clone(),
+        namespace: wanted.take.namespace.clone().unwrap_or_default(),
+        id,
+        ..LeaveRequest::default()
+    };
+    follow(user.leave(request).await).await
 }
 
 fn start(program: &OsString, words: &[OsString]) -> Result<Child, Failure> {

@@ -92,12 +92,14 @@ impl Keeper {
         if !self.intercepts.is(id, Held::is_gone) {
             return;
         }
-        let claim = Claim::from(&held.intercept);
+        let claim = [Claim::from(&held.intercept)];
         let claimed = redirect::claim(self.cluster.kube(), &name, &claim);
         match tokio::time::timeout(TAKES, claimed).await {
-            Ok(Ok((intercept, _))) => {
+            Ok(Ok((claimed, _))) => {
                 tracing::info!(service = %name, "is there again, and claimed");
-                self.intercepts.handle_claimed_again(intercept);
+                for intercept in claimed {
+                    self.intercepts.handle_claimed_again(intercept);
+                }
                 self.ask(held);
             }
             // The API server may be away; it is asked again.

@@ -434,9 +434,9 @@ impl Claimed<'_> {
     }
 
     async fn wait_restored(&self) -> Result<(), RestoreError> {
+        let ids = [self.claim.id.as_str()];
         let restored =
-            redirect::wait_restored(&self.tools.client, self.service, &self.claim.id, RESTORE)
-                .await;
+            redirect::wait_restored(&self.tools.client, self.service, &ids, RESTORE).await;
         if let Err(RestoreError::Api(_)) = &restored {
             // The API server can't be asked, for now.
             tokio::time::sleep(ASK_AGAIN).await;

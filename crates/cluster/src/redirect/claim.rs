@@ -203,43 +203,61 @@ impl ClaimError {
     }
 }
 
-/// Writes a claim on a Service and returns it with the port that was found, and the claims that it took the place
-/// of: those in its way whose owner is the same, where it may take over.
+/// Writes claims on a Service, all of them or none, and returns them with the ports that were found, and the claims
+/// that they took the place of: those in the way of one whose owner is the same, where it may take over.
 ///
-/// Does nothing if the claim is there already.
+/// What is there already stays as it is.
+///
+/// # Errors
+///
+/// What is in the way of one of them.
 pub async fn claim(
     client: &Client,
     service: &ServiceName,
-    claim: &Claim,
-) -> Result<(Intercept, Vec<Intercept>), ClaimError> {
+    wanted: &[Claim],
+) -> Result<(Vec<Intercept>, Vec<Intercept>), ClaimError> {
     let result = edit(client, service, "claim a port", |found, claims| {
-        let (mut stay, mut over) = (claims.to_vec(), Vec::new());
-        let intercept = loop {
-            match check(service, found, &stay, claim) {
-                Ok(intercept) => break intercept,
-                Err(refused) => {
-                    // A preview's Service would go with it.
-                    let ends = |one: &&Intercept| {
-                        claim.take_over && one.owner == claim.owner && one.mode != Mode::Preview
-                    };
-                    let own: Vec<_> = refused.in_the_way().iter().filter(ends).cloned().collect();
-                    if own.is_empty() {
-                        return Err(refused);
-                    }
-                    stay.retain(|other| own.iter().all(|one| one.id != other.id));
-                    over.extend(own);
-                }
+        let (mut stay, mut over, mut made) = (claims.to_vec(), Vec::new(), Vec::new());
+        for claim in wanted {
+            let one = place(service, found, claim, &mut stay, &mut over)?;
+            if stay.iter().all(|other| other.id != one.id) {
+                stay.push(one.clone());
             }
-        };
-        if claims.iter().any(|other| other.id == intercept.id) {
-            return Ok(((intercept, over), None));
+            made.push(one);
         }
-        stay.push(intercept.clone());
-        Ok(((intercept, over), Some(stay)))
+        let is_new = |one: &Intercept| claims.iter().all(|other| other.id != one.id);
+        let write = made.iter().any(is_new).then_some(stay);
+        Ok(((made, over), write))
     });
     result.await?.ok_or_else(|| ClaimError::ServiceNotFound {
         service: service.clone(),
     })
+}
+
+/// Finds a place for a claim among those that `stay`; what it takes the place of is `over`.
+fn place(
+    name: &ServiceName,
+    service: &Service,
+    claim: &Claim,
+    stay: &mut Vec<Intercept>,
+    over: &mut Vec<Intercept>,
+) -> Result<Intercept, ClaimError> {
+    loop {
+        let refused = match check(name, service, stay, claim) {
+            Ok(intercept) => return Ok(intercept),
+            Err(refused) => refused,
+        };
+        // A preview's Service would go with it.
+        let ends = |one: &&Intercept| {
+            claim.take_over && one.owner == claim.owner && one.mode != Mode::Preview
+        };
+        let own: Vec<_> = refused.in_the_way().iter().filter(ends).cloned().collect();
+        if own.is_empty() {
+            return Err(refused);
+        }
+        stay.retain(|other| own.iter().all(|one| one.id != other.id));
+        over.extend(own);
+    }
 }
 
 /// Finds which port of a Service is meant, and those that are of another protocol and could be meant as well.
@@ -290,21 +308,23 @@ pub async fn claims_on(
     .await
 }
 
-/// Takes a claim back; returns whether it was there.
+/// Takes claims back; returns whether any of them was there.
 ///
 /// The traffic manager restores the Service when it sees that.
-pub async fn release(client: &Client, service: &ServiceName, id: &str) -> Result<bool, ClaimError> {
+///
+/// # Errors
+///
+/// When the Service can't be read or written.
+pub async fn release(
+    client: &Client,
+    service: &ServiceName,
+    ids: &[&str],
+) -> Result<bool, ClaimError> {
     let result = edit(client, service, "give up a port", |_, claims| {
-        let stay: Vec<_> = claims
-            .iter()
-            .filter(|claim| claim.id != id)
-            .cloned()
-            .collect();
-        Ok(if stay.len() == claims.len() {
-            (false, None)
-        } else {
-            (true, Some(stay))
-        })
+        let mut stay = claims.to_vec();
+        stay.retain(|claim| !ids.contains(&claim.id.as_str()));
+        let any = stay.len() < claims.len();
+        Ok((any, any.then_some(stay)))
     });
     Ok(result.await?.unwrap_or(false))
 }

@@ -169,6 +169,19 @@ pub fn label_selector(selector: &BTreeMap<String, String>) -> String {
     terms.join(",")
 }
 
+/// The id of one of the claims that a call makes; the first has the call's own. The call's has no dot.
+pub fn claim_id(call: &str, at: usize) -> String {
+    match at {
+        0 => call.to_owned(),
+        at => format!("{call}.{}", at + 1),
+    }
+}
+
+/// The id of the call that has made a claim.
+pub fn call_id(claim: &str) -> &str {
+    claim.split_once('.').map_or(claim, |(call, _)| call)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

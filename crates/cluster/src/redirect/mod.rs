@@ -33,12 +33,13 @@ pub use self::api::ServiceName;
 pub use self::backends::{Backends, follow_backends};
 pub use self::claim::{Claim, ClaimError, claim, claims_on, find_port, release};
 pub use self::intercept::{
-    Intercept, Mode, Original, Unreadable, intercepts, label_selector, original, original_selector,
+    Intercept, Mode, Original, Unreadable, call_id, claim_id, intercepts, label_selector, original,
+    original_selector,
 };
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
 pub use self::port::{PortQuery, PortRef, Protocol, Which, ports_of};
-pub use self::preview::{Preview, create_preview, delete_orphans, delete_preview, preview_id};
+pub use self::preview::{Preview, create_preview, delete_orphans, delete_preview};
 pub use self::reconcile::{Limits, Outcome, ReconcileError, reconcile};
 pub use self::restored::{RestoreError, changed, restore_all, wait_restored};
 pub(crate) use self::suitable::external_name;

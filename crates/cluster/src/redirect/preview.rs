@@ -12,7 +12,7 @@ use kube::{Api, Client};
 
 use super::api::ServiceName;
 use super::claim::{ClaimError, refused};
-use super::intercept::{Intercept, Mode, intercepts, now, original_selector};
+use super::intercept::{Intercept, Mode, call_id, claim_id, intercepts, now, original_selector};
 use super::objects::{FIELD_MANAGER, INTERCEPTS, MANAGER_LABEL, PREVIEW};
 use super::port::PortRef;
 use crate::client::{ApiError, ApiFailure, call};
@@ -37,10 +37,7 @@ impl Preview {
     fn intercepts(&self) -> Vec<Intercept> {
         let since = now();
         let one = |(at, port)| Intercept {
-            id: match at {
-                0 => self.id.clone(),
-                at => format!("{}.{}", self.id, at + 1),
-            },
+            id: claim_id(&self.id, at),
             session: self.session.clone(),
             owner: self.owner.clone(),
             manager: self.manager.clone(),
@@ -74,11 +71,6 @@ fn named(ports: &[PortRef]) -> Vec<PortRef> {
         ..port.clone()
     });
     named.collect()
-}
-
-/// The id of the preview that a claim is part of.
-pub fn preview_id(claim: &str) -> &str {
-    claim.split_once('.').map_or(claim, |(preview, _)| preview)
 }
 
 /// Makes a Service whose ports are claimed from its first moment on; the claims, in the order of the ports.
@@ -168,7 +160,7 @@ pub async fn delete_orphans(client: &Client, manager: &str) -> Result<Vec<Servic
 /// Whether a Service was made for this claim and has not become anything else: what the manager deletes must not
 /// be anybody's who only wrote a label on it.
 fn is_preview(service: &Service, id: &str) -> bool {
-    let id = preview_id(id);
+    let id = call_id(id);
     let spec = service.spec.as_ref();
     let selects = original_selector(service);
     let own = [(PREVIEW.to_owned(), id.to_owned())].into();

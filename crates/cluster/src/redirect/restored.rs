@@ -45,13 +45,13 @@ pub enum RestoreError {
     Reconcile(#[from] ReconcileError),
 }
 
-/// Waits until a claim has left a Service, and its selector is back if no other claim is there.
+/// Waits until claims have left a Service, and its selector is back if no other claim is there.
 ///
 /// A Service that is gone counts as restored.
 pub async fn wait_restored(
     client: &Client,
     service: &ServiceName,
-    id: &str,
+    ids: &[&str],
     deadline: Duration,
 ) -> Result<(), RestoreError> {
     let services: Api<Service> = Api::namespaced(client.clone(), &service.namespace);
@@ -63,7 +63,7 @@ pub async fn wait_restored(
             services.get_opt(&service.name),
         )
         .await?;
-        if found.as_ref().is_none_or(|found| is_restored(found, id)) {
+        if found.as_ref().is_none_or(|found| is_restored(found, ids)) {
             return Ok(());
         }
         if Instant::now() > end {
@@ -75,9 +75,9 @@ pub async fn wait_restored(
     }
 }
 
-fn is_restored(service: &Service, id: &str) -> bool {
+fn is_restored(service: &Service, ids: &[&str]) -> bool {
     let claims = intercepts(&service.metadata).unwrap_or_default();
-    if claims.iter().any(|claim| claim.id == id) {
+    if claims.iter().any(|claim| ids.contains(&claim.id.as_str())) {
         return false;
     }
     !claims.is_empty() || original(&service.metadata).is_ok_and(|saved| saved.is_none())

@@ -192,7 +192,10 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
         "--port",
         "9001:7",
     ];
-    desk.kdev(&both).ok();
+    let said = desk.kdev(&both).ok().stderr;
+    // One after the other, kube-proxy would let each wait for a second after the one before.
+    let (claimed, probing) = (said.rfind("claimed"), said.find("probing"));
+    assert!(claimed < probing, "both are switched together: {said}");
     assert_eq!(answers(&desk, web.address(80)), "the-laptop");
     assert_eq!(answers(&desk, web.address(7)), "the-laptop");
     desk.kdev(&["leave", "web", "--port", "http"])
@@ -212,6 +215,19 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
         "9001:nope",
     ];
     desk.kdev(&one_is_wrong).exits(10);
+    web.assert_untouched();
+    // Nothing of it is tried where a port is there twice, by its number and by its name.
+    let twice = [
+        "intercept",
+        "web",
+        "--port",
+        "9000:80",
+        "--port",
+        "9001:http",
+    ];
+    let refused = desk.kdev(&twice).exits(2);
+    assert!(!refused.stderr.contains("claimed"), "{refused:#?}");
+    refused.says("port 80/TCP is given twice");
     web.assert_untouched();
 }
 
