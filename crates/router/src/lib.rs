@@ -5,7 +5,7 @@
 //!
 //! | the client speaks | decided | what arrives |
 //! |---|---|---|
-//! | HTTP/1.0, HTTP/1.1 | per request | the client's bytes; after `101` or an answered CONNECT all that follows |
+//! | HTTP/1.0, HTTP/1.1 | per request | the client's bytes, without an offer of h2c; after `101` or an answered CONNECT all that follows |
 //! | HTTP/2 with prior knowledge | per stream | the same header lists, data, trailers and resets, in frames of its own |
 //! | TLS | once, by the server's name that the client asks for | all bytes |
 //! | anything else, or nothing | never | all bytes, at the pods |

@@ -78,9 +78,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// Puts what was used back before what wasn't.
     pub(crate) fn put_back(&mut self, used: &[u8]) {
-        let mut buffer = BytesMut::with_capacity(used.len() + self.buffer.len());
-        buffer.extend_from_slice(used);
-        buffer.extend_from_slice(&self.buffer);
+        self.replace(0, used);
+    }
+
+    /// Puts other bytes where the first so many are.
+    pub(crate) fn replace(&mut self, first: usize, by: &[u8]) {
+        let rest = &self.buffer[first..];
+        let mut buffer = BytesMut::with_capacity(by.len() + rest.len());
+        buffer.extend_from_slice(by);
+        buffer.extend_from_slice(rest);
         self.buffer = buffer;
     }
 

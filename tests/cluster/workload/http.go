@@ -95,8 +95,12 @@ func bidi(w http.ResponseWriter, r *http.Request) {
 }
 
 // upgrade changes to whatever protocol is asked for, and echoes what comes in it. The answer's
-// header says which pod it is.
+// header says which pod it is. Where none is asked for, it is a page as others are.
 func upgrade(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		describe(w, r)
+		return
+	}
 	stream, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

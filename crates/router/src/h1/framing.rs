@@ -3,6 +3,7 @@
 use httparse::Header;
 
 use super::body::Body;
+use super::upgrade::is_h2c;
 
 /// What the lines of a head say of the body and of the connection.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Lines {
     keep: bool,
     /// Whether the client waits to be asked for the body, RFC 9110 section 10.1.1.
     pub(crate) expects: bool,
+    /// Whether the other side may go on in HTTP/2, RFC 7540 section 3.2.
+    pub(crate) offers_h2c: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ impl Lines {
                 }
             } else if is("expect") {
                 lines.expects = true;
+            } else if is("upgrade") {
+                lines.offers_h2c |= list(value).any(is_h2c);
             }
         }
         lines
@@ -126,14 +131,17 @@ impl Coding {
 }
 
 /// A header's list, RFC 9110 section 5.6.1.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trimmed)
+}
+
+/// An item without the blanks around it.
+pub(super) fn trimmed(item: &[u8]) -> &[u8] {
     let blank = |byte: &u8| b" \t".contains(byte);
-    value.split(|byte| *byte == b',').map(move |item| {
-        let start = item.iter().position(|byte| !blank(byte));
-        let end = item.iter().rposition(|byte| !blank(byte));
-        match (start, end) {
-            (Some(start), Some(end)) => &item[start..=end],
-            _ => &[],
-        }
-    })
+    let start = item.iter().position(|byte| !blank(byte));
+    let end = item.iter().rposition(|byte| !blank(byte));
+    match (start, end) {
+        (Some(start), Some(end)) => &item[start..=end],
+        _ => &[],
+    }
 }

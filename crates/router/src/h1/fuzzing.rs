@@ -2,6 +2,7 @@
 
 use super::chunked::Chunked;
 use super::head::{End, request, response};
+use super::upgrade::without_h2c;
 use crate::fuzzing::ends;
 
 const HEADERS: usize = 64;
@@ -9,7 +10,7 @@ const HEADERS: usize = 64;
 /// Finds a head's end in bytes that grow where it is in all of them, and reads the head.
 pub(crate) fn requests(bytes: &[u8], pieces: &[u8]) {
     if let Some(length) = head_of(bytes, pieces)
-        && let Ok((asked, methods)) =
+        && let Ok((mut asked, methods)) =
             request(&bytes[..length], HEADERS, |head| head.method().to_vec())
     {
         assert_eq!(asked.is_connect, methods == b"CONNECT");
@@ -17,6 +18,12 @@ pub(crate) fn requests(bytes: &[u8], pieces: &[u8]) {
         // What is certain enough to be sent on has lines that everybody reads alike.
         let head = &bytes[..length];
         assert!(head.ends_with(b"\r\n\r\n"), "{head:?}");
+        // Nor does the offer of another protocol move its end, or stay.
+        if std::mem::take(&mut asked.offers_h2c) {
+            let without = without_h2c(head);
+            let again = request(&without, HEADERS, |_| ()).map(|(asked, ())| asked);
+            assert_eq!(again, Ok(asked), "{head:?}");
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Asked {
     pub(crate) is_connect: bool,
     /// The client may not send the body unless asked to.
     pub(crate) expects: bool,
+    /// Who answers may go on in HTTP/2, see [`super::upgrade`].
+    pub(crate) offers_h2c: bool,
 }
 
 /// What has to be known of a response to find its end.
@@ -119,6 +121,7 @@ pub(crate) fn request<R>(
         is_head: method == "HEAD",
         is_connect,
         expects: lines.expects,
+        offers_h2c: lines.offers_h2c,
     };
     Ok((asked, shown))
 }

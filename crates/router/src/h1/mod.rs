@@ -11,6 +11,7 @@ mod head;
 mod kept;
 mod pass;
 mod serve;
+mod upgrade;
 
 pub use head::repeatable;
 pub(crate) use serve::serve;

@@ -12,6 +12,7 @@ use super::exchange::{Ended, Exchange};
 use super::head::{self, Asked, End, Refused};
 use super::kept::{Kept, Left};
 use super::pass::{Message, Passed};
+use super::upgrade::without_h2c;
 use crate::error::RouterError;
 use crate::limits::{Limit, Limits};
 use crate::peer::Peer;
@@ -163,6 +164,10 @@ where
                 };
             }
         };
+        let length = match asked.offers_h2c {
+            true => self.decline_h2c(length),
+            false => length,
+        };
         let mut old = self.kept.take(to.as_ref());
         // What copies have heard of a request that is said again.
         let mut heard = 0;
@@ -231,6 +236,14 @@ where
                 Ended::Unclear { answered: true } => Ok(Then::Close),
             };
         }
+    }
+
+    /// Takes the offer to go on in HTTP/2 out of a head of so many bytes; how many it has then. Accepted, it would
+    /// give all later requests of the client's to whose the first one is.
+    fn decline_h2c(&mut self, length: usize) -> usize {
+        let head = without_h2c(&self.client.read.buffer[..length]);
+        self.client.read.replace(length, &head);
+        head.len()
     }
 
     /// What of a request with a head of so many bytes may travel with the question for a connection.

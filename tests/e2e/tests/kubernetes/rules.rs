@@ -251,6 +251,48 @@ fn streams_both_ways_and_upgrades_go_where_their_head_says() {
     desk.kdev(&["leave", "web"]).ok();
 }
 
+/// What curl shows of pages that it asks for over one connection while it offers to go on in HTTP/2: of each the
+/// page, and what curl knows of it.
+fn offering_h2c(page: &str, users: &[&str]) -> Vec<serde_json::Value> {
+    let mut curl = std::process::Command::new("curl");
+    for (number, user) in users.iter().enumerate() {
+        let header = format!("x-user: {user}");
+        curl.args(if number > 0 { &["--next"][..] } else { &[] });
+        curl.args([
+            "-sS", "-m", "20", "--http2", "-w", "%{json}", "-H", &header, page,
+        ]);
+    }
+    let output = curl.output().unwrap();
+    let shown = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+    shown
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn a_client_that_offers_http2_on_its_connection_has_each_request_decided() {
+    let (desk, web) = Desk::beside("h2c");
+    let page = format!("http://{}/upgrade", web.address(80));
+    let _ann = desk.laptop.serve_as("anns-laptop", 9000);
+    intercept(&desk, "9000:http", &["--header", "x-user=ann"]);
+    for users in [["eve", "ann", "eve", "ann"], ["ann", "eve", "ann", "eve"]] {
+        let shown = desk.cluster.node().inside(|| offering_h2c(&page, &users));
+        assert_eq!(shown.len(), 2 * users.len(), "{shown:?}");
+        for (number, (user, shown)) in users.iter().zip(shown.chunks(2)).enumerate() {
+            let (page, curl) = (&shown[0], &shown[1]);
+            let who = page["pod"].as_str().unwrap();
+            assert!(who.starts_with(expected(user)), "{user}: {page}");
+            assert_eq!(page["headers"]["Upgrade"], serde_json::Value::Null);
+            assert_eq!(page["headers"]["Http2-Settings"], serde_json::Value::Null);
+            let connects = i32::from(number == 0);
+            assert_eq!(curl["num_connects"], connects, "one connection: {curl}");
+            assert_eq!(curl["response_code"], 200, "{curl}");
+        }
+    }
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
+}
+
 #[test]
 fn a_gigabyte_passes_each_way_through_rules() {
     let (desk, web) = Desk::beside("bulk");
