@@ -1,6 +1,8 @@
 //! The flags that say which requests are intercepted. Their order counts: conditions up to an `--any` belong
 //! together.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
@@ -63,16 +65,26 @@ impl RuleArgs {
 }
 
 fn read(path: &Path) -> Result<Rule, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if size.len() > LONGEST {
-        return Err(format!("it has {} bytes, which is too much", size.len()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = bounded(path)?;
     let rule: Rule = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
     if rule.is_everything() {
         return Err("it has no conditions".to_owned());
     }
     Ok(rule)
+}
+
+/// Reads a file, or what comes from a pipe or a device, which may have no end and doesn't say how much it has.
+fn bounded(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!(
+            "it has more than {LONGEST} bytes, which is too much"
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
 impl Args for RuleArgs {
@@ -224,9 +236,44 @@ mod tests {
     }
 
     fn read_missing() -> String {
-        RuleArgs::File("/nonexistent".into())
-            .rule()
-            .unwrap_err()
-            .to_string()
+        refused(Path::new("/nonexistent"))
+    }
+
+    fn refused(path: &Path) -> String {
+        let refused = RuleArgs::File(path.into()).rule().unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Usage);
+        refused.to_string()
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused_as_one_that_is_too_long_is() {
+        assert!(refused(Path::new("/dev/zero")).contains("more than 1048576 bytes"));
+        let path = std::env::temp_dir().join(format!("kdev-long-rule-{}", std::process::id()));
+        let rule = r#"{"any":[{"all":[{"method":"GET"}]}]}"#;
+        let of_length = |length| {
+            let blank = " ".repeat(length - rule.len());
+            std::fs::write(&path, format!("{rule}{blank}")).unwrap();
+        };
+        of_length(1 << 20);
+        let longest = RuleArgs::File(path.clone()).rule().unwrap();
+        assert_eq!(longest.to_string(), "--method GET");
+        of_length((1 << 20) + 1);
+        assert!(refused(&path).contains("more than 1048576 bytes"));
+        // What is cut isn't looked at.
+        std::fs::write(&path, "\u{e4}".repeat(1 << 20)).unwrap();
+        assert!(refused(&path).contains("more than 1048576 bytes"));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_rule_comes_through_a_pipe_too() {
+        use std::io::Write as _;
+        use std::os::fd::AsRawFd as _;
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"any: [{all: [{header: x=1}]}]").unwrap();
+        drop(writer);
+        let path = format!("/dev/fd/{}", reader.as_raw_fd());
+        let rule = RuleArgs::File(path.into()).rule().unwrap();
+        assert_eq!(rule.to_string(), "--header x=1");
     }
 }
