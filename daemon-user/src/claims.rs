@@ -9,7 +9,7 @@ use kdev_cluster::redirect::{
 use kdev_cluster::replace;
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
-use kdev_proto::v1::InterceptRequest;
+use kdev_proto::v1::{InterceptMode, InterceptRequest};
 
 use crate::activation::{active, begin, told, undone, unless_interrupted};
 use crate::failures;
@@ -17,7 +17,7 @@ use crate::leaving::{Taken, undo};
 use crate::modes;
 use crate::progress::{Last, Sink};
 use crate::session::{Session, rest};
-use crate::wanted::{beside, each_once, listener, or, ports, rule};
+use crate::wanted::{beside, listener, or, ports, rule};
 
 /// Sends what ports of a Service get to local ones; done when a probe has travelled the real path to each.
 ///
@@ -101,11 +101,14 @@ async fn pairs(
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
+    let (locals, queries): (Vec<u16>, Vec<PortQuery>) = wanted.into_iter().unzip();
+    // Copies of one port may come to several places.
+    let each_once = request.mode() != InterceptMode::Wiretap;
+    let found = redirect::find_ports(session.cluster.kube(), name, &queries, each_once)
+        .await
+        .map_err(|error| failures::claim(name, &error))?;
     let mut pairs = Vec::new();
-    for (local_port, wanted) in wanted {
-        let (port, others) = redirect::find_port(session.cluster.kube(), name, &wanted)
-            .await
-            .map_err(|error| failures::claim(name, &error))?;
+    for (local_port, (port, others)) in locals.into_iter().zip(found) {
         if port.protocol == Protocol::Udp && !session.manager.link.borrow().redirects_udp {
             return Err(failures::manager_without_udp(name));
         }
@@ -129,8 +132,6 @@ async fn pairs(
             notes: format!("{meanwhile}{}", beside(local_port, &others)),
         });
     }
-    let ports: Vec<PortRef> = pairs.iter().map(|pair| pair.port.clone()).collect();
-    each_once(format!("can't intercept {name}"), &ports)?;
     Ok(pairs)
 }
 

@@ -154,7 +154,8 @@ pub fn claim(service: &ServiceName, error: &ClaimError) -> Failure {
         | ClaimError::Exists { .. }
         | ClaimError::OtherManager { .. }
         | ClaimError::Conflict { .. } => ErrorKind::Conflict,
-        ClaimError::NotInterceptable { .. }
+        ClaimError::PortTwice { .. }
+        | ClaimError::NotInterceptable { .. }
         | ClaimError::ExternalName { .. }
         | ClaimError::Unreadable { .. } => ErrorKind::Usage,
         ClaimError::Forbidden { .. } => ErrorKind::Forbidden,

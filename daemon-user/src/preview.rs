@@ -81,6 +81,6 @@ fn new_ports(name: &ServiceName, request: &PreviewRequest) -> Result<Vec<(u16, P
         wanted.push((local, new_port(name, local, &query)?));
     }
     let ports: Vec<PortRef> = wanted.iter().map(|(_, port)| port.clone()).collect();
-    each_once(format!("can't make service {name}"), &ports)?;
+    each_once(name, &ports)?;
     Ok(wanted)
 }

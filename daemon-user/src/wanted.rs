@@ -137,20 +137,20 @@ pub fn new_port(name: &ServiceName, local: u16, wanted: &PortQuery) -> Result<Po
     })
 }
 
-/// Looks whether ports of a Service differ; where not, `what` says what can't be done.
+/// Looks whether the ports of a Service that is to be made differ, as the API server wants them to.
 ///
 /// # Errors
 ///
 /// When one is there twice.
-pub fn each_once(what: String, ports: &[PortRef]) -> Result<(), Failure> {
+pub fn each_once(name: &ServiceName, ports: &[PortRef]) -> Result<(), Failure> {
     let is_twice = |(at, port): &(usize, &PortRef)| ports[..*at].contains(port);
     match ports.iter().enumerate().find(is_twice) {
         None => Ok(()),
         Some((_, port)) => Err(Failure::new(
             ErrorKind::Usage,
-            what,
+            format!("can't make service {name}"),
             format!("port {} is given twice", shown(port)),
-            "give each --port another one of the Service: --port LOCAL:PORT",
+            "give each --port another number of the Service: --port LOCAL:PORT",
         )),
     }
 }
@@ -245,14 +245,14 @@ mod tests {
             queries.iter().map(port).collect()
         };
         for right in [&["80"][..], &["80", "81"], &["53", "53/udp"], &["", "80"]] {
-            assert_eq!(each_once(String::new(), &ports(right)), Ok(()), "{right:?}");
+            assert_eq!(each_once(&name, &ports(right)), Ok(()), "{right:?}");
         }
         for wrong in [
             &["80", "80"][..],
             &["80", "53/udp", "80/tcp"],
             &["", "9000"],
         ] {
-            let refused = each_once(String::new(), &ports(wrong)).unwrap_err();
+            let refused = each_once(&name, &ports(wrong)).unwrap_err();
             assert_eq!(refused.kind, ErrorKind::Usage, "{wrong:?}");
             assert!(refused.why.ends_with("/TCP is given twice"), "{refused}");
         }

@@ -8,8 +8,9 @@ use thiserror::Error;
 use super::api::{ServiceName, patch_service};
 use super::beside::can_stand_beside;
 use super::intercept::{Intercept, Mode, Unreadable, intercepts, now};
+use super::meant::{list, meant};
 use super::patch;
-use super::port::{PortQuery, PortRef, Protocol, ports_of};
+use super::port::{PortQuery, PortRef, Protocol};
 use super::reconcile::is_outdated;
 use super::suitable::{NotInterceptable, external_name, interceptable, service_at};
 use crate::client::{ApiError, ApiFailure, Forbidden, call};
@@ -80,6 +81,19 @@ pub enum ClaimError {
         wanted: PortQuery,
         /// The ports that there are.
         available: Vec<PortRef>,
+    },
+    /// Two that were asked for are one.
+    #[error(
+        "port {port} of service {service} is named twice, as {} and as {}. Give each port of the Service once",
+        named.0, named.1
+    )]
+    PortTwice {
+        /// The Service.
+        service: ServiceName,
+        /// The port.
+        port: PortRef,
+        /// How it was asked for, both times.
+        named: Box<(PortQuery, PortQuery)>,
     },
     /// The Service can't be redirected.
     #[error("service {service} can't be intercepted: {why}")]
@@ -260,39 +274,6 @@ fn place(
     }
 }
 
-/// Finds which port of a Service is meant, and those that are of another protocol and could be meant as well.
-///
-/// # Errors
-///
-/// When there is no such Service or port, or the user may not look.
-pub async fn find_port(
-    client: &Client,
-    name: &ServiceName,
-    wanted: &PortQuery,
-) -> Result<(PortRef, Vec<PortRef>), ClaimError> {
-    let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
-    let read = call(format!("read service {name}"), services.get_opt(&name.name));
-    let Some(service) = read.await.map_err(refused)? else {
-        return Err(ClaimError::ServiceNotFound {
-            service: name.clone(),
-        });
-    };
-    // What is no port of a Service that can't be intercepted anyway isn't worth a word.
-    interceptable(&service).map_err(|why| unsuitable(name, &service, why))?;
-    let found = meant(name, &service, wanted)?;
-    let others = wanted.others(&service, &found);
-    Ok((found, others))
-}
-
-fn meant(name: &ServiceName, service: &Service, wanted: &PortQuery) -> Result<PortRef, ClaimError> {
-    let found = wanted.find(service);
-    found.ok_or_else(|| ClaimError::PortNotFound {
-        service: name.clone(),
-        wanted: wanted.clone(),
-        available: ports_of(service),
-    })
-}
-
 /// Reads the claims on a Service; `None` if there is no such Service.
 ///
 /// # Errors
@@ -405,7 +386,11 @@ fn check(
 }
 
 /// Says why a Service can't be redirected, and where it leads if it is only another name.
-fn unsuitable(name: &ServiceName, service: &Service, why: NotInterceptable) -> ClaimError {
+pub(super) fn unsuitable(
+    name: &ServiceName,
+    service: &Service,
+    why: NotInterceptable,
+) -> ClaimError {
     let name = name.clone();
     match external_name(service) {
         Some(host) => ClaimError::ExternalName {
@@ -455,11 +440,6 @@ fn beside(theirs: &Rule, conflict: &Overlap) -> String {
 fn held(claims: &[Intercept]) -> String {
     let claims: Vec<_> = claims.iter().map(Intercept::to_string).collect();
     claims.join("; ")
-}
-
-fn list(ports: &[PortRef]) -> String {
-    let ports: Vec<_> = ports.iter().map(PortRef::to_string).collect();
-    ports.join(", ")
 }
 
 #[cfg(test)]

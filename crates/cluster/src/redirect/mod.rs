@@ -14,6 +14,7 @@ mod beside;
 mod changes;
 mod claim;
 mod intercept;
+mod meant;
 mod notices;
 pub mod objects;
 mod observed;
@@ -31,11 +32,12 @@ mod writer;
 
 pub use self::api::ServiceName;
 pub use self::backends::{Backends, follow_backends};
-pub use self::claim::{Claim, ClaimError, claim, claims_on, find_port, release};
+pub use self::claim::{Claim, ClaimError, claim, claims_on, release};
 pub use self::intercept::{
     Intercept, Mode, Original, Unreadable, call_id, claim_id, intercepts, label_selector, original,
     original_selector,
 };
+pub use self::meant::find_ports;
 pub use self::observed::{Desired, EndpointsObject, Goal, Observed, Route};
 pub use self::plan::{Refusal, Step};
 pub use self::port::{PortQuery, PortRef, Protocol, Which, ports_of};

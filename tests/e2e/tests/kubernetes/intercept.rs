@@ -216,19 +216,6 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
     ];
     desk.kdev(&one_is_wrong).exits(10);
     web.assert_untouched();
-    // Nothing of it is tried where a port is there twice, by its number and by its name.
-    let twice = [
-        "intercept",
-        "web",
-        "--port",
-        "9000:80",
-        "--port",
-        "9001:http",
-    ];
-    let refused = desk.kdev(&twice).exits(2);
-    assert!(!refused.stderr.contains("claimed"), "{refused:#?}");
-    refused.says("port 80/TCP is given twice");
-    web.assert_untouched();
 }
 
 #[test]

@@ -33,6 +33,32 @@ fn what_doesnt_exist_is_answered_with_what_does() {
 }
 
 #[test]
+fn a_port_that_is_named_twice_is_refused_before_anything_changes() {
+    let desk = Desk::connected();
+    let web = Workload::up(desk.cluster, "twice");
+    let _program = desk.laptop.serve(9000);
+    let version = || web.service()["metadata"]["resourceVersion"].clone();
+    let before = version();
+    let both = |one: &str, other: &str| {
+        let words = ["intercept", "web", "-n", web.namespace(), "--port", one];
+        desk.kdev(&[&words[..], &["--port", other]].concat())
+    };
+    both("9000:80", "9001:80")
+        .exits(USAGE)
+        .says("port http (80/TCP)")
+        .says("as 80 and as 80");
+    both("9000:80", "9000:http")
+        .exits(USAGE)
+        .says("port http (80/TCP)")
+        .says("as 80 and as http");
+    both("9000:80", "9000:https").exits(NOT_FOUND).says("https");
+    assert_eq!(version(), before);
+    both("9000:80", "9000:7").ok();
+    desk.kdev(&["quit"]).ok();
+    web.assert_untouched();
+}
+
+#[test]
 fn a_local_port_where_nothing_listens_is_refused_before_anything_changes() {
     let desk = Desk::connected();
     let web = Workload::up(desk.cluster, "closed");
