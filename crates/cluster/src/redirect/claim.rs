@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::api::{ServiceName, patch_service};
 use super::beside::can_stand_beside;
 use super::intercept::{Intercept, Mode, Unreadable, intercepts, now};
-use super::meant::{list, meant};
+use super::meant::{meant, no_such_port};
 use super::patch;
 use super::port::{PortQuery, PortRef, Protocol};
 use super::reconcile::is_outdated;
@@ -70,10 +70,7 @@ pub enum ClaimError {
         service: ServiceName,
     },
     /// The Service has no such port, or several.
-    #[error(
-        "service {service} has no port {wanted}, or more than one. Name one of: {}",
-        list(available)
-    )]
+    #[error("{}", no_such_port(service, wanted, available))]
     PortNotFound {
         /// The Service.
         service: ServiceName,

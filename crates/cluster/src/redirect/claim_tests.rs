@@ -175,11 +175,25 @@ fn a_claim_that_is_there_already_is_the_answer() {
 
 #[test]
 fn a_missing_port_is_refused_with_those_that_there_are() {
-    assert_eq!(
-        refusal(&web(), &[], "https"),
-        "service shop/web has no port https, or more than one. Name one of: http (80/TCP), grpc \
-         (90/TCP), sctp (91/SCTP)"
-    );
+    let all = "http (80/TCP), grpc (90/TCP), sctp (91/SCTP)";
+    for (wanted, why) in [
+        ("https", format!("no port https, only {all}")),
+        ("http/udp", format!("no port http/UDP, only {all}")),
+        ("/udp", format!("no UDP port, only {all}")),
+        ("", format!("3 ports, and none of them was named: {all}")),
+        (
+            "/tcp",
+            "2 TCP ports, and none of them was named: http (80/TCP), grpc (90/TCP)".to_owned(),
+        ),
+    ] {
+        assert_eq!(
+            refusal(&web(), &[], wanted),
+            format!(
+                "service shop/web has {why}. Name one of them behind the local port: --port LOCAL:PORT, where PORT is \
+                 its name or its number"
+            )
+        );
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use kube::{Api, Client};
 
 use super::api::ServiceName;
 use super::claim::{ClaimError, refused, unsuitable};
-use super::port::{PortQuery, PortRef, ports_of};
+use super::port::{PortQuery, PortRef, Which, ports_of};
 use super::suitable::interceptable;
 use crate::client::call;
 
@@ -70,8 +70,36 @@ pub(super) fn meant(
     })
 }
 
-/// Ports, as people are told of them.
-pub(super) fn list(ports: &[PortRef]) -> String {
+/// What people are told of [`ClaimError::PortNotFound`]: where no port was named, there are several or none of its protocol; else there is none of that name.
+pub(super) fn no_such_port(
+    service: &ServiceName,
+    wanted: &PortQuery,
+    available: &[PortRef],
+) -> String {
+    let kind = match wanted.protocol {
+        Some(protocol) => format!("{protocol} "),
+        None => String::new(),
+    };
+    let meant: Vec<_> = available
+        .iter()
+        .filter(|one| wanted.matches(one))
+        .cloned()
+        .collect();
+    let why = match (&wanted.which, meant.len()) {
+        (Which::Only, 0) => format!("has no {kind}port, only {}", list(available)),
+        (Which::Only, several) => format!(
+            "has {several} {kind}ports, and none of them was named: {}",
+            list(&meant)
+        ),
+        _ => format!("has no port {wanted}, only {}", list(available)),
+    };
+    format!(
+        "service {service} {why}. Name one of them behind the local port: --port LOCAL:PORT, where PORT is its name or \
+         its number"
+    )
+}
+
+fn list(ports: &[PortRef]) -> String {
     let ports: Vec<_> = ports.iter().map(PortRef::to_string).collect();
     ports.join(", ")
 }

@@ -28,7 +28,10 @@ fn what_doesnt_exist_is_answered_with_what_does() {
     let port = intercept(&desk, &web, "web", "9000:8443").exits(NOT_FOUND);
     port.says("8443").says("http (80/TCP)").says("echo (7/TCP)");
     let which = intercept(&desk, &web, "web", "9000").exits(NOT_FOUND);
-    which.says("http (80/TCP)").says("echo (7/TCP)");
+    which
+        .says("none of them was named: http (80/TCP)")
+        .says("echo (7/TCP)")
+        .says("--port LOCAL:PORT");
     web.assert_untouched();
 }
 
