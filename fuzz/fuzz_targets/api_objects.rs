@@ -9,7 +9,9 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kdev_cluster::client::Forbidden;
 use kdev_cluster::discovery::{ClusterDns, fuzzing};
-use kdev_cluster::redirect::{PortQuery, interceptable, intercepts, objects, original, ports_of};
+use kdev_cluster::redirect::{
+    PortQuery, Which, interceptable, intercepts, objects, original, ports_of,
+};
 use kdev_cluster::vouch;
 use kdev_identity::Fingerprint;
 use libfuzzer_sys::fuzz_target;
@@ -35,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(key.to_string(), text);
     }
     let Ok(query) = text.parse::<PortQuery>();
-    if query != PortQuery::Only {
+    if query.which != Which::Only {
         assert_eq!(query.to_string().parse(), Ok(query));
     }
 });
@@ -85,7 +87,7 @@ fn read_service(service: &Service) {
     let ports = ports_of(service);
     let _ = interceptable(service);
     for port in &ports {
-        let query = PortQuery::Number(port.number, Some(port.protocol));
+        let query = PortQuery::from(port);
         let found = query.find(service);
         let same = |other: &&_| query.matches(other);
         let count = ports.iter().filter(same).count();
