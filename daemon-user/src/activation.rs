@@ -64,7 +64,8 @@ pub async fn active(
     .await;
     let probe_us = active.map_err(|why| {
         let why = [&[why][..], &obstacles].concat();
-        failed(name, why.join("; "))
+        let port = shown(&claimed.port);
+        failed(format!("{name} port {port}"), why.join("; "))
     })?;
     for one in obstacles {
         sink.line(format!("note: {one}")).await;
@@ -85,7 +86,7 @@ pub async fn unless_interrupted<T>(
 ) -> Result<T, Failure> {
     tokio::select! {
         done = work => done,
-        () = sink.closed() => Err(failed(name, "the command was interrupted")),
+        () = sink.closed() => Err(failed(name.to_string(), "the command was interrupted")),
     }
 }
 
@@ -106,10 +107,10 @@ pub fn undone(failure: Failure, undone: Result<(), Failure>) -> Failure {
     })
 }
 
-fn failed(name: &ServiceName, why: impl Into<String>) -> Failure {
+fn failed(what: String, why: impl Into<String>) -> Failure {
     Failure::new(
         ErrorKind::Probe,
-        format!("intercepting {name} didn't work"),
+        format!("intercepting {what} didn't work"),
         why,
         "",
     )

@@ -97,7 +97,7 @@ async fn pairs(
     request: &InterceptRequest,
     sink: &Sink,
 ) -> Result<Vec<Pair>, Failure> {
-    let wanted = ports(&name.name, &request.ports)?;
+    let wanted = ports(&format!("can't intercept {name}"), &request.ports)?;
     if let Some(failure) = session.manager.link.borrow().failure.clone() {
         return Err(failure);
     }
@@ -184,12 +184,21 @@ async fn claim(
             false => refused,
         }
     })?;
+    over.iter()
+        .for_each(|one| session.intercepts.remove(&one.id));
     for one in over {
-        session.intercepts.remove(&one.id);
-        if one.mode == Mode::Replace {
-            replace::restore(client, &name.namespace, &one.id)
-                .await
-                .map_err(|error| failures::replace(name, &error))?;
+        if one.mode == Mode::Replace
+            && let Err(error) = replace::restore(client, &name.namespace, &one.id).await
+        {
+            // Nothing looks after what is claimed here yet.
+            let ids: Vec<&str> = claimed.iter().map(|one| one.id.as_str()).collect();
+            let released = redirect::release(client, name, &ids).await;
+            let released = released.map(drop);
+            let refused = failures::replace(name, &error);
+            return Err(undone(
+                refused,
+                released.map_err(|error| failures::release(name, &error)),
+            ));
         }
         sink.line(format!("ended your earlier intercept of {name}"))
             .await;

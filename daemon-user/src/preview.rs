@@ -77,7 +77,8 @@ pub async fn make(
 /// The ports that are wanted, each with that of its local program.
 fn new_ports(name: &ServiceName, request: &PreviewRequest) -> Result<Vec<(u16, PortRef)>, Failure> {
     let mut wanted = Vec::new();
-    for (local, query) in ports(&name.name, &request.ports)? {
+    let what = format!("can't make service {name}");
+    for (local, query) in ports(&what, &request.ports)? {
         wanted.push((local, new_port(name, local, &query)?));
     }
     let ports: Vec<PortRef> = wanted.iter().map(|(_, port)| port.clone()).collect();

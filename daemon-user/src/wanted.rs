@@ -53,16 +53,17 @@ async fn program(port: u16, protocol: Protocol) -> Option<SocketAddr> {
     }
 }
 
-/// Reads the ports of local programs, and which ones of the Service are meant with them.
+/// Reads the ports of local programs, and which ones of the Service are meant with them; where they aren't any, `what`
+/// says what can't be done.
 ///
 /// # Errors
 ///
 /// When there are none, or one isn't a port.
-pub fn ports(service: &str, given: &[InterceptPort]) -> Result<Vec<(u16, PortQuery)>, Failure> {
+pub fn ports(what: &str, given: &[InterceptPort]) -> Result<Vec<(u16, PortQuery)>, Failure> {
     let refused = |why: String| {
         Failure::new(
             ErrorKind::Usage,
-            format!("can't intercept {service}"),
+            what,
             why,
             "give --port LOCAL or LOCAL:PORT, where LOCAL is 1 to 65535",
         )

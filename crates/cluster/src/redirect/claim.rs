@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::api::{ServiceName, patch_service};
 use super::beside::can_stand_beside;
-use super::intercept::{Intercept, Mode, Unreadable, intercepts, now};
+use super::intercept::{Intercept, Mode, Unreadable, call_id, intercepts, now};
 use super::meant::{meant, no_such_port};
 use super::patch;
 use super::port::{PortQuery, PortRef, Protocol};
@@ -258,9 +258,10 @@ fn place(
             Ok(intercept) => return Ok(intercept),
             Err(refused) => refused,
         };
-        // A preview's Service would go with it.
+        // A preview's Service would go with it, and what the same command claims isn't in its own way.
         let ends = |one: &&Intercept| {
-            claim.take_over && one.owner == claim.owner && one.mode != Mode::Preview
+            let is_own = call_id(&one.id) == call_id(&claim.id);
+            claim.take_over && !is_own && one.owner == claim.owner && one.mode != Mode::Preview
         };
         let own: Vec<_> = refused.in_the_way().iter().filter(ends).cloned().collect();
         if own.is_empty() {

@@ -195,7 +195,10 @@ fn one_command_takes_several_ports_and_one_of_them_can_be_left() {
     let said = desk.kdev(&both).ok().stderr;
     // One after the other, kube-proxy would let each wait for a second after the one before.
     let (claimed, probing) = (said.rfind("claimed"), said.find("probing"));
-    assert!(claimed < probing, "both are switched together: {said}");
+    assert!(
+        claimed.unwrap() < probing.unwrap(),
+        "both are switched together: {said}"
+    );
     assert_eq!(answers(&desk, web.address(80)), "the-laptop");
     assert_eq!(answers(&desk, web.address(7)), "the-laptop");
     desk.kdev(&["leave", "web", "--port", "http"])
