@@ -200,8 +200,8 @@ impl Flow {
         let failed = match open_flow(request, &self.carriers, opening::PATIENCE).await {
             Ok(opened) => self.carry(&mut datagrams, &mut last, opened).await,
             Err(reason) => {
-                let first = datagrams.try_next().filter(|_| self.kind == Kind::Echo);
-                last = first.unwrap_or_default();
+                let first = datagrams.try_next().unwrap_or_default();
+                last = self.header(&first);
                 Some(reason)
             }
         };
@@ -218,6 +218,14 @@ impl Flow {
                     last,
                 })
                 .await;
+        }
+    }
+
+    /// As much of an echo request as tells it; nothing of a datagram.
+    fn header(&self, message: &[u8]) -> Bytes {
+        match self.kind {
+            Kind::Echo => Bytes::copy_from_slice(&message[..message.len().min(ECHO_HEADER)]),
+            Kind::Udp => Bytes::new(),
         }
     }
 
@@ -238,9 +246,7 @@ impl Flow {
         let up = async {
             while let Ok(place) = outgoing.reserve().await {
                 let datagram = datagrams.next().await;
-                if self.kind == Kind::Echo {
-                    *last = Bytes::copy_from_slice(&datagram[..datagram.len().min(ECHO_HEADER)]);
-                }
+                *last = self.header(&datagram);
                 place.send(frame::data(datagram));
             }
         };

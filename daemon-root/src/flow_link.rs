@@ -204,6 +204,7 @@ impl FromProgram {
 
     /// The next item begins with these bytes, which can't be used yet.
     pub fn put_back(&mut self, bytes: Bytes) {
+        self.gauge.take_back(bytes.len());
         let waiting = Waiting::new(Up::Data(bytes), &self.gauge);
         self.ahead.push_front(waiting);
     }

@@ -50,6 +50,11 @@ impl Gauge {
         }
     }
 
+    /// So many of the bytes that were handed on last come back.
+    pub fn take_back(&self, bytes: usize) {
+        self.moved.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Counts bytes for as long as the result lives.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         let bytes = bytes as u64;
@@ -81,6 +86,17 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_put_back_hasnt_moved() {
+        let gauge: Arc<Gauge> = Arc::default();
+        drop(gauge.hold(1_000));
+        for _ in 0..100 {
+            gauge.take_back(900);
+            drop(gauge.hold(900));
+        }
+        assert_eq!(gauge.moved.load(Ordering::Relaxed), 1_000);
+    }
 
     #[tokio::test]
     async fn many_that_stand_still_leave_each_a_little_and_give_all_of_it_back() {

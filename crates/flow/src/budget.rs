@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kdev_shares::Shares;
+use kdev_shares::{CEILING, FLOOR, Shares};
 
 use crate::ledger::WINDOW;
 
@@ -12,6 +12,8 @@ use crate::ledger::WINDOW;
 pub struct Budget {
     used: AtomicU64,
     flows: AtomicU64,
+    /// What was granted beyond first windows.
+    promised: AtomicU64,
     pub(crate) limit: u64,
 }
 
@@ -25,6 +27,7 @@ impl Budget {
         Self {
             used: AtomicU64::new(0),
             flows: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
             limit,
         }
     }
@@ -39,9 +42,31 @@ impl Budget {
         self.shares().most(moved).min(WINDOW)
     }
 
-    /// What each flow that moves may keep whatever the others do.
-    pub(crate) fn floor(&self) -> u64 {
-        self.shares().floor()
+    /// An equal part of half of it: who has less waiting is in nobody's way.
+    pub(crate) fn part(&self) -> u64 {
+        let flows = self.flows.load(Ordering::Relaxed).max(1);
+        (self.limit / 2 / flows).clamp(FLOOR, CEILING)
+    }
+
+    /// The most that one flow may be promised beyond its first window. Promises are kept in the other sides' budgets, and
+    /// most of them aren't used: together they may be twice what may be held here.
+    pub(crate) fn promisable(&self) -> u64 {
+        let promises = Shares {
+            limit: self.limit.saturating_mul(2),
+            held: self.promised.load(Ordering::Relaxed),
+            count: self.flows.load(Ordering::Relaxed),
+        };
+        promises.most(u64::MAX)
+    }
+
+    /// Promises so many bytes more, until [`Budget::redeem`].
+    pub(crate) fn promise(&self, bytes: u64) {
+        self.promised.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes are promised no more.
+    pub(crate) fn redeem(&self, bytes: u64) {
+        self.promised.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn shares(&self) -> Shares {
@@ -65,8 +90,8 @@ impl Budget {
     /// Whether its flows hold more than this process can: twice what they may keep here, and as much for what the
     /// other sides keep, which have budgets of their own.
     pub(crate) fn is_overrun(&self) -> bool {
-        let floors = self.flows.load(Ordering::Relaxed) * self.floor();
-        self.used() > self.limit.saturating_mul(4).saturating_add(2 * floors)
+        let parts = self.flows.load(Ordering::Relaxed) * self.part();
+        self.used() > self.limit.saturating_mul(4).saturating_add(2 * parts)
     }
 
     /// Takes so many bytes, also beyond the limit.

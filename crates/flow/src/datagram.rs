@@ -12,7 +12,7 @@ use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
-use nix::sys::socket::{MsgFlags, recv, setsockopt};
+use nix::sys::socket::{MsgFlags, recv, recvmsg, setsockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
@@ -35,6 +35,9 @@ const MAX_MESSAGE: usize = 65_535;
 
 /// How long the last datagrams may take to get onto their carrier.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// More errors than a socket's buffer has room for.
+const MOST_ERRORS: usize = 4096;
 
 thread_local! {
     /// Where a datagram is until its size is known: one for all flows, as thousands of them are idle.
@@ -72,7 +75,7 @@ pub fn hear_all(socket: &UdpSocket, from: SocketAddr) -> io::Result<()> {
 
 /// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
 /// the near end takes less than the far end sends, the oldest are lost. What the network says of a port
-/// that is closed at the far end, or of nobody at its address, becomes a failed frame and ends the flow, as
+/// that is closed at the far end, or of nobody at its address who never answered, becomes a failed frame and ends the flow, as
 /// the near end's program has to hear of it.
 pub async fn relay<S>(
     socket: UdpSocket,
@@ -85,15 +88,17 @@ pub async fn relay<S>(
 {
     let mut deadline = Instant::now() + idle;
     let mut backlog = Backlog::new(carrier.datagrams());
+    let mut is_answered = false;
     let last = loop {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => break frame::end(),
             received = receive(&socket) => match received {
                 Ok(datagram) => {
                     deadline = Instant::now() + idle;
+                    is_answered = true;
                     backlog.push(datagram);
                 }
-                Err(error) if is_too_large(&error) => {}
+                Err(error) if is_passing(&error, is_answered) => forget_errors(&socket),
                 Err(error) => break frame::failed(&Failed::from(&error)),
             },
             permit = outgoing.reserve(), if !backlog.is_empty() => {
@@ -112,7 +117,7 @@ pub async fn relay<S>(
                 deadline = Instant::now() + idle;
                 match socket.send(&datagram).await {
                     Ok(_) => {}
-                    Err(error) if is_too_large(&error) => {}
+                    Err(error) if is_passing(&error, is_answered) => forget_errors(&socket),
                     Err(error) => break frame::failed(&Failed::from(&error)),
                 }
             }
@@ -128,9 +133,21 @@ pub async fn relay<S>(
     let _ = tokio::time::timeout(LAST_WORDS, rest).await;
 }
 
-/// A datagram that is larger than the way allows is lost, as on any network.
-fn is_too_large(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::EMSGSIZE as i32)
+/// Whether what was said of one datagram is of no use to whoever sends the next one. One that is larger than the way
+/// allows is lost, as on any network; and who has answered is there, and knows the socket by its port.
+fn is_passing(error: &io::Error, is_answered: bool) -> bool {
+    let is_too_large = error.raw_os_error() == Some(Errno::EMSGSIZE as i32);
+    is_too_large || (is_answered && error.kind() != io::ErrorKind::ConnectionRefused)
+}
+
+/// Throws away what a socket remembers of errors, as what comes has to share its buffer with that.
+fn forget_errors(socket: &UdpSocket) {
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    for _ in 0..MOST_ERRORS {
+        if recvmsg::<()>(socket.as_raw_fd(), &mut [], None, flags).is_err() {
+            return;
+        }
+    }
 }
 
 /// Waits for a datagram, or for what an ICMP message said of the last one that was sent. Cancel safe.

@@ -112,8 +112,11 @@ pub struct Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.give_back(self.counted);
-        self.budget.leave();
-        self.share.iter().for_each(|share| share.leave());
+        let promised = self.window - Budget::SHARE;
+        for one in self.budgets() {
+            one.redeem(promised);
+            one.leave();
+        }
     }
 }
 
@@ -152,14 +155,12 @@ impl Ledger {
 
     /// What may be held of a direction of which so many bytes were handed on.
     fn allowance(&self, moved: u64) -> u64 {
-        let share = self.share.as_ref();
-        let allowance = self.budget.allowance(moved);
-        allowance.min(share.map_or(WINDOW, |share| share.allowance(moved)))
+        let each = self.budgets().map(|one| one.allowance(moved));
+        each.min().unwrap_or(WINDOW)
     }
 
     fn give_back(&self, bytes: u64) {
-        self.budget.give_back(bytes);
-        self.share.iter().for_each(|share| share.give_back(bytes));
+        self.budgets().for_each(|one| one.give_back(bytes));
     }
 
     /// What was said and isn't acknowledged, in bytes.
@@ -175,14 +176,13 @@ impl Ledger {
 
     /// Lets the budgets know what it holds. What is there can't be refused any more; what makes others
     /// hold less is that it counts. What was granted and hasn't come doesn't: the other side keeps that in
-    /// a budget of its own, and a connection that has moved much and is idle takes nothing from others.
+    /// a budget of its own, and a connection that has moved much and is idle would take it from others.
     fn count(&mut self) {
         let (held, counted) = (self.kept() + self.waiting(), self.counted);
         self.counted = held;
         if held > counted {
             let more = held - counted;
-            self.budget.take(more);
-            self.share.iter().for_each(|share| share.take(more));
+            self.budgets().for_each(|one| one.take(more));
         } else if held < counted {
             self.give_back(counted - held);
         }
@@ -308,10 +308,26 @@ impl Ledger {
     /// as the budget allows. A near end that doesn't take anything gets nothing more.
     fn grant(&mut self) {
         if std::mem::take(&mut self.is_too_little) {
-            let most = self.allowance(self.delivered).max(self.window);
-            self.window = most.min(2 * self.window);
+            let most = self.allowance(self.delivered).min(self.promisable());
+            self.widen(most.min(2 * self.window));
         }
         self.granted = self.granted.max(self.delivered + self.window);
+    }
+
+    fn promisable(&self) -> u64 {
+        let promisable = self.budgets().map(Budget::promisable).min();
+        promisable.map_or(WINDOW, |more| more.saturating_add(Budget::SHARE))
+    }
+
+    fn widen(&mut self, window: u64) {
+        let more = window.saturating_sub(self.window);
+        self.budgets().for_each(|one| one.promise(more));
+        self.window += more;
+    }
+
+    /// That of the process, and the session's where there are several.
+    fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        std::iter::once(self.budget).chain(self.share.as_deref())
     }
 
     /// What goes out next, at most [`CHUNK`] bytes of one piece.
@@ -352,7 +368,7 @@ impl Ledger {
                 if self.received + bytes.len() as u64 > self.granted {
                     return Err(Violation::Window);
                 }
-                if self.waiting() > self.budget.floor() && self.budget.is_overrun() {
+                if self.waiting() > self.budget.part() && self.budget.is_overrun() {
                     return Ok(Heard::Overrun);
                 }
                 if !bytes.is_empty() {

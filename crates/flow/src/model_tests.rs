@@ -106,8 +106,9 @@ proptest! {
     fn every_byte_arrives_once_and_in_order_whichever_carriers_break(
         steps in prop::collection::vec(step(), 0..1_000),
         limit in limit(),
+        moved in 0..=FLOWS,
     ) {
-        let mut world = World::new(limit);
+        let mut world = World::new(limit, moved);
         world.run(&steps);
         world.finish();
         judge(&world, false);
@@ -120,8 +121,9 @@ proptest! {
     fn a_flow_that_somebody_gives_up_is_reset_and_touches_no_other(
         steps in prop::collection::vec(step_or_reset(), 0..600),
         limit in limit(),
+        moved in 0..=FLOWS,
     ) {
-        let mut world = World::new(limit);
+        let mut world = World::new(limit, moved);
         world.run(&steps);
         world.finish();
         judge(&world, true);
