@@ -20,7 +20,7 @@ pub struct Budget {
 impl Budget {
     /// Bytes that the other side of each flow may send at first, whatever the others do: it begins before
     /// it could be told anything else.
-    pub const SHARE: u64 = kdev_shares::FIRST;
+    pub const SHARE: u64 = 256 << 10;
 
     /// A budget of so many bytes.
     pub const fn new(limit: u64) -> Self {

@@ -137,7 +137,11 @@ pub async fn relay<S>(
 /// allows is lost, as on any network; and who has answered is there, and knows the socket by its port.
 fn is_passing(error: &io::Error, is_answered: bool) -> bool {
     let is_too_large = error.raw_os_error() == Some(Errno::EMSGSIZE as i32);
-    is_too_large || (is_answered && error.kind() != io::ErrorKind::ConnectionRefused)
+    let is_of_the_way = matches!(
+        error.kind(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
+    );
+    is_too_large || (is_answered && is_of_the_way)
 }
 
 /// Throws away what a socket remembers of errors, as what comes has to share its buffer with that.
@@ -212,6 +216,21 @@ mod tests {
             }
             drop(to_relay);
             soon(task).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_happens_on_the_way_ends_no_flow_that_was_answered() {
+        let passing = |errno: Errno, is_answered| is_passing(&errno.into(), is_answered);
+        for (errno, before, after) in [
+            (Errno::EMSGSIZE, true, true),
+            (Errno::EHOSTUNREACH, false, true),
+            (Errno::ENETUNREACH, false, true),
+            (Errno::ECONNREFUSED, false, false),
+            (Errno::ENOTCONN, false, false),
+        ] {
+            let both = (passing(errno, false), passing(errno, true));
+            assert_eq!(both, (before, after), "{errno}");
         }
     }
 

@@ -192,9 +192,9 @@ fn a_side_that_isnt_read_from_stops_the_other_at_the_window() {
     }
     assert_eq!(pair.sides[0].ledger.room(), 0);
     let said = pair.sides[0].said.len() as u64;
-    let most = Budget::SHARE;
+    let most = 2 * Budget::SHARE;
     assert!((most - CHUNK as u64..=most).contains(&said), "{said}");
-    assert_eq!(pair.sides[1].ledger.received(), said);
+    assert_eq!(pair.sides[1].ledger.received(), Budget::SHARE);
     pair.finish();
     assert_eq!(pair.sides[1].heard.len() as u64, said);
 }
@@ -324,7 +324,7 @@ fn hundreds_whose_readers_never_read_leave_what_it_needs_to_one_who_moves() {
     static BUDGET: Budget = Budget::new(64 << 20);
     let mut still: Vec<Ledger> = (0..1_000).map(|_| Ledger::new(&BUDGET, None)).collect();
     let kept: Vec<u64> = still.iter_mut().map(fill).collect();
-    assert!(kept[0] > Budget::SHARE - CHUNK as u64 && kept[999] >= LEAST / 2);
+    assert!(kept[0] > 2 * Budget::SHARE - CHUNK as u64 && kept[999] >= LEAST / 2);
     let mut moving = Ledger::new(&BUDGET, None);
     have_moved(&mut moving);
     assert!(fill(&mut moving) >= 1 << 20);

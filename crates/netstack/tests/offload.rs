@@ -62,7 +62,7 @@ proptest! {
         v6: bool,
         mtu in 1_280usize..3_000,
         mss in 100u16..3_000,
-        length in 1usize..256 * 1024,
+        length in 1usize..300_000,
         fin: bool,
     ) {
         let mut world = World::new(Config { mtu, ..Config::default() });

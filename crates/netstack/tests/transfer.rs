@@ -230,7 +230,8 @@ fn a_stalled_client_stops_only_its_own_sender() {
         world.settle();
     }
     assert!(
-        (256 * KIB..=(256 + 64) * KIB).contains(&sent),
+        // What it holds itself makes it hold less.
+        (MIB * 3 / 4..=MIB + 64 * KIB).contains(&sent),
         "{sent} bytes were taken"
     );
     assert_eq!(world.stack.send_room(stalled_flow), 0);

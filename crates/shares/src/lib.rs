@@ -6,13 +6,13 @@
 //! (RFC 5681 section 3.1). Hundreds that never move so leave most of it to one that does.
 
 /// What each may hold at first where nothing is held, in bytes.
-pub const FIRST: u64 = 256 << 10;
+pub const FIRST: u64 = 1 << 20;
 /// What each may hold at first whatever the others do, in bytes: it always goes on.
 pub const LEAST: u64 = 8 << 10;
 /// What each that moves may hold whatever the others do, in bytes.
 pub const FLOOR: u64 = 16 << 10;
 /// The most that each that moves may hold whatever the others do, in bytes.
-pub const CEILING: u64 = 2 * FIRST;
+pub const CEILING: u64 = 512 << 10;
 
 /// What readers' kernels and other buffers on the way take of a connection that nobody reads, in bytes: by
 /// so much nothing is shown to move. Linux' receive buffers begin with 64 KiB (tcp(7), `tcp_rmem`), and before
@@ -20,6 +20,8 @@ pub const CEILING: u64 = 2 * FIRST;
 const ABSORBED: u64 = 256 << 10;
 /// One has a part at most, of what is left where nothing is held.
 const PART: u128 = 8;
+/// What each may hold at first shrinks with this power of what is left.
+const STEEP: u32 = 8;
 /// What is left is measured in so many parts of all.
 const SCALE: u64 = 1 << 10;
 
@@ -64,12 +66,14 @@ impl Shares {
         u64::try_from(part).unwrap_or(self.limit)
     }
 
-    /// With half of all left a sixteenth of [`FIRST`]: thousands who never move have less than all together.
+    /// With three quarters of all left a tenth of [`FIRST`], with half of it the least: a few that never move have what
+    /// one needs that begins over a long way, and thousands less than all together.
     fn first(&self) -> u64 {
         let left = u128::from(self.left()) * u128::from(SCALE) / u128::from(self.limit.max(1));
-        // At most `SCALE`, and so its fourth power fits with all of `FIRST`.
+        // At most `SCALE`.
         let left = u64::try_from(left).unwrap_or(SCALE);
-        (FIRST * left.pow(4) / SCALE.pow(4)).max(LEAST)
+        let first = (0..STEEP).fold(FIRST, |first, _| first * left / SCALE);
+        first.max(LEAST)
     }
 }
 
@@ -105,10 +109,10 @@ mod tests {
     #[test]
     fn hundreds_who_never_move_leave_most_to_one_who_does() {
         for (still, least) in [
-            (64, 5 << 20),
+            (64, 4 << 20),
             (256, 2 << 20),
             (1_000, 1 << 20),
-            (3_000, 256 << 10),
+            (3_000, 512 << 10),
         ] {
             let most = after(still, 0).most(u64::MAX);
             assert!(most >= least, "{most} beside {still}");
