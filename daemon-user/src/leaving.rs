@@ -210,7 +210,8 @@ pub async fn undo(taken: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
         let _ = tokio::time::timeout(REPORTED, futures::future::join_all(reported)).await;
     }
     ids.iter().for_each(|id| session.intercepts.remove(id));
-    for one in claims.iter().filter(|one| one.mode == Mode::Preview) {
+    // It goes as a whole, whichever of its claims is named.
+    if let Some(one) = claims.iter().find(|one| one.mode == Mode::Preview) {
         redirect::delete_preview(client, name, &one.id)
             .await
             .map_err(|error| failures::api(&format!("can't remove service {name}"), &error))?;

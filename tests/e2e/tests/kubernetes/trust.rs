@@ -50,6 +50,23 @@ fn session_leases(desk: &Desk) -> Vec<Value> {
     leases["items"].as_array().cloned().unwrap_or_default()
 }
 
+/// Makes the Lease of another session, beside the one that there is; its name. The session is that of the first key.
+fn vouch(desk: &Desk, first: &Fingerprint, keys: &str, holder: &str) -> String {
+    let name = session_lease_name(&session_id(first));
+    desk.cluster.apply(&json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": name,
+            "namespace": "kdev",
+            "labels": session_leases(desk)[0]["metadata"]["labels"],
+            "annotations": { "kdev.dev/keys": keys },
+        },
+        "spec": { "holderIdentity": holder },
+    }));
+    name
+}
+
 /// The network of a pod of the test workload: one without any right.
 fn pod_network(desk: &Desk) -> Network {
     let pods = desk.cluster.get(&["-n", DEMO, "pods", "-l", "app=web"]);
@@ -264,18 +281,7 @@ fn a_stolen_hash_takes_nothing_over() {
         .unwrap()
         .to_owned();
     let thief = Identity::generate().unwrap().fingerprint();
-    let name = session_lease_name(&session_id(&thief));
-    desk.cluster.apply(&json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": name,
-            "namespace": "kdev",
-            "labels": lease["metadata"]["labels"],
-            "annotations": { "kdev.dev/keys": format!("{thief},{keys}") },
-        },
-        "spec": { "holderIdentity": "thief" },
-    }));
+    let name = vouch(&desk, &thief, &format!("{thief},{keys}"), "thief");
     // All connections are made anew, and are still the old session's.
     let node: IpAddr = "10.88.0.10".parse().unwrap();
     for _ in 0..3 {
@@ -340,21 +346,10 @@ fn who_breaks_the_protocol_loses_the_connection_with_a_reason_in_the_log_and_nob
         log.text().matches("breaks the flow protocol").count()
     };
     let pod = pod_network(&desk);
-    let labels = session_leases(&desk)[0]["metadata"]["labels"].clone();
     for (what, said) in NO_FRAMES {
         let (own, before) = (Identity::generate().unwrap(), reasons());
-        let name = session_lease_name(&session_id(&own.fingerprint()));
-        desk.cluster.apply(&json!({
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {
-                "name": name,
-                "namespace": "kdev",
-                "labels": labels,
-                "annotations": { "kdev.dev/keys": own.fingerprint().to_string() },
-            },
-            "spec": { "holderIdentity": "vandal" },
-        }));
+        let vandal = own.fingerprint();
+        let name = vouch(&desk, &vandal, &vandal.to_string(), "vandal");
         talks();
         pod.inside(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
