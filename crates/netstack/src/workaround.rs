@@ -40,6 +40,9 @@ impl Workaround {
     ///   again; its keep-alive even puts a zero in their place. So a window with bytes in flight
     ///   is never quite closed: the ordinary timer sends a few of them as the probe. When the
     ///   window opens they are asked for at once, since that timer has doubled all the while.
+    /// - A probe for room may carry the last byte and the FIN. Where the client takes both and its
+    ///   window stays closed, smoltcp probes on, with nothing to send, without end at one moment.
+    ///   Nothing is behind that FIN, so the window may as well be open.
     pub(crate) fn translate(
         &mut self,
         packet: &IpPacket<'_>,
@@ -54,11 +57,13 @@ impl Workaround {
         let closes = in_flight && segment.window == 0;
         let opens = ordinary && segment.window != 0 && std::mem::take(&mut self.swallowed);
         self.swallowed |= closes;
-        let window = if closes { 1 } else { segment.window };
+        let is_last = ordinary && sent.fin && segment.ack == sent.next && segment.window == 0;
+        let edits = closes || is_last;
+        let window = if edits { 1 } else { segment.window };
 
         let data_end = segment.seq.wrapping_add(segment.payload_len as u32);
         let splits = segment.has(FIN) && segment.payload_len > 0;
-        if splits || closes {
+        if splits || edits {
             let flags = if splits {
                 segment.flags & !FIN
             } else {
@@ -111,7 +116,13 @@ mod tests {
     use crate::segment::RST;
     use smoltcp::wire::IpProtocol;
 
-    fn fed(workaround: &mut Workaround, segment: Segment, next: u32) -> Vec<Segment> {
+    fn after(next: u32) -> Sent {
+        let mut sent = Sent::default();
+        sent.next = next;
+        sent
+    }
+
+    fn fed(workaround: &mut Workaround, segment: Segment, sent: Sent) -> Vec<Segment> {
         let mut bytes = vec![0; segment.header_len + segment.payload_len];
         bytes[..4].copy_from_slice(&[0, 1, 0, 2]);
         bytes[4..8].copy_from_slice(&segment.seq.to_be_bytes());
@@ -122,8 +133,6 @@ mod tests {
         let (from, to) = ("10.0.0.1".parse().unwrap(), "10.96.0.7".parse().unwrap());
         let bytes = ip::compose(from, to, IpProtocol::Tcp, &bytes);
         let packet = ip::parse(&bytes).unwrap();
-        let mut sent = Sent::default();
-        sent.next = next;
         let mut fed = Vec::new();
         workaround.translate(&packet, &segment, sent, |bytes| {
             fed.push(Segment::parse(&bytes[20..]).unwrap());
@@ -151,14 +160,14 @@ mod tests {
             segment(ACK | FIN, 0, 9),
             segment(RST, 0, 0),
         ] {
-            assert_eq!(fed(&mut Workaround::default(), plain, 600), [plain]);
+            assert_eq!(fed(&mut Workaround::default(), plain, after(600)), [plain]);
         }
     }
 
     #[test]
     fn a_fin_behind_data_comes_alone() {
         let both = segment(ACK | FIN, 10, 9);
-        let fed = fed(&mut Workaround::default(), both, 500);
+        let fed = fed(&mut Workaround::default(), both, after(500));
         let data = Segment { flags: ACK, ..both };
         let fin = Segment {
             payload_len: 0,
@@ -172,7 +181,7 @@ mod tests {
     fn a_window_closed_on_bytes_in_flight_stays_open_a_little_and_its_opening_repeats_itself() {
         let mut workaround = Workaround::default();
         let closed = segment(ACK, 0, 0);
-        let fed_closed = fed(&mut workaround, closed, 600);
+        let fed_closed = fed(&mut workaround, closed, after(600));
         assert_eq!(
             fed_closed,
             [Segment {
@@ -181,13 +190,24 @@ mod tests {
             }]
         );
         let open = segment(ACK, 0, 9);
-        assert_eq!(fed(&mut workaround, open, 600), [open; 1 + REPETITIONS]);
-        assert_eq!(fed(&mut workaround, open, 600), [open]);
+        let repeated = [open; 1 + REPETITIONS];
+        assert_eq!(fed(&mut workaround, open, after(600)), repeated);
+        assert_eq!(fed(&mut workaround, open, after(600)), [open]);
     }
 
     #[test]
-    fn a_window_closed_with_nothing_in_flight_is_closed() {
+    fn a_window_closed_with_nothing_in_flight_is_closed_unless_all_was_said() {
         let closed = segment(ACK, 0, 0);
-        assert_eq!(fed(&mut Workaround::default(), closed, 500), [closed]);
+        let feed = |fin| {
+            let mut sent = Sent::default();
+            (sent.next, sent.fin) = (500, fin);
+            fed(&mut Workaround::default(), closed, sent)
+        };
+        assert_eq!(feed(false), [closed]);
+        let open = Segment {
+            window: 1,
+            ..closed
+        };
+        assert_eq!(feed(true), [open]);
     }
 }

@@ -132,6 +132,31 @@ fn bytes_that_a_closed_window_swallowed_are_sent_again_when_it_opens() {
     }
 }
 
+/// A client may take the last byte, and the end behind it, from who asks for room, and have none all the same.
+#[test]
+fn an_end_that_a_closed_window_took_is_the_last_that_is_said() {
+    for client_closes in [false, true] {
+        let mut client = ByHand::connect();
+        client.says(if client_closes { FIN | ACK } else { ACK }, 0);
+        client.world.stack.send(client.flow, b"x");
+        client.world.stack.shutdown(client.flow);
+        client.world.settle();
+        let mut has_ended = false;
+        while !has_ended {
+            let asked = client.waits();
+            client.takes(&asked);
+            has_ended = asked.iter().any(|segment| segment.flags & FIN != 0);
+            client.ack = client.ack.wrapping_add(u32::from(has_ended));
+            client.says(ACK, 0);
+        }
+        assert_eq!(client.received, b"x");
+        let before = client.world.stack.stats().packets_out;
+        client.world.sleep(Duration::from_secs(600));
+        let more = client.world.stack.stats().packets_out - before;
+        assert!(more < 20, "{more} packets, closed: {client_closes}");
+    }
+}
+
 /// A client made by hand: its flow, what it sends and acknowledges next, and what it has received.
 struct ByHand {
     world: World,

@@ -10,6 +10,8 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use super::MOST_PACKETS;
+
 pub const V4: [u8; 4] = [10, 0, 0, 1];
 pub const V6: [u16; 8] = [0xfd00, 0, 0, 0, 0, 0, 0, 1];
 
@@ -42,6 +44,7 @@ impl phy::TxToken for Tx<'_> {
         let mut packet = vec![0; len];
         let result = write(&mut packet);
         self.0.push_back(packet);
+        assert!(self.0.len() < MOST_PACKETS, "the client sends without end");
         result
     }
 }
