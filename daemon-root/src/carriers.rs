@@ -28,6 +28,10 @@ const MISSES: u32 = 3;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the first answer may take.
 const HANDSHAKE: Duration = Duration::from_secs(6);
+/// How long flows that can't move without a loss may stay on a carrier that another one has taken the place of.
+const LEAVING: Duration = Duration::from_secs(60);
+/// How long what was said last may take to get out of a carrier that no flow needs any more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A client of the manager over one carrier.
 pub type Client = ManagerClient<Channel>;
@@ -55,11 +59,30 @@ struct Line {
     calls: FlowsClient,
     close: FlowCarrier,
     flows: AtomicU32,
+    /// Once another carrier has taken its place: no flow comes to it, and those that it has are to move.
+    left: CancellationToken,
+    /// Notified when it has no flow any more.
+    emptied: Notify,
+    /// Breaks it.
+    kill: CancellationToken,
 }
 
 impl Line {
     fn flows(&self) -> u32 {
         self.flows.load(Ordering::Relaxed)
+    }
+
+    /// Waits until another one has taken its place, and nobody needs it any more or the time for that is over.
+    async fn abandoned(&self) {
+        self.left.cancelled().await;
+        let emptied = async {
+            while self.flows() > 0 {
+                self.emptied.notified().await;
+            }
+            // The last of them may still be saying goodbye.
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let _ = tokio::time::timeout(LEAVING, emptied).await;
     }
 }
 
@@ -77,6 +100,14 @@ impl Carrier {
             flows: self.line.flows(),
             ..describe(self.id, self.kind, part)
         }
+    }
+}
+
+/// Breaks those of this number that were all left for one that is gone: somebody has to see that none carries any more.
+fn end_those_without_successor(alive: &BTreeMap<u64, Carrier>, id: u32) {
+    let of_it = || alive.values().filter(|one| one.id == id);
+    if of_it().all(|one| one.line.left.is_cancelled()) {
+        of_it().for_each(|one| one.line.kill.cancel());
     }
 }
 
@@ -139,11 +170,23 @@ impl Place {
     pub fn carrier(&self) -> &FlowCarrier {
         &self.0.close
     }
+
+    /// Waits until another carrier has taken the place of this one, which goes on for a while. Cancel safe.
+    pub async fn left(&self) {
+        self.0.left.cancelled().await;
+    }
+
+    /// Whether another carrier has taken the place of this one.
+    pub fn is_left(&self) -> bool {
+        self.0.left.is_cancelled()
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.flows.fetch_sub(1, Ordering::Relaxed);
+        if self.0.flows.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.emptied.notify_one();
+        }
     }
 }
 
@@ -197,7 +240,8 @@ impl Carriers {
     /// Takes a place if there is a carrier now; on one that is in doubt only without another.
     pub fn try_place(&self) -> Option<Place> {
         let alive = self.lock();
-        let carrier = alive.values().min_by_key(|one| {
+        let stay = alive.values().filter(|one| !one.line.left.is_cancelled());
+        let carrier = stay.min_by_key(|one| {
             let doubtful = one.part.state() != State::Ok;
             (doubtful, one.line.flows())
         })?;
@@ -238,7 +282,7 @@ impl Carriers {
             .iter()
             .map(|(id, (kind, part))| (*id, describe(*id, *kind, part.clone())))
             .collect();
-        // Of two with the same number the younger is about to take the other's place.
+        // Of two with the same number the younger has taken the other's place.
         all.extend(self.lock().values().map(|one| (one.id, one.describe())));
         all.into_values().collect()
     }
@@ -342,8 +386,11 @@ impl Carriers {
         let line = Line {
             client: client.clone(),
             calls: FlowsClient::new(channel.clone()),
-            close: FlowCarrier::new(killed),
+            close: FlowCarrier::new(killed.clone()),
             flows: AtomicU32::new(0),
+            left: CancellationToken::new(),
+            emptied: Notify::new(),
+            kill: killed,
         };
         let carrier = Carrier {
             id,
@@ -356,8 +403,8 @@ impl Carriers {
             received: received.clone(),
             doubted: Arc::default(),
         };
-        let doubted = Arc::clone(&carrier.doubted);
-        self.lock().insert(arrival, carrier);
+        let (doubted, line) = (Arc::clone(&carrier.doubted), Arc::clone(&carrier.line));
+        self.take_place(arrival, carrier);
         self.lock_gone().remove(&id);
         self.changed.send_replace(());
         let why = tokio::select! {
@@ -365,9 +412,11 @@ impl Carriers {
             // An end that the kernel tells of needn't be waited for.
             () = channel.closed() => "it broke",
             why = self.watch_over(arrival, client, &doubted, &received) => why,
+            () = line.abandoned() => "another one has its place",
         };
         let mut alive = self.lock();
         alive.remove(&arrival);
+        end_those_without_successor(&alive, id);
         // Another one with the same number may have come before this one was found dead.
         if alive.values().all(|one| one.id != id) {
             let part = Part::new(State::Down, format!("{why}; being made again"));
@@ -380,6 +429,14 @@ impl Carriers {
         } else {
             self.log_lost(id, &why);
         }
+    }
+
+    /// Adds a carrier; one of the same number is left for it.
+    fn take_place(&self, arrival: u64, carrier: Carrier) {
+        let mut alive = self.lock();
+        let former = alive.values().filter(|one| one.id == carrier.id);
+        former.for_each(|one| one.line.left.cancel());
+        alive.insert(arrival, carrier);
     }
 
     fn lock_outages(&self) -> MutexGuard<'_, BTreeMap<u32, Outage>> {

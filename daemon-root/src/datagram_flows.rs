@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use kdev_flow::datagram::rest;
 use kdev_flow::datagram_queue::{Inlet, Outlet, queue};
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
@@ -197,12 +199,20 @@ impl Flow {
             ..FlowOpen::default()
         };
         let mut last = Bytes::new();
-        let failed = match open_flow(request, &self.carriers, opening::PATIENCE).await {
-            Ok(opened) => self.carry(&mut datagrams, &mut last, opened).await,
-            Err(reason) => {
-                let first = datagrams.try_next().unwrap_or_default();
-                last = self.header(&first);
-                Some(reason)
+        let failed = loop {
+            match open_flow(request, &self.carriers, opening::PATIENCE).await {
+                Ok(opened) => {
+                    let failed = self.carry(&mut datagrams, &mut last, opened).await;
+                    // What came while it ended goes over the next one.
+                    if failed.is_some() || datagrams.close_if_empty() {
+                        break failed;
+                    }
+                }
+                Err(reason) => {
+                    let first = datagrams.try_next().unwrap_or_default();
+                    last = self.header(&first);
+                    break Some(reason);
+                }
             }
         };
         drop(datagrams);
@@ -229,8 +239,8 @@ impl Flow {
         }
     }
 
-    /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another. Keeps the
-    /// header of the `last` echo request.
+    /// Carries until the flow is idle, fails, its carrier breaks, or that was left for another one and nothing is under
+    /// way: the next datagram opens another. Keeps the header of the `last` echo request.
     async fn carry(
         &self,
         datagrams: &mut Outlet,
@@ -242,11 +252,16 @@ impl Flow {
             mut incoming,
             ..
         } = opened;
+        // How many have gone either way, and whether the last one was an answer.
+        let moved = AtomicU64::new(0);
+        let was_answer = AtomicBool::new(false);
         // Only what has a place on the carrier is taken: what waits may still become the oldest.
         let up = async {
             while let Ok(place) = outgoing.reserve().await {
                 let datagram = datagrams.next().await;
                 *last = self.header(&datagram);
+                moved.fetch_add(1, Ordering::Relaxed);
+                was_answer.store(false, Ordering::Relaxed);
                 place.send(frame::data(datagram));
             }
         };
@@ -260,6 +275,8 @@ impl Flow {
                     FlowFrame {
                         kind: Some(Step::Data(payload)),
                     } => {
+                        moved.fetch_add(1, Ordering::Relaxed);
+                        was_answer.store(true, Ordering::Relaxed);
                         let (kind, client, target) = (self.kind, self.client, self.target);
                         let reply = Reply::Datagram {
                             kind,
@@ -282,9 +299,18 @@ impl Flow {
                 }
             }
         };
+        let rested = async {
+            place.left().await;
+            let mut before = None;
+            while before != Some(moved.load(Ordering::Relaxed)) {
+                before = Some(moved.load(Ordering::Relaxed));
+                tokio::time::sleep(rest(was_answer.load(Ordering::Relaxed))).await;
+            }
+        };
         tokio::select! {
             () = up => None,
             failed = down => failed,
+            () = rested => None,
         }
     }
 }

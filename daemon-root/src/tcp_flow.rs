@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kdev_flow::carry::{self, Allowed, Gone, NearRead, NearWrite, Outcome, Resumed, Said, Stream};
+use kdev_flow::carry::{
+    self, Allowed, Gone, Moved, NearRead, NearWrite, Outcome, Resumed, Said, Stream,
+};
 use kdev_netstack::FlowKey;
 use kdev_proto::v1::{FlowOpen, FlowProtocol, FlowResume};
 
@@ -123,8 +125,16 @@ struct OtherCarriers {
 }
 
 impl carry::Resume for OtherCarriers {
+    async fn moved(&mut self) -> Moved {
+        match &self.place {
+            Some(place) => place.left().await,
+            None => std::future::pending().await,
+        }
+        Moved::Away
+    }
+
     async fn resume(&mut self, received: u64) -> Option<Resumed> {
-        if let Some(place) = self.place.take() {
+        if let Some(place) = self.place.take().filter(|place| !place.is_left()) {
             self.carriers.doubt(&place);
         }
         let (flow, attempts) = (self.flow.clone(), &mut self.attempts);

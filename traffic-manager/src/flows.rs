@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kdev_flow::carry::{self, Resumed, Stream};
+use kdev_flow::datagram::Ends;
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::outgoing::{Frames, Outgoing, outgoing};
 use kdev_flow::rpc::Incoming;
@@ -192,10 +193,12 @@ async fn carry(
             tracing::debug!(?outcome, "flow ended");
         }
         Far::Udp(socket) => {
-            datagram::relay(socket, incoming, outgoing, &carrier, datagram::IDLE).await;
+            let ends = Ends::after(datagram::IDLE);
+            datagram::relay(socket, incoming, outgoing, &carrier, ends).await;
         }
         Far::Echo(socket) => {
-            datagram::relay(socket, incoming, outgoing, &carrier, ECHO_IDLE).await;
+            let ends = Ends::after(ECHO_IDLE);
+            datagram::relay(socket, incoming, outgoing, &carrier, ends).await;
         }
     }
 }

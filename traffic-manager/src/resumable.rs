@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kdev_flow::attempts::Attempts;
-use kdev_flow::carry::{Resume, Resumed};
+use kdev_flow::carry::{Moved, Resume, Resumed};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -140,8 +140,8 @@ impl Drop for Registered {
 }
 
 impl Resume for Registered {
-    async fn replaced(&mut self) -> Resumed {
-        self.slot.take().await
+    async fn moved(&mut self) -> Moved {
+        Moved::Here(self.slot.take().await)
     }
 
     async fn resume(&mut self, _: u64) -> Option<Resumed> {
@@ -192,7 +192,10 @@ mod tests {
         for (attempt, received) in [(1, 10), (3, 30), (2, 20)] {
             assert!(flows.resume(&a, &ID, attempt, coming(received)).is_ok());
         }
-        assert_eq!(registered.replaced().await.received, 30);
+        let Moved::Here(latest) = registered.moved().await else {
+            panic!("the other side comes");
+        };
+        assert_eq!(latest.received, 30);
         assert!(flows.resume(&a, &ID, 3, coming(0)).is_ok());
         flows.end_session("a");
         assert!(registered.resume(0).await.is_none(), "an old one came");

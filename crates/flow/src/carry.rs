@@ -145,11 +145,18 @@ pub struct Resumed {
     pub answer: bool,
 }
 
+/// Why a flow moves to another carrier though the one that it has seems alive.
+pub enum Moved {
+    /// The other side has come with another one.
+    Here(Resumed),
+    /// This side is to find another one, as there is a better.
+    Away,
+}
+
 /// Where other carriers come from.
 pub trait Resume: Send {
-    /// Waits until the other side comes with another carrier though this one seems alive; never, where
-    /// this side is the one that comes. Cancel safe.
-    fn replaced(&mut self) -> impl Future<Output = Resumed> + Send {
+    /// Waits until the flow is to move though its carrier seems alive. Cancel safe.
+    fn moved(&mut self) -> impl Future<Output = Moved> + Send {
         future::pending()
     }
     /// Finds another carrier, on which the other side is told that `received` was received; `None`
@@ -159,9 +166,9 @@ pub trait Resume: Send {
 
 /// Without means, a flow ends with its carrier.
 impl<M: Resume> Resume for Option<M> {
-    async fn replaced(&mut self) -> Resumed {
+    async fn moved(&mut self) -> Moved {
         match self {
-            Some(means) => means.replaced().await,
+            Some(means) => means.moved().await,
             None => future::pending().await,
         }
     }
@@ -331,7 +338,10 @@ where
                 Ok(near) => near.note(ledger),
                 Err(Gone) => return Turn::Over(Outcome::ResetByNear),
             },
-            resumed = means.replaced() => return Turn::Replaced(resumed),
+            moved = means.moved() => return match moved {
+                Moved::Here(resumed) => Turn::Replaced(resumed),
+                Moved::Away => Turn::Lost,
+            },
             () = at(tell_at) => {
                 ledger.handle_ack_timeout();
                 tell_at = None;

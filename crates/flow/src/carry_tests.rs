@@ -4,7 +4,7 @@ use kdev_proto::v1::FlowOpen;
 use kdev_proto::v1::flow_failed::Reason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +36,16 @@ fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
 struct Comes {
     to_other: mpsc::Sender<Resumed>,
     broken: Arc<Mutex<CancellationToken>>,
+    /// Notified when there is a better one.
+    better: Arc<Notify>,
 }
 
 impl Resume for Comes {
+    async fn moved(&mut self) -> Moved {
+        self.better.notified().await;
+        Moved::Away
+    }
+
     async fn resume(&mut self, received: u64) -> Option<Resumed> {
         let broken = CancellationToken::new();
         let (mut stream, other) = carrier(&broken);
@@ -65,9 +72,9 @@ impl Resume for Comes {
 struct Waits(mpsc::Receiver<Resumed>);
 
 impl Resume for Waits {
-    async fn replaced(&mut self) -> Resumed {
+    async fn moved(&mut self) -> Moved {
         match self.0.recv().await {
-            Some(resumed) => resumed,
+            Some(resumed) => Moved::Here(resumed),
             None => std::future::pending().await,
         }
     }
@@ -82,6 +89,7 @@ struct Rig {
     programs: [TcpStream; 2],
     sides: [JoinHandle<Outcome>; 2],
     broken: Arc<Mutex<CancellationToken>>,
+    better: Arc<Notify>,
 }
 
 impl Rig {
@@ -92,9 +100,11 @@ impl Rig {
         let (near, far) = carrier(&token);
         let broken = Arc::new(Mutex::new(token));
         let (to_other, resumed) = mpsc::channel(1);
+        let better = Arc::default();
         let comes = Comes {
             to_other,
             broken: Arc::clone(&broken),
+            better: Arc::clone(&better),
         };
         let sides = [
             tokio::spawn(carry_socket(one_carried, near, comes)),
@@ -104,6 +114,7 @@ impl Rig {
             programs: [one, other],
             sides,
             broken,
+            better,
         }
     }
 }
@@ -176,6 +187,7 @@ async fn whoever_breaks_the_protocol_loses_the_flow_and_its_carrier_and_touches_
             programs: [mut one, mut other],
             sides: bystander,
             broken,
+            ..
         } = Rig::new().await;
         let shared = broken.lock().unwrap().clone();
         let (mut program, carried) = connection().await;
@@ -279,6 +291,36 @@ async fn every_byte_arrives_though_the_carrier_breaks_again_and_again() {
         assert_eq!(soon(side).await.unwrap(), Outcome::Closed);
     }
     soon(cutting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flow_that_leaves_its_carrier_for_a_better_one_loses_nothing() {
+    let Rig {
+        programs: [mut one, mut other],
+        sides: _sides,
+        broken,
+        better,
+    } = Rig::new().await;
+    let first = broken.lock().unwrap().clone();
+    let said: Vec<u8> = (0..1_000_000_u32).map(|at| (at / 7) as u8).collect();
+    let expected = said.clone();
+    let saying = tokio::spawn(async move {
+        for part in said.chunks(100_000) {
+            one.write_all(part).await.unwrap();
+            better.notify_one();
+            tokio::task::yield_now().await;
+        }
+        one.shutdown().await.unwrap();
+        one
+    });
+    let mut heard = Vec::new();
+    soon(other.read_to_end(&mut heard)).await.unwrap();
+    assert!(heard == expected, "{} bytes", heard.len());
+    assert!(!first.is_cancelled(), "nothing broke it");
+    let now = broken.lock().unwrap().clone();
+    now.cancel();
+    assert!(!first.is_cancelled(), "the flow is on another one");
+    soon(saying).await.unwrap();
 }
 
 #[tokio::test]

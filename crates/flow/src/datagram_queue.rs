@@ -77,6 +77,16 @@ impl Outlet {
         }
     }
 
+    /// Closes the queue if nothing waits; returns whether it did.
+    pub fn close_if_empty(&mut self) -> bool {
+        let mut backlog = self.0.lock();
+        if backlog.as_ref().is_some_and(|backlog| !backlog.is_empty()) {
+            return false;
+        }
+        *backlog = None;
+        true
+    }
+
     /// Waits until a datagram waits, and leaves it there. Cancel safe.
     pub async fn waits(&mut self) {
         let is_empty = || self.0.lock().as_ref().is_none_or(Backlog::is_empty);
@@ -152,6 +162,15 @@ mod tests {
         outlet.waits().await;
         outlet.waits().await;
         assert_eq!(outlet.next().await, "first");
+    }
+
+    #[test]
+    fn who_has_something_left_to_send_isnt_over() {
+        let (inlet, mut outlet) = queue(&held());
+        inlet.push(Bytes::from_static(b"last"));
+        assert!(!outlet.close_if_empty() && !inlet.is_closed());
+        assert_eq!(outlet.try_next().unwrap(), "last");
+        assert!(outlet.close_if_empty() && inlet.is_closed());
     }
 
     #[tokio::test]

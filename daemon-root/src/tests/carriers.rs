@@ -2,20 +2,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kdev_common::carrier::CarrierKind;
 use kdev_flow::carry::RESUME_LIMIT;
 use kdev_identity::{Connector, Fingerprint, Identity};
 use kdev_proto::v1::{CarrierStatus, Part, State};
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::far_end::FarEnd;
+use super::far_end::{ECHO, FarEnd, host};
 use super::machine::runtime;
 use crate::carriers::{Carriers, Route};
+use crate::datagram_flows::{Budget, DatagramFlows, Kind, Reply};
 
 /// After so long a test has failed, whatever it waits for.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -63,6 +66,74 @@ fn attempt_after_attempt_that_comes_to_nothing_is_told_of_once() {
         }
     });
     assert_eq!(told.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_carrier_that_is_left_for_a_better_one_goes_when_no_datagram_is_under_way() {
+    const AFTER: u32 = 500;
+    let mut far = FarEnd::new(2);
+    runtime().block_on(async {
+        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
+        let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
+        let kinds = [CarrierKind::PortForward, CarrierKind::Direct];
+        let mut ways = far.carriers.drain(..).zip(kinds).map(|(near, kind)| {
+            near.set_nonblocking(true).unwrap();
+            let stream = UnixStream::from_std(near).unwrap();
+            let (carriers, ended) = (Arc::clone(&carriers), ended.clone());
+            let route = Route {
+                kind,
+                ..route(far.key)
+            };
+            tasks.spawn(async move { carriers.run(1, stream, route, ended).await })
+        });
+        let first = ways.next().unwrap();
+        let (replies, mut replied) = mpsc::channel(64);
+        let flows = DatagramFlows::new(
+            Arc::clone(&carriers),
+            Budget::default(),
+            replies,
+            tasks.clone(),
+            ended.clone(),
+        );
+        let (client, target) = ("198.18.0.9:4000", (host(0)[0], ECHO));
+        let (client, target) = (client.parse().unwrap(), target.into());
+        let mut answer = async |number: u32| {
+            let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+            flows.send(Kind::Udp, client, target, payload);
+            match replied.recv().await {
+                Some(Reply::Datagram { payload, .. }) => payload,
+                other => panic!("{other:?}"),
+            }
+        };
+        let is_left = || {
+            let better = CarrierKind::Direct.as_str();
+            carriers.status().iter().any(|one| one.kind == better)
+        };
+        let all = async {
+            assert_eq!(answer(0).await[..], 0_u32.to_be_bytes());
+            let second = ways.next().unwrap();
+            let (mut number, mut last) = (0, AFTER);
+            while number < last {
+                number += 1;
+                assert_eq!(answer(number).await[..], number.to_be_bytes());
+                if !is_left() {
+                    last = number + AFTER;
+                }
+            }
+            let dialled = || far.dialled.load(Ordering::Relaxed);
+            assert_eq!(dialled(), 1, "all of them are one flow's");
+            first.await.unwrap();
+            assert!(is_left() && !second.is_finished());
+            assert_eq!(answer(7).await[..], 7_u32.to_be_bytes());
+            assert_eq!(dialled(), 2);
+        };
+        tokio::time::timeout(DEADLINE, all)
+            .await
+            .expect("done until the deadline");
+        ended.cancel();
+        tasks.close();
+        tasks.wait().await;
+    });
 }
 
 /// Counts what is told of carriers in the log that everybody has.

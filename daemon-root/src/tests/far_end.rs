@@ -228,7 +228,8 @@ async fn carry(
         dialled.fetch_add(1, Ordering::Relaxed);
         if outgoing.send(frame::opened()).await.is_ok() {
             let (outgoing, carrier) = (outgoing.clone(), Carrier::default());
-            datagram::relay(socket, incoming, outgoing, &carrier, datagram::IDLE).await;
+            let ends = datagram::Ends::after(datagram::IDLE);
+            datagram::relay(socket, incoming, outgoing, &carrier, ends).await;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Fuse};
 use kdev_cluster::portforward::Forward;
 use kdev_common::carrier::{CarrierKind, Preamble};
 use kdev_common::outage::Outage;
@@ -134,9 +134,12 @@ impl Way {
     }
 }
 
+/// Copies for a carrier until that is gone; nothing happens after that.
+type Pump = Fuse<BoxFuture<'static, Failure>>;
+
 /// A carrier that carries.
 struct Running {
-    pump: BoxFuture<'static, Failure>,
+    pump: Pump,
     kind: CarrierKind,
     /// Of a direct one.
     address: Option<SocketAddr>,
@@ -187,6 +190,8 @@ impl Means {
     ) -> Result<Infallible, Failure> {
         let told = self.tell_back(id, outage);
         tokio::pin!(told);
+        // The one that a better one has taken the place of: the root daemon lets go of it when its flows have moved.
+        let mut former: Pump = std::future::pending().boxed().fuse();
         loop {
             tokio::select! {
                 never = &mut told => match never {},
@@ -196,10 +201,11 @@ impl Means {
                     }
                     return Err(failure);
                 }
+                _ = &mut former => {}
                 better = self.open_better(id, shown), if running.kind == CarrierKind::PortForward => {
                     let address = better.address;
                     match self.take_over(id, &mut running, better).await {
-                        Ok(taken) => running = taken,
+                        Ok(taken) => former = std::mem::replace(&mut running, taken).pump,
                         // The one that there is goes on.
                         Err(failure) => {
                             tracing::debug!(carrier = id, reason = %failure.why, "no better carrier");
@@ -329,7 +335,7 @@ async fn hand_over(
         .map_err(local)?;
     way.show(&preamble, &mut socket).await.map_err(local)?;
     Ok(Running {
-        pump: way.pump(socket).boxed(),
+        pump: way.pump(socket).boxed().fuse(),
         kind,
         address,
     })
