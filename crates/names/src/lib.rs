@@ -31,6 +31,6 @@ mod wire;
 
 pub use forward::{ForwardError, Timing, Upstream, Via};
 pub use hickory_proto::rr::Name;
-pub use lookup::{ClusterLookup, LookupError};
+pub use lookup::{ClusterLookup, LookupError, Whose};
 pub use policy::{Policy, PolicyError, Route, classify};
 pub use server::{BindError, ClusterTrouble, DnsHandle, DnsServer, DnsStats, Limits, ServeError};

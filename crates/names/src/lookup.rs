@@ -4,13 +4,27 @@ use std::error::Error;
 
 use bytes::Bytes;
 
+/// Whose a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The cluster's alone.
+    Cluster,
+    /// Anybody's: another's answer waits for this one.
+    Anybody,
+}
+
 /// Asks the cluster's DNS.
 pub trait ClusterLookup: Send + Sync + 'static {
-    /// Hands a DNS message to the cluster's DNS and gives its answer (RFC 1035 section 4; whole, as
-    /// over TCP). Cancelled by dropping: the server waits [`Limits::cluster`](crate::Limits) at most.
+    /// Asks for a name that is `whose`: hands a DNS message to the cluster's DNS and gives its answer (RFC 1035 section 4; whole, as
+    /// over TCP). Cancelled by dropping: the server waits [`Limits::cluster`](crate::Limits) at
+    /// most.
     ///
-    /// Should fail at once when there is no way to the cluster.
-    fn lookup(&self, query: Bytes) -> impl Future<Output = Result<Bytes, LookupError>> + Send;
+    /// While there is no way to the cluster it should wait as long as there is hope, and fail at once when there is none.
+    fn lookup(
+        &self,
+        query: Bytes,
+        whose: Whose,
+    ) -> impl Future<Output = Result<Bytes, LookupError>> + Send;
 }
 
 /// Why the cluster gave no answer.

@@ -14,8 +14,11 @@ pub struct Limits {
     pub pipelined: usize,
     /// A TCP connection without a query under way is closed after this time (RFC 7766 section 6.2.3).
     pub idle: Duration,
-    /// Longest wait for the cluster's answer.
+    /// Longest wait for the cluster's answer to a name of its own: nearly as long as a program waits by default, which
+    /// asks twice for 5 s each (resolv.conf(5)), so that it outlasts a short outage.
     pub cluster: Duration,
+    /// The same where the machine's own name servers are asked as well, whose answer waits for this one.
+    pub shared: Duration,
     /// How long the machine's own name servers may be silent before the cluster's answer is given.
     pub patience: Duration,
     /// Answers of the cluster that are remembered.
@@ -31,7 +34,8 @@ impl Default for Limits {
             connections: 64,
             pipelined: 16,
             idle: Duration::from_secs(10),
-            cluster: Duration::from_secs(3),
+            cluster: Duration::from_millis(9500),
+            shared: Duration::from_secs(3),
             patience: Duration::from_millis(1500),
             cached: 1024,
             cached_bytes: 1 << 20,

@@ -12,7 +12,7 @@ use tokio::time::{self, timeout};
 use super::handle::{Counters, Settings, Shared};
 use crate::cache::Key;
 use crate::forward::{ForwardError, Via};
-use crate::lookup::{BadAnswer, ClusterLookup, LookupError};
+use crate::lookup::{BadAnswer, ClusterLookup, LookupError, Whose};
 use crate::policy::{Route, classify};
 use crate::request::{Edns, Received, Request};
 use crate::verdict::{Said, Verdict, decide};
@@ -123,7 +123,7 @@ impl<L: ClusterLookup> Resolver<L> {
             Edns::Present { version, .. } if version > 0 => return refuse(ResponseCode::BADVERS),
             Edns::Present { .. } | Edns::Absent => {}
         }
-        match self.ask_cluster(task.request, ask).await {
+        match self.ask_cluster(task.request, ask, Whose::Cluster).await {
             Ok(answer) => self.give_cluster(task, answer, ask),
             Err(_) => self.server_failure(task.request, task.client),
         }
@@ -131,7 +131,7 @@ impl<L: ClusterLookup> Resolver<L> {
 
     async fn outside_first(&self, task: &Task<'_>, ask: &Name) -> Vec<u8> {
         let mut outside = pin!(self.ask_outside_of(task));
-        let mut cluster = pin!(self.ask_cluster(task.request, ask));
+        let mut cluster = pin!(self.ask_cluster(task.request, ask, Whose::Anybody));
         let (mut from_outside, mut from_cluster) = (None, None);
         let start = time::Instant::now();
         let patience = self.shared.limits.patience;
@@ -194,7 +194,12 @@ impl<L: ClusterLookup> Resolver<L> {
     }
 
     /// The cluster's answer by the name `ask`, remembered or fresh. A failure is noted for `status`.
-    async fn ask_cluster(&self, request: &Request, ask: &Name) -> Result<Message, LookupError> {
+    async fn ask_cluster(
+        &self,
+        request: &Request,
+        ask: &Name,
+        whose: Whose,
+    ) -> Result<Message, LookupError> {
         let query = rewrite::cluster_query(request, ask, rand::random());
         let key = Key {
             question: query.queries[0].clone(),
@@ -208,7 +213,7 @@ impl<L: ClusterLookup> Resolver<L> {
             }
             cache.epoch()
         };
-        match self.look_up(&query).await {
+        match self.look_up(&query, whose).await {
             Ok((answer, size)) => {
                 let now = Instant::now();
                 self.shared.cache().insert(key, &answer, size, epoch, now);
@@ -228,16 +233,22 @@ impl<L: ClusterLookup> Resolver<L> {
         }
     }
 
-    async fn look_up(&self, query: &Message) -> Result<(Message, usize), LookupError> {
+    async fn look_up(
+        &self,
+        query: &Message,
+        whose: Whose,
+    ) -> Result<(Message, usize), LookupError> {
         let bytes = query
             .to_vec()
             .map_err(|error| LookupError::BadAnswer(BadAnswer::Question(error)))?;
-        let bytes = timeout(
-            self.shared.limits.cluster,
-            self.lookup.lookup(Bytes::from(bytes)),
-        )
-        .await
-        .map_err(|_| LookupError::TimedOut)??;
+        let within = match whose {
+            Whose::Cluster => self.shared.limits.cluster,
+            Whose::Anybody => self.shared.limits.shared,
+        };
+        let lookup = self.lookup.lookup(Bytes::from(bytes), whose);
+        let bytes = timeout(within, lookup)
+            .await
+            .map_err(|_| LookupError::TimedOut)??;
         let answer = rewrite::read_answer(&bytes, query).map_err(LookupError::BadAnswer)?;
         Ok((answer, bytes.len()))
     }

@@ -13,7 +13,7 @@ use crate::test_messages::{query, with_edns};
 struct Parrot(Vec<u8>);
 
 impl ClusterLookup for Parrot {
-    async fn lookup(&self, query: Bytes) -> Result<Bytes, LookupError> {
+    async fn lookup(&self, query: Bytes, _: Whose) -> Result<Bytes, LookupError> {
         let mut answer = self.0.clone();
         wire::set_id(&mut answer, wire::id(&query).unwrap());
         Ok(answer.into())

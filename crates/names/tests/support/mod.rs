@@ -11,7 +11,9 @@ use bytes::Bytes;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, MX, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use kdev_names::{ClusterLookup, DnsHandle, DnsServer, Limits, LookupError, Policy, ServeError};
+use kdev_names::{
+    ClusterLookup, DnsHandle, DnsServer, Limits, LookupError, Policy, ServeError, Whose,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -331,7 +333,7 @@ impl FakeCluster {
 }
 
 impl ClusterLookup for FakeCluster {
-    async fn lookup(&self, query: Bytes) -> Result<Bytes, LookupError> {
+    async fn lookup(&self, query: Bytes, _: Whose) -> Result<Bytes, LookupError> {
         let query = Message::from_vec(&query).unwrap();
         self.seen.send_modify(|seen| seen.push(query.clone()));
         let cluster = self.cluster.lock().unwrap().clone();
