@@ -8,9 +8,8 @@ use kdev_cluster::obstacles;
 use kdev_cluster::redirect::{Intercept, PortRef, ServiceName};
 use kdev_common::fault::{Point, point};
 use kdev_proto::Failure;
+use kdev_proto::v1::ErrorKind;
 use kdev_proto::v1::intercept_state::Phase;
-use kdev_proto::v1::session_request::Kind as Request;
-use kdev_proto::v1::{ErrorKind, InterceptStart};
 
 use crate::progress::Sink;
 use crate::session::Session;
@@ -23,10 +22,10 @@ const ACTIVE: Duration = Duration::from_secs(45);
 const LOOKED: Duration = Duration::from_secs(2);
 const UNNOTICED: Duration = Duration::from_millis(200);
 
-/// Holds what was claimed, and has the manager redirect it to `local`.
+/// Holds what was claimed of a Service with this uid, and has the manager redirect it to `local`.
 pub async fn begin(
     session: &Session,
-    name: &ServiceName,
+    (name, uid): (&ServiceName, &str),
     claimed: &Intercept,
     local: SocketAddr,
     sink: &Sink,
@@ -36,14 +35,8 @@ pub async fn begin(
     let (namespace, service) = (&name.namespace, &name.name);
     // The claim was free: whatever this session believes to hold there, it doesn't.
     session.intercepts.forget_dead(namespace, service, claimed);
-    session
-        .intercepts
-        .add(namespace, service, claimed.clone(), local);
-    session.request(Request::Intercept(InterceptStart {
-        id: claimed.id.clone(),
-        namespace: namespace.clone(),
-        service: service.clone(),
-    }));
+    let request = session.intercepts.add(name, uid, claimed.clone(), local);
+    session.request(request);
 }
 
 /// Waits until it works; the time that its probe took, in microseconds.
@@ -176,8 +169,8 @@ async fn wait_active(session: &Session, id: &str, sink: &Sink) -> Result<u64, St
     };
     match tokio::time::timeout(ACTIVE, wait).await {
         Ok(Some(state)) if state.phase() == Phase::Active => Ok(state.probe_us),
-        Ok(Some(state)) => Err(state.reason),
-        Ok(None) => Err("it was left meanwhile".to_owned()),
+        Ok(Some(state)) if state.phase() != Phase::Restored => Err(state.reason),
+        Ok(_) => Err("it was left meanwhile".to_owned()),
         Err(_) => Err(format!(
             "the manager didn't report it active within {} s",
             ACTIVE.as_secs()

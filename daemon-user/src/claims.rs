@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use futures::future::try_join_all;
 use kdev_cluster::redirect::{
-    self, Claim, Intercept, Mode, PortQuery, PortRef, Protocol, ServiceName, claim_id,
+    self, Claim, Claimed, Intercept, Mode, PortQuery, PortRef, Protocol, ServiceName, claim_id,
 };
 use kdev_cluster::replace;
 use kdev_common::fault::{Point, point};
@@ -48,10 +48,10 @@ pub async fn intercept(
             .map_err(|error| failures::replace(&name, &error))?;
     }
     point(Point::Checked);
-    let claimed = claim(session, &name, &claims, sink).await?;
+    let (claimed, uid) = claim(session, &name, &claims, sink).await?;
     point(Point::Claimed);
     for (one, pair) in claimed.iter().zip(&pairs) {
-        begin(session, &name, one, pair.local, sink).await;
+        begin(session, (&name, &uid), one, pair.local, sink).await;
     }
     point(Point::Asked);
     let all = claimed.iter().zip(&pairs).map(async |(one, pair)| {
@@ -162,18 +162,18 @@ fn claims(
     Ok(pairs.iter().enumerate().map(one).collect())
 }
 
-/// Writes the claims. What they took the place of is put back.
+/// Writes the claims, and returns them with the Service's uid. What they took the place of is put back.
 async fn claim(
     session: &Session,
     name: &ServiceName,
     wanted: &[Claim],
     sink: &Sink,
-) -> Result<Vec<Intercept>, Failure> {
+) -> Result<(Vec<Intercept>, String), Failure> {
     let client = session.cluster.kube();
     let turn = session.intercepts.turn().await;
     let claimed = redirect::claim(client, name, wanted).await;
     drop(turn);
-    let (claimed, over) = claimed.map_err(|error| {
+    let claimed = claimed.map_err(|error| {
         let refused = failures::claim(name, &error);
         let theirs = error.in_the_way();
         match !theirs.is_empty() && theirs.iter().all(|one| one.owner == session.owner) {
@@ -184,6 +184,7 @@ async fn claim(
             false => refused,
         }
     })?;
+    let Claimed { claims, over, uid } = claimed;
     over.iter()
         .for_each(|one| session.intercepts.remove(&one.id));
     for one in over {
@@ -191,7 +192,7 @@ async fn claim(
             && let Err(error) = replace::restore(client, &name.namespace, &one.id).await
         {
             // Nothing looks after what is claimed here yet.
-            let ids: Vec<&str> = claimed.iter().map(|one| one.id.as_str()).collect();
+            let ids: Vec<&str> = claims.iter().map(|one| one.id.as_str()).collect();
             let released = redirect::release(client, name, &ids).await;
             let released = released.map(drop);
             let refused = failures::replace(name, &error);
@@ -203,7 +204,7 @@ async fn claim(
         sink.line(format!("ended your earlier intercept of {name}"))
             .await;
     }
-    Ok(claimed)
+    Ok((claims, uid))
 }
 
 /// Scales what is behind the Service to zero.

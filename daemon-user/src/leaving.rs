@@ -275,7 +275,8 @@ mod tests {
                 mode,
                 ..claim.clone()
             };
-            intercepts.add("shop", "mine", one, ([127, 0, 0, 1], 9000).into());
+            let mine = ServiceName::new("shop", "mine");
+            intercepts.add(&mine, "", one, ([127, 0, 0, 1], 9000).into());
         };
         for id in ["a", "a.2", "a.3", "b"] {
             add(id, Mode::Preview);

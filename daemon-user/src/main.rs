@@ -1,6 +1,7 @@
 //! The user's daemon: kubeconfig, sessions and intercepts.
 
 mod activation;
+mod caller;
 mod claims;
 mod daemon;
 mod failures;

@@ -51,7 +51,8 @@ pub async fn make(
         .map_err(|error| failures::claim(&name, &error))?;
     point(Point::PreviewMade);
     for (one, local) in claimed.iter().zip(&locals) {
-        begin(session, &name, one, *local, sink).await;
+        // Nobody makes it again but this.
+        begin(session, (&name, ""), one, *local, sink).await;
     }
     point(Point::Asked);
     let all = claimed.iter().zip(&locals).map(async |(one, &local)| {

@@ -36,6 +36,11 @@ impl Sink {
             }))
             .await;
     }
+
+    /// Says what has come of it, though the call goes on.
+    pub async fn done(&self, last: Last) {
+        let _ = self.0.send(Ok(last.into())).await;
+    }
 }
 
 /// What a command ends with.
@@ -56,6 +61,16 @@ impl From<String> for Last {
     }
 }
 
+impl From<Last> for Progress {
+    fn from(Last { line, intercept }: Last) -> Self {
+        Self {
+            line,
+            done: true,
+            intercept,
+        }
+    }
+}
+
 /// Runs `work` on a thread of its own and answers with its lines, its result last.
 ///
 /// The work goes on when the caller leaves, unless it asks: a command that was interrupted half way
@@ -72,14 +87,7 @@ where
     tokio::task::spawn_blocking(move || {
         runtime.block_on(async {
             let last = match work(Sink(sender.clone())).await {
-                Ok(last) => {
-                    let Last { line, intercept } = last.into();
-                    Ok(Progress {
-                        line,
-                        done: true,
-                        intercept,
-                    })
-                }
+                Ok(last) => Ok(last.into().into()),
                 Err(failure) => {
                     tracing::info!(%failure, "a command failed");
                     Err(failure.into())

@@ -20,10 +20,11 @@ use kdev_proto::v1::{
 use kdev_proto::{Failure, version_of};
 use tonic::{Request, Response};
 
+use crate::caller::Callers;
 use crate::daemon::Daemon;
 use crate::progress::{Lines, Sink, lines};
 use crate::session::{Session, Wanted, direct};
-use crate::{claims, failures, leaving, manage, preview};
+use crate::{caller, claims, failures, leaving, manage, preview};
 
 /// How long the root daemon may take to say how it is.
 const ROOT_STATUS: Duration = Duration::from_secs(3);
@@ -34,12 +35,16 @@ type Answer<T> = Result<Response<T>, tonic::Status>;
 #[derive(Debug)]
 pub struct Service {
     daemon: Arc<Daemon>,
+    callers: Callers,
 }
 
 impl Service {
     /// Serves calls on `daemon`.
     pub fn new(daemon: Arc<Daemon>) -> Self {
-        Self { daemon }
+        Self {
+            daemon,
+            callers: Callers::default(),
+        }
     }
 
     fn session(&self) -> Result<Arc<Session>, Failure> {
@@ -170,15 +175,29 @@ impl UserDaemon for Service {
 
     async fn intercept(&self, request: Request<InterceptRequest>) -> Answer<Lines> {
         let (session, request) = (self.session()?, request.into_inner());
+        let ending = self.daemon.ending.clone();
+        let place = self.callers.place(request.held_by_caller)?;
+        let leave = request
+            .held_by_caller
+            .then(|| leaving_of(&request.namespace, &request.service));
         Ok(Response::new(lines(|sink| async move {
-            claims::intercept(&session, request, &sink).await
+            let _place = place;
+            let last = claims::intercept(&session, request, &sink).await?;
+            caller::hold(&session, &ending, leave, last, &sink).await
         })))
     }
 
     async fn preview(&self, request: Request<PreviewRequest>) -> Answer<Lines> {
         let (session, request) = (self.session()?, request.into_inner());
+        let ending = self.daemon.ending.clone();
+        let place = self.callers.place(request.held_by_caller)?;
+        let leave = request
+            .held_by_caller
+            .then(|| leaving_of(&request.namespace, &request.service));
         Ok(Response::new(lines(|sink| async move {
-            preview::make(&session, request, &sink).await
+            let _place = place;
+            let last = preview::make(&session, request, &sink).await?;
+            caller::hold(&session, &ending, leave, last, &sink).await
         })))
     }
 
@@ -202,6 +221,15 @@ impl UserDaemon for Service {
         Ok(Response::new(lines(|sink| async move {
             quit(&daemon, &sink).await
         })))
+    }
+}
+
+/// What is to be left of a Service, but for the call that it has come of.
+fn leaving_of(namespace: &str, service: &str) -> LeaveRequest {
+    LeaveRequest {
+        service: service.to_owned(),
+        namespace: namespace.to_owned(),
+        ..LeaveRequest::default()
     }
 }
 

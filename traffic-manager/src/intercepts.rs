@@ -113,10 +113,10 @@ impl Intercepts {
             Arc::clone(&self.running),
         );
         self.tools.tasks.spawn(async move {
-            let service = ServiceName::new(start.namespace, start.service);
+            let service = ServiceName::new(&start.namespace, &start.service);
             let farewell = tokio::select! {
                 () = tools.ended() => None,
-                farewell = intercept::run(&tools, &session, &id, &service, &mut receiver) => farewell,
+                farewell = intercept::run(&tools, &session, &start, &service, &mut receiver) => farewell,
             };
             running
                 .lock()
@@ -217,6 +217,7 @@ impl Intercepts {
                     self.not_redirected(std::slice::from_ref(&id));
                     let news = match reason {
                         LostReason::ServiceGone => News::Gone,
+                        LostReason::PortGone => News::PortGone,
                         reason => News::Lost(reason.to_string()),
                     };
                     (vec![id], news)

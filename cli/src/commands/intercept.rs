@@ -6,18 +6,20 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use kdev_common::loopback;
+use kdev_common::{loopback, tied};
 use kdev_proto::Failure;
 use kdev_proto::v1::{
     ErrorKind, InterceptMode, InterceptPort, InterceptRequest, LeaveRequest, PreviewRequest,
+    Progress,
 };
 use kdev_rules::Rule;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tonic::Streaming;
 
-use super::{follow, follow_to_last};
+use super::{follow, until_done};
 use crate::args::{
     InterceptArgs, LeaveArgs, Ports, PreviewArgs, Protocol, ReplaceArgs, TakeArgs, WhichArgs,
     WiretapArgs,
@@ -41,6 +43,55 @@ struct Wanted {
     pass_if_down: bool,
     /// What is to be said once it works.
     hint: Option<String>,
+}
+
+/// What this call has made.
+struct Made {
+    /// The id of all of it.
+    id: String,
+    /// Of the call, which goes on where there is a program: what was made for it is there as long as somebody reads them.
+    /// `None` once nothing more comes.
+    lines: Option<Streaming<Progress>>,
+}
+
+/// What became of what was made, without this command.
+enum Over {
+    /// The daemon doesn't have it any more.
+    Left,
+    /// The daemon is gone.
+    Lost,
+}
+
+impl Made {
+    /// Waits until it is over, and says why. Cancel safe.
+    async fn over(&mut self) -> Over {
+        let Some(lines) = &mut self.lines else {
+            return std::future::pending().await;
+        };
+        loop {
+            match lines.message().await {
+                Ok(Some(progress)) => {
+                    output::progress(&progress.line);
+                    if progress.done {
+                        self.lines = None;
+                        return Over::Left;
+                    }
+                }
+                // It isn't held, so that it is left at the end.
+                Ok(None) => {
+                    self.lines = None;
+                    return std::future::pending().await;
+                }
+                Err(_) => {
+                    self.lines = None;
+                    output::progress(
+                        "note: kdev's daemon is gone, and nothing comes here any more",
+                    );
+                    return Over::Lost;
+                }
+            }
+        }
+    }
 }
 
 /// Intercepts a service; the exit code is that of the program, if there is one.
@@ -172,7 +223,7 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
     match (set_up, child) {
         (Ok(None), None) => Ok(0),
         (Ok(None), Some(mut child)) => {
-            let ended = attend(&mut child, &mut signals).await;
+            let (ended, made) = attend(&mut child, &mut signals, made).await;
             leave_made(&mut user, &wanted, made).await?;
             ended
                 .map(exit_code)
@@ -207,8 +258,8 @@ pub async fn leave(args: LeaveArgs) -> Result<(), Failure> {
     follow(daemons::connected_user().await?.leave(request).await).await
 }
 
-/// Takes all ports; the id of what has come of it.
-async fn all(user: &mut User, wanted: &Wanted) -> Result<String, Failure> {
+/// Takes all ports.
+async fn all(user: &mut User, wanted: &Wanted) -> Result<Made, Failure> {
     let args = &wanted.take;
     let namespace = args.namespace.clone().unwrap_or_default();
     let ports = args.port.iter().map(|ports| InterceptPort {
@@ -216,12 +267,14 @@ async fn all(user: &mut User, wanted: &Wanted) -> Result<String, Failure> {
         port: ports.query(),
     });
     let ports = ports.collect();
+    let held_by_caller = !args.command.is_empty();
     let call = match wanted.mode {
         InterceptMode::Preview => {
             let request = PreviewRequest {
                 service: args.service.clone(),
                 namespace,
                 ports,
+                held_by_caller,
             };
             user.preview(request).await
         }
@@ -234,30 +287,44 @@ async fn all(user: &mut User, wanted: &Wanted) -> Result<String, Failure> {
                 mode: mode.into(),
                 take_over: wanted.take_over,
                 pass_if_down: wanted.pass_if_down,
+                held_by_caller,
             };
             user.intercept(request).await
         }
     };
-    Ok(follow_to_last(call).await?.intercept)
+    let mut lines = call?.into_inner();
+    let id = until_done(&mut lines).await?.intercept;
+    Ok(Made {
+        id,
+        lines: Some(lines),
+    })
 }
 
 /// Leaves what this call has made, and nothing else that the session has of the Service.
-async fn leave_made(user: &mut User, wanted: &Wanted, made: Option<String>) -> Result<(), Failure> {
-    let Some(id) = made else {
+async fn leave_made(user: &mut User, wanted: &Wanted, made: Option<Made>) -> Result<(), Failure> {
+    /// How long it may take to hear that somebody else has left it just now.
+    const OVER: Duration = Duration::from_secs(1);
+    let Some(mut made) = made else {
         return Ok(());
     };
     let request = LeaveRequest {
         service: wanted.take.service.clone(),
         namespace: wanted.take.namespace.clone().unwrap_or_default(),
-        id,
+        id: made.id.clone(),
         ..LeaveRequest::default()
     };
-    follow(user.leave(request).await).await
+    match follow(user.leave(request).await).await {
+        Err(_) if tokio::time::timeout(OVER, made.over()).await.is_ok() => Ok(()),
+        left => left,
+    }
 }
 
 fn start(program: &OsString, words: &[OsString]) -> Result<Child, Failure> {
-    let started = Command::new(program).args(words).kill_on_drop(true).spawn();
-    started.map_err(|error| {
+    let mut command = Command::new(program);
+    command.args(words).kill_on_drop(true);
+    // This runs on the only thread, so that it is told whatever ends the process.
+    tied::tie(command.as_std_mut());
+    command.spawn().map_err(|error| {
         Failure::new(
             ErrorKind::Usage,
             format!("can't start {}", program.display()),
@@ -331,11 +398,29 @@ impl Signals {
 }
 
 /// Waits until the program has ended. What a terminal sends goes to it as well, and it decides what
-/// comes of it; what is sent to this process alone is handed on.
-async fn attend(child: &mut Child, signals: &mut Signals) -> std::io::Result<ExitStatus> {
+/// comes of it; what is sent to this process alone is handed on. When what was made for it is left elsewhere, it is
+/// told to end.
+async fn attend(
+    child: &mut Child,
+    signals: &mut Signals,
+    mut made: Option<Made>,
+) -> (std::io::Result<ExitStatus>, Option<Made>) {
     loop {
+        let over = async {
+            match &mut made {
+                Some(made) => made.over().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            ended = child.wait() => return ended,
+            ended = child.wait() => return (ended, made),
+            over = over => {
+                made = None;
+                match over {
+                    Over::Left => hand_on(child, Signal::SIGTERM),
+                    Over::Lost => output::progress("note: the program goes on"),
+                }
+            }
             sent = signals.next() => {
                 let from_terminal = matches!(sent, Signal::SIGINT | Signal::SIGQUIT)
                     && std::io::stdin().is_terminal();

@@ -58,7 +58,15 @@ pub async fn follow(call: Result<Response<Streaming<Progress>>, Status>) -> Resu
 pub async fn follow_to_last(
     call: Result<Response<Streaming<Progress>>, Status>,
 ) -> Result<Progress, Failure> {
-    let mut lines = call?.into_inner();
+    until_done(&mut call?.into_inner()).await
+}
+
+/// Shows lines as they come until one says what has come of it; returns that one. Others may follow.
+///
+/// # Errors
+///
+/// See [`follow`].
+pub async fn until_done(lines: &mut Streaming<Progress>) -> Result<Progress, Failure> {
     while let Some(progress) = lines.message().await? {
         if progress.done {
             output::result(&progress.line);

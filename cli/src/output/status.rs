@@ -302,7 +302,7 @@ fn rows(view: &View, now: u64) -> Vec<[String; 4]> {
 
 fn more(mode: &str) -> &'static str {
     match mode {
-        "replace" => ", scaled to zero,",
+        "replace" => ", replaced,",
         "preview" => ", made for it,",
         "wiretap" => ", a copy,",
         _ => "",

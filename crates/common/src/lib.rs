@@ -23,5 +23,7 @@ pub mod paths;
 pub mod person;
 pub mod runtime;
 pub mod socket;
+#[cfg(unix)]
+pub mod tied;
 pub mod transport;
 pub mod wake;

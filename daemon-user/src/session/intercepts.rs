@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kdev_cluster::redirect::{Intercept, Mode, ServiceName};
+use kdev_cluster::redirect::{Intercept, Mode, ServiceName, call_id};
+use kdev_cluster::replace::Workload;
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
@@ -26,6 +27,8 @@ pub struct Held {
     pub intercept: Intercept,
     /// Where its connections go on this machine.
     pub local: SocketAddr,
+    /// Of the Service that was claimed; empty where it isn't known.
+    uid: String,
     part: Part,
     connections: u64,
     reported: InterceptState,
@@ -35,9 +38,62 @@ pub struct Held {
     claimed_again: bool,
     /// The workload has its replicas back, though it is to have none.
     scaled_back: bool,
+    /// How what was scaled to zero was found.
+    workloads: Workloads,
+}
+
+/// How the workloads behind a Service that is replaced were found.
+#[derive(Debug, Clone, Default)]
+struct Workloads {
+    /// Each of them; empty where nobody has looked, or there is none.
+    text: String,
+    /// Somebody scaled one of them up.
+    is_scaled_up: bool,
+}
+
+impl Workloads {
+    fn new(found: &[Workload]) -> Self {
+        let texts = found.iter().map(|one| match one.replicas() {
+            0 => format!("{one} scaled to zero"),
+            1 => format!("{one} was scaled up by somebody, to 1 replica"),
+            many => format!("{one} was scaled up by somebody, to {many} replicas"),
+        });
+        Self {
+            text: texts.collect::<Vec<_>>().join("; "),
+            is_scaled_up: found.iter().any(|one| one.replicas() > 0),
+        }
+    }
+
+    /// How an intercept that works is doing with them.
+    fn add_to(&self, part: Part) -> Part {
+        if part.state() != State::Ok || self.text.is_empty() {
+            return part;
+        }
+        let state = match self.is_scaled_up {
+            true => State::Degraded,
+            false => State::Ok,
+        };
+        Part {
+            state: state.into(),
+            since_ms: part.since_ms,
+            detail: format!("{}; {}", part.detail, self.text),
+        }
+    }
 }
 
 impl Held {
+    /// What asks the manager to redirect it. Asking again does no harm.
+    pub fn request(&self) -> Request {
+        Request::Intercept(InterceptStart {
+            id: self.intercept.id.clone(),
+            namespace: self.namespace.clone(),
+            service: self.service.clone(),
+            service_uid: self.uid.clone(),
+            port: self.intercept.port.number.into(),
+            protocol: self.intercept.port.protocol.to_string(),
+        })
+    }
+
     /// Whether its Service was deleted, and it is to be claimed again with the next of its name. A Service that was
     /// made for an intercept isn't.
     pub fn is_gone(&self) -> bool {
@@ -106,21 +162,32 @@ impl Intercepts {
         self.writing.lock().await
     }
 
-    /// Holds an intercept from now on.
-    pub fn add(&self, namespace: &str, service: &str, intercept: Intercept, local: SocketAddr) {
+    /// Holds an intercept of the Service with this uid from now on; empty where that isn't known. Returns what asks the
+    /// manager to redirect it.
+    pub fn add(
+        &self,
+        service: &ServiceName,
+        uid: &str,
+        intercept: Intercept,
+        local: SocketAddr,
+    ) -> Request {
         let one = Held {
-            namespace: namespace.to_owned(),
-            service: service.to_owned(),
+            namespace: service.namespace.clone(),
+            service: service.name.clone(),
             local,
+            uid: uid.to_owned(),
             part: Part::new(State::Pending, "being installed"),
             connections: 0,
             reported: InterceptState::default(),
             kept: true,
             claimed_again: false,
             scaled_back: false,
+            workloads: Workloads::default(),
             intercept: intercept.clone(),
         };
+        let request = one.request();
         self.edit(|held| held.insert(intercept.id, one));
+        request
     }
 
     /// Forgets those of a Service's port that are over, and whose requests another one has now.
@@ -166,14 +233,15 @@ impl Intercepts {
         self.lock().get(id).is_some_and(what)
     }
 
-    /// It is claimed again.
-    pub fn handle_claimed_again(&self, intercept: Intercept) {
+    /// It is claimed again, of the Service with this uid.
+    pub fn handle_claimed_again(&self, intercept: Intercept, uid: &str) {
         self.change(&intercept.id.clone(), |one| {
             one.part = one
                 .part
                 .then(State::Pending, "being installed again".to_owned());
             one.reported = InterceptState::default();
             one.claimed_again = true;
+            one.uid = uid.to_owned();
             one.intercept = intercept;
         });
     }
@@ -206,6 +274,14 @@ impl Intercepts {
         self.change(id, |one| one.scaled_back = false);
     }
 
+    /// What it has scaled to zero was found so.
+    pub fn handle_workloads(&self, id: &str, found: &[Workload]) {
+        // Nobody waits for this.
+        if let Some(one) = self.lock().get_mut(id) {
+            one.workloads = Workloads::new(found);
+        }
+    }
+
     /// Doesn't hold it any more.
     pub fn remove(&self, id: &str) {
         self.edit(|held| held.remove(id));
@@ -214,6 +290,26 @@ impl Intercepts {
     /// Those of one Service.
     pub fn of_service(&self, namespace: &str, service: &str) -> Vec<Held> {
         self.those(|one| one.namespace == namespace && one.service == service)
+    }
+
+    /// Whether anything is held that has come of one call.
+    pub fn holds_any(&self, call: &str) -> bool {
+        self.lock().keys().any(|id| call_id(id) == call)
+    }
+
+    /// Waits until nothing is held that has come of one call. Cancel safe.
+    pub async fn none_of(&self, call: &str) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if !self.holds_any(call) {
+                return;
+            }
+            if changed.changed().await.is_err() {
+                // The sender is this one's own.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// All of them.
@@ -299,7 +395,7 @@ impl Intercepts {
                 port_name: one.intercept.port.name.clone(),
                 protocol: one.intercept.port.protocol.to_string(),
                 local_port: one.local.port().into(),
-                part: Some(part(one)),
+                part: Some(one.workloads.add_to(part(one))),
                 connections: one.connections,
                 rule: one.intercept.rule.to_string(),
                 mode: modes::in_command(one.intercept.mode).into(),
@@ -341,14 +437,8 @@ impl InterceptEvents for Intercepts {
 
     fn held(&self) -> Vec<Request> {
         let held = self.lock();
-        held.iter()
-            .map(|(id, one)| {
-                Request::Intercept(InterceptStart {
-                    id: id.clone(),
-                    namespace: one.namespace.clone(),
-                    service: one.service.clone(),
-                })
-            })
-            .collect()
+        // What is gone is asked for once it is claimed again.
+        let there = held.values().filter(|one| !one.is_gone());
+        there.map(Held::request).collect()
     }
 }

@@ -1,13 +1,11 @@
-//! Takes again what was given back while nobody could hold it: a Service that was deleted and is there again, and
-//! the workload of one that is replaced, once its intercept works again.
+//! Takes again what was given back while nobody could hold it: a Service, or a port of it, that was deleted and is there
+//! again, and the workload of one that is replaced, once its intercept works again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kdev_cluster::client::ClusterClient;
-use kdev_cluster::redirect::{self, Claim, ClaimError, ServiceName};
-use kdev_proto::v1::InterceptStart;
-use kdev_proto::v1::session_request::Kind as Request;
+use kdev_cluster::redirect::{self, Claim, ClaimError, Claimed, ServiceName};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +50,7 @@ impl Keeper {
                 self.claim(one).await;
             }
             for one in &unheard {
-                self.ask(one);
+                self.manager.request(one.request());
             }
             for one in &unscaled {
                 self.scale_down(one).await;
@@ -74,15 +72,6 @@ impl Keeper {
         }
     }
 
-    /// Has the manager redirect it. Asking again does no harm.
-    fn ask(&self, held: &Held) {
-        self.manager.request(Request::Intercept(InterceptStart {
-            id: held.intercept.id.clone(),
-            namespace: held.namespace.clone(),
-            service: held.service.clone(),
-        }));
-    }
-
     /// Claims what was deleted, if it is there again.
     async fn claim(&self, held: &Held) {
         let id = &held.intercept.id;
@@ -95,15 +84,22 @@ impl Keeper {
         let claim = [Claim::from(&held.intercept)];
         let claimed = redirect::claim(self.cluster.kube(), &name, &claim);
         match tokio::time::timeout(TAKES, claimed).await {
-            Ok(Ok((claimed, _))) => {
+            Ok(Ok(Claimed { claims, uid, .. })) => {
                 tracing::info!(service = %name, "is there again, and claimed");
-                for intercept in claimed {
-                    self.intercepts.handle_claimed_again(intercept);
+                for intercept in claims {
+                    self.intercepts.handle_claimed_again(intercept, &uid);
                 }
-                self.ask(held);
+                for one in self.intercepts.those(|one| one.intercept.id == *id) {
+                    self.manager.request(one.request());
+                }
             }
             // The API server may be away; it is asked again.
-            Err(_) | Ok(Err(ClaimError::ServiceNotFound { .. } | ClaimError::Api(_))) => {}
+            Err(_)
+            | Ok(Err(
+                ClaimError::ServiceNotFound { .. }
+                | ClaimError::PortNotFound { .. }
+                | ClaimError::Api(_),
+            )) => {}
             Ok(Err(error)) => {
                 let why = format!("the service is there again, but not intercepted: {error}");
                 self.intercepts.handle_not_claimed(id, &why);

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use kdev_cluster::redirect::Mode;
+use kdev_cluster::replace;
 use kdev_proto::v1::{Part, State};
 use kdev_proto::{Failure, PartCell};
 
@@ -44,8 +46,25 @@ impl Session {
         tokio::join!(
             self.look_at_api_server(),
             self.look_at_manager(),
-            self.look_at_direct_way()
+            self.look_at_direct_way(),
+            self.look_at_workloads()
         );
+    }
+
+    /// Whether what was scaled to zero still is.
+    async fn look_at_workloads(&self) {
+        let replaced = self
+            .intercepts
+            .those(|one| one.intercept.mode == Mode::Replace);
+        let looks = replaced.into_iter().map(async |one| {
+            let id = &one.intercept.id;
+            let look = replace::scaled_for(self.cluster.kube(), &one.namespace, id);
+            let found = tokio::time::timeout(API_SERVER, look).await;
+            // What isn't known isn't told.
+            let found = found.ok().and_then(Result::ok).unwrap_or_default();
+            self.intercepts.handle_workloads(id, &found);
+        });
+        futures::future::join_all(looks).await;
     }
 
     async fn look_at_api_server(&self) {

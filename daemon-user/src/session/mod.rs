@@ -430,6 +430,16 @@ impl Session {
         }
     }
 
+    /// Waits until it is over, whoever ended it. Cancel safe.
+    pub async fn over(&self) {
+        let mut link = self.manager.link.clone();
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            // An error is the end of the link's task, which comes with that of the session.
+            _ = link.wait_for(|link| link.over) => {}
+        }
+    }
+
     /// Sends a request to the manager; false when it is out of reach.
     pub fn request(&self, request: Request) -> bool {
         self.manager.request(request)

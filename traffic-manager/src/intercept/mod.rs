@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kdev_cluster::redirect::{self, Intercept, Mode, Protocol, RestoreError, Route, ServiceName};
+use kdev_cluster::redirect::redirector::Annotated;
+use kdev_cluster::redirect::{
+    self, Intercept, Mode, PortRef, Protocol, RestoreError, Route, ServiceName,
+};
 use kdev_cluster::replace;
 use kdev_common::fault::{Point, point};
-use kdev_proto::v1::InterceptState;
 use kdev_proto::v1::intercept_state::Phase;
+use kdev_proto::v1::{InterceptStart, InterceptState};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -42,6 +45,8 @@ const GIVEN_BACK: &str =
     "the manager gave the Service back, as the session was away for too long; intercept it again";
 /// What a session hears whose Service was deleted.
 const GONE: &str = "the service was deleted";
+/// What a session hears whose Service has lost its port.
+const PORT_GONE: &str = "the service no longer has the port";
 /// How often undoing what comes with an intercept is tried, and the pause after the first attempt.
 const PUT_BACK_ATTEMPTS: u32 = 4;
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(1);
@@ -57,6 +62,8 @@ pub enum News {
     Lost(String),
     /// Its Service was deleted.
     Gone,
+    /// Its Service has its port no more.
+    PortGone,
     /// An attempt failed; another one follows.
     Trouble(String),
     /// The session wants to know how it stands; it may be one that is new under its old id.
@@ -69,10 +76,11 @@ pub enum News {
 pub async fn run(
     tools: &Tools,
     session: &Arc<Session>,
-    id: &str,
+    start: &InterceptStart,
     service: &ServiceName,
     news: &mut mpsc::Receiver<News>,
 ) -> Option<Farewell> {
+    let id = &start.id;
     point(Point::StartHeard);
     let last = InterceptState {
         id: id.to_owned(),
@@ -87,9 +95,9 @@ pub async fn run(
         () = left(news, &mut reporter) => return None,
     };
     let Some(claim) = claimed else {
-        return Some(match is_gone(tools, service).await {
-            true => reporter.farewell(Phase::Gone, GONE),
-            false => reporter.farewell(Phase::Failed, "the API server shows no such claim"),
+        return Some(match gone(tools, start).await {
+            Some(why) => reporter.farewell(Phase::Gone, why),
+            None => reporter.farewell(Phase::Failed, "the API server shows no such claim"),
         });
     };
     point(Point::ClaimSeen);
@@ -134,6 +142,10 @@ pub async fn run(
         End::Gone => {
             one.abandon(port).await;
             return Some(reporter.farewell(Phase::Gone, GONE));
+        }
+        End::PortGone => {
+            let is_free = one.give_back(port, &mut reporter, news).await;
+            return is_free.then(|| reporter.farewell(Phase::Gone, PORT_GONE));
         }
         End::Lost(reason) => Some(reason),
         End::Left => None,
@@ -256,9 +268,23 @@ fn unreached(pods: &[SocketAddr]) -> String {
     )
 }
 
-async fn is_gone(tools: &Tools, service: &ServiceName) -> bool {
-    let services: Api<Service> = Api::namespaced(tools.client.clone(), &service.namespace);
-    matches!(services.get_metadata_opt(&service.name).await, Ok(None))
+/// Why there is nothing any more that a session could have claimed; `None` where there is, or where nobody knows.
+async fn gone(tools: &Tools, start: &InterceptStart) -> Option<&'static str> {
+    let services: Api<Service> = Api::namespaced(tools.client.clone(), &start.namespace);
+    let found = services.get_opt(&start.service).await.ok()?;
+    let Some(found) = found else {
+        return Some(GONE);
+    };
+    // Another one of its name was made after it was deleted.
+    let is_other = |uid: &String| !start.service_uid.is_empty() && *uid != start.service_uid;
+    if found.metadata.uid.as_ref().is_some_and(is_other) {
+        return Some(GONE);
+    }
+    let is_it = |port: &PortRef| {
+        (u32::from(port.number), port.protocol.to_string()) == (start.port, start.protocol.clone())
+    };
+    let has_port = start.port == 0 || redirect::ports_of(&found).iter().any(is_it);
+    (!has_port).then_some(PORT_GONE)
 }
 
 /// Why an intercept is over.
@@ -269,6 +295,8 @@ enum End {
     Lost(String),
     /// There is no such Service any more.
     Gone,
+    /// The Service has no such port any more.
+    PortGone,
 }
 
 /// How far the proof of a redirected Service is.
@@ -309,6 +337,7 @@ impl Claimed<'_> {
                 Some(News::Redirected) => return Ok(()),
                 Some(News::Lost(reason)) => return Err(End::Lost(reason)),
                 Some(News::Gone) => return Err(End::Gone),
+                Some(News::PortGone) => return Err(End::PortGone),
                 Some(News::Leave) | None => return Err(End::Left),
                 Some(News::Trouble(text)) => trouble = format!(": {text}"),
                 Some(News::AskedAgain(session)) => reporter.repeat_to(session),
@@ -346,6 +375,7 @@ impl Claimed<'_> {
                 one = news.recv() => match one {
                     Some(News::Lost(reason)) => return End::Lost(reason),
                     Some(News::Gone) => return End::Gone,
+                    Some(News::PortGone) => return End::PortGone,
                     Some(News::Leave) | None => return End::Left,
                     Some(News::AskedAgain(session)) => reporter.repeat_to(session),
                     Some(News::Trouble(text)) => {
@@ -369,12 +399,61 @@ impl Claimed<'_> {
     /// the pods.
     async fn abandon(self, port: Arc<RouterPort>) {
         self.joined.leave();
+        self.linger(port);
+        put_back(&self.tools.client, self.service, self.claim).await;
+    }
+
+    /// Keeps the router's port until every node has learned that nothing leads to it.
+    fn linger(&self, port: Arc<RouterPort>) {
         let cancelled = self.tools.cancelled.clone();
         self.tools.tasks.spawn(async move {
             let _ = tokio::time::timeout(LINGER, cancelled.cancelled()).await;
             drop(port);
         });
+    }
+
+    /// Gives back what the intercept has of a Service that lost its port, and the claim with it, so that one of the same
+    /// id that comes is a new one; false when the manager ends before.
+    async fn give_back(
+        &self,
+        port: Arc<RouterPort>,
+        reporter: &mut Reporter,
+        news: &mut mpsc::Receiver<News>,
+    ) -> bool {
+        let given_back = async {
+            let mut claims = self.tools.redirector.annotated();
+            let is_off = |claims: &Arc<[Annotated]>| {
+                claims.iter().all(|one| one.intercept.id != self.claim.id)
+            };
+            self.given_back().await && claims.wait_for(is_off).await.is_ok()
+        };
+        tokio::pin!(given_back);
+        let is_free = loop {
+            tokio::select! {
+                is_free = &mut given_back => break is_free,
+                // Who leaves it waits for the same.
+                Some(one) = news.recv() => if let News::AskedAgain(session) = one {
+                    reporter.repeat_to(session);
+                },
+            }
+        };
+        self.linger(port);
+        is_free
+    }
+
+    /// Undoes what comes with it, and waits until the Service is rid of the claim; false when the manager ends before.
+    async fn given_back(&self) -> bool {
+        self.joined.leave();
+        point(Point::Left);
         put_back(&self.tools.client, self.service, self.claim).await;
+        point(Point::PutBack);
+        if self.tools.redirector.forget(&self.claim.id).await.is_err() {
+            return false;
+        }
+        while let Err(error) = self.wait_restored().await {
+            tracing::warn!(service = %self.service, %error, "a Service isn't restored yet");
+        }
+        true
     }
 
     /// Gives the Service back; the router stays until every node has learned of it. `lost` says why the session
@@ -387,15 +466,8 @@ impl Claimed<'_> {
     ) {
         let over = lost.clone().unwrap_or_else(|| GIVEN_BACK.to_owned());
         let restore = async {
-            self.joined.leave();
-            point(Point::Left);
-            put_back(&self.tools.client, self.service, self.claim).await;
-            point(Point::PutBack);
-            if self.tools.redirector.forget(&self.claim.id).await.is_err() {
+            if !self.given_back().await {
                 return;
-            }
-            while let Err(error) = self.wait_restored().await {
-                tracing::warn!(service = %self.service, %error, "a Service isn't restored yet");
             }
             if lost.is_none() {
                 session.report(InterceptState {

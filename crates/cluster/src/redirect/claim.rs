@@ -214,8 +214,18 @@ impl ClaimError {
     }
 }
 
-/// Writes claims on a Service, all of them or none, and returns them with the ports that were found, and the claims
-/// that they took the place of: those in the way of one whose owner is the same, where it may take over.
+/// What has come of claiming.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The claims, with the ports that were found.
+    pub claims: Vec<Intercept>,
+    /// Those that they took the place of: in the way of one whose owner is the same, where it may take over.
+    pub over: Vec<Intercept>,
+    /// Of the Service.
+    pub uid: String,
+}
+
+/// Writes claims on a Service, all of them or none.
 ///
 /// What is there already stays as it is.
 ///
@@ -226,7 +236,7 @@ pub async fn claim(
     client: &Client,
     service: &ServiceName,
     wanted: &[Claim],
-) -> Result<(Vec<Intercept>, Vec<Intercept>), ClaimError> {
+) -> Result<Claimed, ClaimError> {
     let result = edit(client, service, "claim a port", |found, claims| {
         let (mut stay, mut over, mut made) = (claims.to_vec(), Vec::new(), Vec::new());
         for claim in wanted {
@@ -238,7 +248,12 @@ pub async fn claim(
         }
         let is_new = |one: &Intercept| claims.iter().all(|other| other.id != one.id);
         let write = made.iter().any(is_new).then_some(stay);
-        Ok(((made, over), write))
+        let claimed = Claimed {
+            claims: made,
+            over,
+            uid: found.metadata.uid.clone().unwrap_or_default(),
+        };
+        Ok((claimed, write))
     });
     result.await?.ok_or_else(|| ClaimError::ServiceNotFound {
         service: service.clone(),

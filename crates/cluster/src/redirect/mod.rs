@@ -32,7 +32,7 @@ mod writer;
 
 pub use self::api::ServiceName;
 pub use self::backends::{Backends, follow_backends};
-pub use self::claim::{Claim, ClaimError, claim, claims_on, release};
+pub use self::claim::{Claim, ClaimError, Claimed, claim, claims_on, release};
 pub use self::intercept::{
     Intercept, Mode, Original, Unreadable, call_id, claim_id, intercepts, label_selector, original,
     original_selector,

@@ -22,7 +22,9 @@ use crate::client::{ApiError, ApiFailure, Forbidden};
 use crate::redirect::ServiceName;
 
 pub use find::find;
-pub use scale::{restore, restore_by, restore_orphans, scale_down, scaled_by, wait_ready};
+pub use scale::{
+    restore, restore_by, restore_orphans, scale_down, scaled_by, scaled_for, wait_ready,
+};
 
 /// The label with the intercept for whose time a workload is scaled to zero.
 pub const REPLACED: &str = "kdev.dev/replaced";

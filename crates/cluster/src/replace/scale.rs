@@ -58,8 +58,21 @@ pub async fn restore(
     namespace: &str,
     id: &str,
 ) -> Result<Vec<Workload>, ReplaceError> {
+    restore_all(client, scaled_for(client, namespace, id).await?).await
+}
+
+/// Finds the workloads in a namespace that an intercept has scaled to zero, whatever became of them.
+///
+/// # Errors
+///
+/// When the API server doesn't say.
+pub async fn scaled_for(
+    client: &Client,
+    namespace: &str,
+    id: &str,
+) -> Result<Vec<Workload>, ReplaceError> {
     let scaled = marked(client, Some(namespace), &format!("{REPLACED}={id}")).await?;
-    restore_all(client, scaled.all()?).await
+    Ok(scaled.all()?)
 }
 
 /// The same for all in `scope`.

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use kdev_e2e::desk::Desk;
 use kdev_e2e::http::who_answers;
+use kdev_e2e::laptop::User;
 use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
 use serde_json::{Value, json};
 
+/// Where the laptop reaches the manager, whichever way it takes.
+const NODE: &str = "10.88.0.10";
 /// How long what is to come back may take.
 const BACK: Duration = Duration::from_secs(30);
 
@@ -253,6 +256,16 @@ fn a_service_that_is_deleted_ends_its_intercept_which_is_taken_again_with_the_ne
     wait_for_machine(&desk, &web);
     desk.kdev(&["leave", "web"]).ok();
     web.assert_untouched();
+    // The same while no manager sees it.
+    intercept(&desk, "intercept");
+    let away = desk.cluster.without_manager();
+    let service = delete(&web);
+    desk.cluster.apply(&service);
+    drop(away);
+    wait_for_state(&desk, "ok");
+    wait_for_machine(&desk, &web);
+    desk.kdev(&["leave", "web"]).ok();
+    web.assert_untouched();
     // Who has left it doesn't want the next one.
     intercept(&desk, "intercept");
     let service = delete(&web);
@@ -264,6 +277,49 @@ fn a_service_that_is_deleted_ends_its_intercept_which_is_taken_again_with_the_ne
     });
     desk.kdev(&["quit"]).ok();
     web.assert_untouched();
+}
+
+#[test]
+fn a_port_that_its_service_loses_is_intercepted_again_when_it_is_back() {
+    let (desk, web) = Desk::beside("port");
+    let _program = desk.laptop.serve(9000);
+    let all = web.service()["spec"]["ports"].clone();
+    let write = |ports: &Value| {
+        let patch = json!({ "spec": { "ports": ports } }).to_string();
+        let args = ["patch", "service", "web", "--type=merge", "-p", &patch];
+        web.kubectl(&args).ok();
+    };
+    let mut rest = all.clone();
+    let rest = rest.as_array_mut().unwrap();
+    rest.retain(|port| port["name"] != "http");
+    for rule in [&[][..], &["--header", "x-user=ann"]] {
+        let intercept = [&["intercept", "web", "--port", "9000:http"], rule].concat();
+        desk.kdev(&intercept).ok().says("active");
+        write(&json!(rest));
+        let shown = wait_for_state(&desk, "down");
+        assert!(
+            shown["detail"]
+                .to_string()
+                .contains("no longer has the port"),
+            "{shown}"
+        );
+        wait::until_true("the other ports are the pods'", BACK, || has_selector(&web));
+        // Whoever comes back with what he holds doesn't lose it by that.
+        let linked = || desk.status()["manager"]["since_ms"].as_u64();
+        let before = linked();
+        let cut = ["ss", "-K", "state", "established", "dst", NODE];
+        desk.laptop.run(User::Root, &cut).ok();
+        wait::until_true("the manager is reached again", BACK, || {
+            linked() > before && desk.status()["manager"]["state"] == "ok"
+        });
+        write(&all);
+        wait_for_state(&desk, "ok");
+        if rule.is_empty() {
+            wait_for_machine(&desk, &web);
+        }
+        desk.kdev(&["leave", "web"]).ok();
+        web.assert_untouched();
+    }
 }
 
 #[test]

@@ -259,6 +259,47 @@ fn a_program_behind_two_dashes_lives_and_dies_with_the_intercept() {
 }
 
 #[test]
+fn a_command_that_is_killed_takes_its_program_and_its_intercept_with_it() {
+    let (desk, web) = Desk::beside("orphan");
+    let address = web.address(80);
+    let line = format!(
+        "POD_NAME=the-laptop kdev intercept web --port 9000:http -- \
+             workload serve --http 9000 --echo 0 --udp-echo 0 --sink 0 & \
+         until curl -sf http://{address}/ | grep -q the-laptop; do sleep 0.1; done; \
+         kill -9 $!; \
+         for _ in $(seq 150); do curl -sf http://{address}/ | grep -q '\"pod\": \"web-' && break; sleep 0.1; done; \
+         curl -sf http://127.0.0.1:9000/ && exit 4; \
+         exec curl -sf http://{address}/"
+    );
+    let run = desk.laptop.shell(User::Dev, &line).ok();
+    assert!(run.stdout.contains(r#""pod": "web-"#), "{run:?}");
+    wait::until_true("nothing is held", Duration::from_secs(20), || {
+        desk.status()["intercepts"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    });
+    web.assert_untouched();
+}
+
+#[test]
+fn a_program_ends_when_its_intercept_is_left_elsewhere() {
+    let (desk, web) = Desk::beside("elsewhere");
+    let address = web.address(80);
+    for (end, over) in [("leave web", "it was left"), ("quit", "it was left")] {
+        let line = format!(
+            "POD_NAME=the-laptop kdev intercept web --port 9000:http -- bash -c ' \
+                 workload serve --http 9000 --echo 0 --udp-echo 0 --sink 0 & \
+                 trap \"kill $!; exit 5\" TERM; wait' > $HOME/said & \
+             until grep -q ^active $HOME/said; do sleep 0.1; done; \
+             curl -sf http://{address}/ | grep -q the-laptop && kdev {end} && wait $!"
+        );
+        let run = desk.laptop.shell(User::Dev, &line).exits(5);
+        run.says(over);
+        web.assert_untouched();
+    }
+}
+
+#[test]
 fn the_manager_gives_back_what_a_killed_daemon_held_when_its_lease_is_over() {
     let desk = Desk::clean();
     let namespace = Namespace::only_named(desk.cluster, "lease");

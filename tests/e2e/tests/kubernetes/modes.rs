@@ -79,6 +79,24 @@ fn a_replaced_workload_rests_until_its_service_is_left() {
 }
 
 #[test]
+fn who_scales_a_replaced_workload_up_is_seen_and_left_alone() {
+    let (desk, web) = Desk::beside("scaled-up");
+    let _program = desk.laptop.serve(9000);
+    desk.kdev(&["replace", "web", "--port", "9000:http"])
+        .ok()
+        .says("from 2 to 0");
+    web.kubectl(&["scale", "deploy/web", "--replicas=3"]).ok();
+    desk.kdev(&["status"])
+        .ok()
+        .says("was scaled up by somebody, to 3 replicas");
+    assert_eq!(desk.status()["intercepts"][0]["state"], "degraded");
+    desk.kdev(&["leave", "web"]).ok();
+    assert_eq!(deployment(&desk, &web)["spec"]["replicas"], 3);
+    web.kubectl(&["scale", "deploy/web", "--replicas=2"]).ok();
+    assert_scaled_back(&desk, &web);
+}
+
+#[test]
 fn a_workload_isnt_taken_from_somebody_who_needs_it_for_another_port() {
     let (desk, web) = Desk::beside("shared");
     let _program = desk.laptop.serve(9000);

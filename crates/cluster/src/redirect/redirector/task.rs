@@ -243,6 +243,10 @@ impl Task {
         let assignment = Arc::new(assignment);
         match self.workers.get_mut(service) {
             Some(worker) => {
+                // One that is claimed anew may be lost anew.
+                let is_still = |id: &String| lost.iter().any(|one| one.id == *id);
+                let is_routed = |id: &String| assignment.routed.contains_key(id);
+                worker.lost.retain(|id| is_routed(id) || is_still(id));
                 let is_new = worker.assignment.send_if_modified(|current| {
                     let is_new = *current != assignment;
                     *current = assignment;
