@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kdev_flow::carry::{self, Resumed, Stream};
-use kdev_flow::datagram::Ends;
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::outgoing::{Frames, Outgoing, outgoing};
 use kdev_flow::rpc::Incoming;
@@ -193,12 +192,10 @@ async fn carry(
             tracing::debug!(?outcome, "flow ended");
         }
         Far::Udp(socket) => {
-            let ends = Ends::after(datagram::IDLE);
-            datagram::relay(socket, incoming, outgoing, &carrier, ends).await;
+            datagram::relay(socket, incoming, outgoing, &carrier, datagram::IDLE).await;
         }
         Far::Echo(socket) => {
-            let ends = Ends::after(ECHO_IDLE);
-            datagram::relay(socket, incoming, outgoing, &carrier, ends).await;
+            datagram::relay(socket, incoming, outgoing, &carrier, ECHO_IDLE).await;
         }
     }
 }

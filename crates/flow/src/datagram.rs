@@ -1,7 +1,6 @@
 //! Joins an opened flow with a connected UDP socket: a frame is a datagram.
 
 use std::cell::RefCell;
-use std::future::{self, Pending};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
@@ -33,19 +32,6 @@ pub const MAX_DATAGRAM: usize = 65_507;
 
 /// Largest message of any kind: an echo over IPv6, whose own header isn't counted (RFC 8200 3).
 const MAX_MESSAGE: usize = 65_535;
-
-/// How long nothing is heard of a flow before it may move to another carrier, as nothing is under way: after an answer.
-const REST: Duration = Duration::from_secs(1);
-/// The same after a question, whose answer may take its time.
-const UNANSWERED: Duration = Duration::from_secs(5);
-
-/// How long a flow that is to move waits, after what was heard last.
-pub fn rest(is_answered: bool) -> Duration {
-    match is_answered {
-        true => REST,
-        false => UNANSWERED,
-    }
-}
 
 /// How long the last datagrams may take to get onto their carrier.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -87,60 +73,29 @@ pub fn hear_all(socket: &UdpSocket, from: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// When a flow of datagrams ends by itself.
-#[derive(Debug)]
-pub struct Ends<L> {
-    /// After both sides were silent for so long.
-    pub idle: Duration,
-    /// Once this is done, after both were silent for as long as [`rest`] says: there is a better carrier.
-    pub leave: L,
-}
-
-impl Ends<Pending<()>> {
-    /// Only after a silence of `idle`.
-    pub fn after(idle: Duration) -> Self {
-        Self {
-            idle,
-            leave: future::pending(),
-        }
-    }
-}
-
-/// Carries datagrams until either side ends or `ends` says so. Order is kept each way; where
+/// Carries datagrams until either side ends or both were silent for `idle`. Order is kept each way; where
 /// the near end takes less than the far end sends, the oldest are lost. What the network says of a port
 /// that is closed at the far end, or of nobody at its address who never answered, becomes a failed frame and ends the flow, as
 /// the near end's program has to hear of it.
-pub async fn relay<S, L>(
+pub async fn relay<S>(
     socket: UdpSocket,
     mut incoming: S,
     outgoing: Outgoing,
     carrier: &Carrier,
-    ends: Ends<L>,
+    idle: Duration,
 ) where
     S: Stream<Item = Result<FlowFrame, Broken>> + Unpin,
-    L: Future<Output = ()>,
 {
-    let Ends { idle, leave } = ends;
-    tokio::pin!(leave);
-    let (mut is_leaving, mut was_answer) = (false, false);
-    let idle = |is_leaving: bool, was_answer: bool| match is_leaving {
-        true => rest(was_answer),
-        false => idle,
-    };
-    let mut deadline = Instant::now() + idle(false, false);
+    let mut deadline = Instant::now() + idle;
     let mut backlog = Backlog::new(carrier.datagrams());
     let mut is_answered = false;
     let last = loop {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => break frame::end(),
-            () = &mut leave, if !is_leaving => {
-                is_leaving = true;
-                deadline = Instant::now() + idle(is_leaving, was_answer);
-            }
             received = receive(&socket) => match received {
                 Ok(datagram) => {
-                    (is_answered, was_answer) = (true, true);
-                    deadline = Instant::now() + idle(is_leaving, was_answer);
+                    deadline = Instant::now() + idle;
+                    is_answered = true;
                     backlog.push(datagram);
                 }
                 Err(error) if is_passing(&error, is_answered) => forget_errors(&socket),
@@ -159,8 +114,7 @@ pub async fn relay<S, L>(
                     Some(Err(Broken::NoFrame(what))) => return carrier.close_for(&what),
                     Some(Err(Broken::Carrier(_))) | None => return,
                 };
-                was_answer = false;
-                deadline = Instant::now() + idle(is_leaving, was_answer);
+                deadline = Instant::now() + idle;
                 match socket.send(&datagram).await {
                     Ok(_) => {}
                     Err(error) if is_passing(&error, is_answered) => forget_errors(&socket),
@@ -234,8 +188,7 @@ mod tests {
         outgoing: Outgoing,
         idle: Duration,
     ) {
-        let carrier = Carrier::default();
-        relay(socket, incoming, outgoing, &carrier, Ends::after(idle)).await;
+        relay(socket, incoming, outgoing, &Carrier::default(), idle).await;
     }
 
     #[tokio::test]
@@ -347,41 +300,6 @@ mod tests {
         );
         drop(to_relay);
         soon(task).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flow_that_is_to_leave_does_so_when_nothing_is_under_way() {
-        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        near.connect(far.local_addr().unwrap()).await.unwrap();
-        let (to_relay, incoming) = mpsc::channel(4);
-        let (outgoing, mut from_relay) = outgoing();
-        let (leave, left) = tokio::sync::oneshot::channel::<()>();
-        let ends = Ends {
-            idle: IDLE,
-            leave: async move { drop(left.await) },
-        };
-        let task = tokio::spawn(async move {
-            let incoming = ReceiverStream::new(incoming);
-            relay(near, incoming, outgoing, &Carrier::default(), ends).await;
-        });
-        let started = Instant::now();
-        leave.send(()).unwrap();
-        let mut last = Instant::now();
-        for _ in 0..8 {
-            tokio::time::sleep(UNANSWERED / 2).await;
-            let asked = frame::data(Bytes::from_static(b"x"));
-            to_relay.send(Ok(asked)).await.unwrap();
-            last = Instant::now();
-        }
-        assert_eq!(from_relay.next().await, Some(frame::end()));
-        task.await.unwrap();
-        assert!(last - started >= 4 * UNANSWERED, "it went on");
-        let rested = last.elapsed();
-        assert!(
-            rested >= UNANSWERED && rested < 2 * UNANSWERED,
-            "{rested:?}"
-        );
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ pub(crate) fn with_type(query: &[u8], record_type: RecordType) -> Option<Vec<u8>
     Some(other)
 }
 
-/// Header and question of a message that has one question or none, and where they end.
+/// Header and question of a message, and where all of its questions end.
 pub(crate) struct Head {
     pub(crate) header: Header,
     pub(crate) question: Option<Query>,
@@ -67,15 +67,21 @@ impl Head {
     pub(crate) fn read(message: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = BinDecoder::new(message);
         let header = Header::read(&mut decoder)?;
-        let question = if header.counts.queries == 1 {
-            Some(Query::read(&mut decoder)?)
+        let (question, end) = if header.counts.queries == 1 {
+            let question = Query::read(&mut decoder)?;
+            (Some(question), decoder.index())
         } else {
-            None
+            let end = (0..header.counts.queries).try_fold(HEADER, |at, _| {
+                let end = skip_name(message, at)? + 4;
+                (end <= message.len()).then_some(end)
+            });
+            // Of what can't be read nothing is a record.
+            (None, end.unwrap_or(message.len()))
         };
         Ok(Self {
             header,
             question,
-            end: decoder.index(),
+            end,
         })
     }
 

@@ -21,6 +21,20 @@ fn long_times_to_live_are_lowered_and_nothing_else_changes() {
 }
 
 #[test]
+fn an_answer_with_several_questions_keeps_them() {
+    let mut answer = answer_to(&query("web.", RecordType::A), ResponseCode::NoError);
+    answer.add_query(query("shop.", RecordType::AAAA).queries[0].clone());
+    answer.add_answer(a("web.", 300, 1));
+    let bytes = answer.to_vec().unwrap();
+    let mut capped = bytes.clone();
+    cap_ttls(&mut capped, 5);
+    let cut = Message::from_vec(&truncated(&bytes).unwrap()).unwrap();
+    assert_eq!(cut.queries, answer.queries);
+    answer.answers[0].ttl = 5;
+    assert_eq!(Message::from_vec(&capped).unwrap(), answer);
+}
+
+#[test]
 fn a_truncated_answer_has_its_question_and_no_record() {
     let query = query("web.", RecordType::A);
     let mut answer = answer_to(&query, ResponseCode::NoError);

@@ -228,8 +228,7 @@ async fn carry(
         dialled.fetch_add(1, Ordering::Relaxed);
         if outgoing.send(frame::opened()).await.is_ok() {
             let (outgoing, carrier) = (outgoing.clone(), Carrier::default());
-            let ends = datagram::Ends::after(datagram::IDLE);
-            datagram::relay(socket, incoming, outgoing, &carrier, ends).await;
+            datagram::relay(socket, incoming, outgoing, &carrier, datagram::IDLE).await;
         }
     }
     Ok(())
