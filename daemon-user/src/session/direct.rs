@@ -25,6 +25,11 @@ const NAMED_LOOK: Duration = Duration::from_secs(2);
 const LASTED: Duration = Duration::from_secs(60);
 /// Longest time between two looks.
 const LONGEST: Duration = Duration::from_secs(30);
+/// One that breaks after more than this has passed too little for too long, as three heartbeats need: to take it again at once
+/// would be to wait for that again.
+const FOUND_OUT: Duration = Duration::from_secs(3);
+/// How long the most that breaks so again and again isn't taken.
+const AVOIDED: Duration = Duration::from_secs(600);
 
 /// What the user wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -193,7 +198,7 @@ impl Scout {
     async fn run(mut self, nudge: Nudge) {
         let mut backoff = Backoff::up_to(LONGEST, nudge);
         let (mut known, mut failed) = (self.access.known(), self.direct.failed.subscribe());
-        let mut log = Log::default();
+        let (mut log, mut in_vain) = (Log::default(), 0);
         loop {
             let Ok(manager) = known.wait_for(Option::is_some).await.map(|it| it.clone()) else {
                 return;
@@ -213,9 +218,12 @@ impl Scout {
                     let has_lasted = since.elapsed() > LASTED;
                     if has_lasted {
                         backoff.reset();
+                        in_vain = 0;
+                    } else if since.elapsed() > FOUND_OUT {
+                        in_vain += 1;
                     }
                     log.handle_broke(has_lasted);
-                    backoff.wait().await;
+                    backoff.wait_at_least(avoided(in_vain)).await;
                 }
                 () = backoff.wait(), if !works => {}
             }
@@ -284,6 +292,15 @@ impl Scout {
         }
         let network = self.network.borrow().clone().unwrap_or_default();
         Ok(outside(&network))
+    }
+}
+
+/// How long a way isn't taken that so often in a row worked at first and was found out to pass nothing.
+fn avoided(in_vain: u32) -> Duration {
+    match in_vain {
+        // Once may be an accident.
+        0 | 1 => Duration::ZERO,
+        more => LONGEST.saturating_mul(1 << (more - 2).min(10)).min(AVOIDED),
     }
 }
 
@@ -404,6 +421,13 @@ mod tests {
         let looks = [State::Ok, State::Down, State::Down, State::Down];
         let told = looks.map(|state| log.handle_looked(&Part::new(state, ""), None));
         assert_eq!(told, [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_way_that_works_at_first_and_passes_nothing_is_taken_less_and_less_often() {
+        let pauses: Vec<u64> = (0..9).map(|vain| avoided(vain).as_secs()).collect();
+        assert_eq!(pauses, [0, 0, 30, 60, 120, 240, 480, 600, 600]);
+        assert_eq!(avoided(u32::MAX), AVOIDED);
     }
 
     const SOON: Duration = Duration::from_millis(20);
