@@ -28,8 +28,6 @@ const MISSES: u32 = 3;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the first answer may take.
 const HANDSHAKE: Duration = Duration::from_secs(6);
-/// How long flows that can't move without a loss may stay on a carrier that another one has taken the place of.
-const LEAVING: Duration = Duration::from_secs(60);
 /// How long what was said last may take to get out of a carrier that no flow needs any more.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -59,7 +57,7 @@ struct Line {
     calls: FlowsClient,
     close: FlowCarrier,
     flows: AtomicU32,
-    /// Once another carrier has taken its place: no flow comes to it, and those that it has are to move.
+    /// Once another carrier has taken its place: no flow comes to it, and those that it has move, if they can without a loss.
     left: CancellationToken,
     /// Notified when it has no flow any more.
     emptied: Notify,
@@ -72,17 +70,14 @@ impl Line {
         self.flows.load(Ordering::Relaxed)
     }
 
-    /// Waits until another one has taken its place, and nobody needs it any more or the time for that is over.
+    /// Waits until another one has taken its place, and nobody needs it any more.
     async fn abandoned(&self) {
         self.left.cancelled().await;
-        let emptied = async {
-            while self.flows() > 0 {
-                self.emptied.notified().await;
-            }
-            // The last of them may still be saying goodbye.
-            tokio::time::sleep(LAST_WORDS).await;
-        };
-        let _ = tokio::time::timeout(LEAVING, emptied).await;
+        while self.flows() > 0 {
+            self.emptied.notified().await;
+        }
+        // The last of them may still be saying goodbye.
+        tokio::time::sleep(LAST_WORDS).await;
     }
 }
 
@@ -283,7 +278,19 @@ impl Carriers {
             .map(|(id, (kind, part))| (*id, describe(*id, *kind, part.clone())))
             .collect();
         // Of two with the same number the younger has taken the other's place.
-        all.extend(self.lock().values().map(|one| (one.id, one.describe())));
+        let alive = self.lock();
+        for one in alive.values() {
+            let mut status = one.describe();
+            if let Some(former) = all.insert(one.id, CarrierStatus::default())
+                && former.flows > 0
+                && let Some(part) = &mut status.part
+            {
+                let (flows, kind) = (former.flows, former.kind);
+                part.detail +=
+                    &format!("; {flows} flows of datagrams go on over the former, {kind}");
+            }
+            all.insert(one.id, status);
+        }
         all.into_values().collect()
     }
 
@@ -404,7 +411,9 @@ impl Carriers {
             doubted: Arc::default(),
         };
         let (doubted, line) = (Arc::clone(&carrier.doubted), Arc::clone(&carrier.line));
-        self.take_place(arrival, carrier);
+        if !self.take_place(arrival, carrier) {
+            return tracing::debug!(carrier = id, "a younger one is up already");
+        }
         self.lock_gone().remove(&id);
         self.changed.send_replace(());
         let why = tokio::select! {
@@ -431,12 +440,24 @@ impl Carriers {
         }
     }
 
-    /// Adds a carrier; one of the same number is left for it.
-    fn take_place(&self, arrival: u64, carrier: Carrier) {
+    /// Adds a carrier, for which older ones of the same number are left; false where a younger one is up already, as this one
+    /// took its time.
+    fn take_place(&self, arrival: u64, carrier: Carrier) -> bool {
         let mut alive = self.lock();
-        let former = alive.values().filter(|one| one.id == carrier.id);
-        former.for_each(|one| one.line.left.cancel());
+        let of_it = |(_, one): &(&u64, &Carrier)| one.id == carrier.id;
+        if alive
+            .iter()
+            .filter(of_it)
+            .any(|(other, _)| *other > arrival)
+        {
+            return false;
+        }
+        alive
+            .iter()
+            .filter(of_it)
+            .for_each(|(_, one)| one.line.left.cancel());
         alive.insert(arrival, carrier);
+        true
     }
 
     fn lock_outages(&self) -> MutexGuard<'_, BTreeMap<u32, Outage>> {

@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use kdev_flow::datagram::rest;
 use kdev_flow::datagram_queue::{Inlet, Outlet, queue};
 use kdev_flow::frame;
 use kdev_flow::ledger::Violation;
@@ -239,8 +237,9 @@ impl Flow {
         }
     }
 
-    /// Carries until the flow is idle, fails, its carrier breaks, or that was left for another one and nothing is under
-    /// way: the next datagram opens another. Keeps the header of the `last` echo request.
+    /// Carries until the flow is idle, fails, or its carrier breaks: the next datagram opens another. Where a better carrier
+    /// comes it stays, as whatever is under way, or comes later to the port that it has at the far end, would be lost. Keeps the
+    /// header of the `last` echo request.
     async fn carry(
         &self,
         datagrams: &mut Outlet,
@@ -252,16 +251,11 @@ impl Flow {
             mut incoming,
             ..
         } = opened;
-        // How many have gone either way, and whether the last one was an answer.
-        let moved = AtomicU64::new(0);
-        let was_answer = AtomicBool::new(false);
         // Only what has a place on the carrier is taken: what waits may still become the oldest.
         let up = async {
             while let Ok(place) = outgoing.reserve().await {
                 let datagram = datagrams.next().await;
                 *last = self.header(&datagram);
-                moved.fetch_add(1, Ordering::Relaxed);
-                was_answer.store(false, Ordering::Relaxed);
                 place.send(frame::data(datagram));
             }
         };
@@ -275,8 +269,6 @@ impl Flow {
                     FlowFrame {
                         kind: Some(Step::Data(payload)),
                     } => {
-                        moved.fetch_add(1, Ordering::Relaxed);
-                        was_answer.store(true, Ordering::Relaxed);
                         let (kind, client, target) = (self.kind, self.client, self.target);
                         let reply = Reply::Datagram {
                             kind,
@@ -299,18 +291,9 @@ impl Flow {
                 }
             }
         };
-        let rested = async {
-            place.left().await;
-            let mut before = None;
-            while before != Some(moved.load(Ordering::Relaxed)) {
-                before = Some(moved.load(Ordering::Relaxed));
-                tokio::time::sleep(rest(was_answer.load(Ordering::Relaxed))).await;
-            }
-        };
         tokio::select! {
             () = up => None,
             failed = down => failed,
-            () = rested => None,
         }
     }
 }

@@ -30,6 +30,8 @@ use crate::output;
 
 /// How long a program that kdev started may take until it listens.
 const LISTENS: Duration = Duration::from_secs(60);
+/// After so long it is said what is waited for.
+const NOTICE: Duration = Duration::from_secs(3);
 /// Between two looks at whether it does: another process's socket can't be waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -204,7 +206,8 @@ async fn run(wanted: Wanted) -> Result<u8, Failure> {
     };
     let mut made = None;
     let set_up = async {
-        if let Some(child) = &mut child {
+        // What the pods stand in for may come later.
+        if let Some(child) = child.as_mut().filter(|_| !wanted.pass_if_down) {
             for ports in &args.port {
                 listens(child, &args.command[0], ports).await?;
             }
@@ -349,8 +352,17 @@ async fn listens(child: &mut Child, program: &OsString, ports: &Ports) -> Result
             tokio::time::sleep(LOOK).await;
         }
     };
+    let notice = async {
+        tokio::time::sleep(NOTICE).await;
+        output::progress(&format!(
+            "waiting until {} listens on port {port} of this machine",
+            program.display()
+        ));
+        std::future::pending().await
+    };
     let why = tokio::select! {
         () = listens => return Ok(()),
+        never = notice => never,
         ended = child.wait() => match ended {
             Ok(status) => format!("it ended before ({status})"),
             Err(error) => error.to_string(),

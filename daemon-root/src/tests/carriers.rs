@@ -69,7 +69,7 @@ fn attempt_after_attempt_that_comes_to_nothing_is_told_of_once() {
 }
 
 #[test]
-fn a_carrier_that_is_left_for_a_better_one_goes_when_no_datagram_is_under_way() {
+fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams() {
     const AFTER: u32 = 500;
     let mut far = FarEnd::new(2);
     runtime().block_on(async {
@@ -122,6 +122,8 @@ fn a_carrier_that_is_left_for_a_better_one_goes_when_no_datagram_is_under_way() 
             }
             let dialled = || far.dialled.load(Ordering::Relaxed);
             assert_eq!(dialled(), 1, "all of them are one flow's");
+            let detail = part(&carriers.status()[0]).detail.clone();
+            assert!(detail.contains("1 flows of datagrams go on"), "{detail}");
             first.await.unwrap();
             assert!(is_left() && !second.is_finished());
             assert_eq!(answer(7).await[..], 7_u32.to_be_bytes());

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kdev_common::transport;
 use kdev_flow::carry::{Resume, Resumed, Stream};
@@ -35,6 +36,8 @@ use super::machine::{ip, runtime};
 pub const NETWORKS: [&str; 2] = ["10.96.0.0/16", "fd96::/64"];
 /// Where everything that is sent comes back.
 pub const ECHO: u16 = 7;
+/// After so long a flow of datagrams that are silent is over.
+const IDLE: Duration = Duration::from_secs(5);
 /// Hosts that echo datagrams, of each family.
 pub const HOSTS: u8 = 16;
 
@@ -228,7 +231,7 @@ async fn carry(
         dialled.fetch_add(1, Ordering::Relaxed);
         if outgoing.send(frame::opened()).await.is_ok() {
             let (outgoing, carrier) = (outgoing.clone(), Carrier::default());
-            datagram::relay(socket, incoming, outgoing, &carrier, datagram::IDLE).await;
+            datagram::relay(socket, incoming, outgoing, &carrier, IDLE).await;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 use kdev_common::channel::Channel;
 use kdev_common::loopback;
 use kdev_flow::carry::{Resume, Resumed, Stream};
-use kdev_flow::datagram::{self, Ends, IDLE};
+use kdev_flow::datagram::{self, IDLE};
 use kdev_flow::frame::{self, Failed};
 use kdev_flow::open::{OpenError, open};
 use kdev_flow::outgoing::{Outgoing, outgoing};
@@ -30,9 +30,6 @@ use super::manager_link::Link;
 
 /// Streams that wait: as many connections may come at one moment without an extra round trip.
 const WAITING: usize = 32;
-
-/// How long datagrams may go on over a connection that another one has taken the place of.
-const LEAVING: Duration = Duration::from_secs(60);
 
 /// Between two attempts at resuming a flow.
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -124,13 +121,6 @@ impl Connection {
     /// Waits until the link isn't on any.
     async fn lost(mut self) {
         let _ = self.link.wait_for(|link| link.channel.is_none()).await;
-    }
-
-    /// Waits until the link is on another one, without a break between them that was seen: this one may well go on.
-    async fn replaced(mut self) {
-        let generation = self.generation;
-        let other = |link: &Link| link.channel.is_some() && link.generation != generation;
-        let _ = self.link.wait_for(other).await;
     }
 }
 
@@ -232,24 +222,15 @@ async fn relay(
     let carrier = connection.carrier();
     let relayed = async {
         if outgoing.send(frame::opened()).await.is_ok() {
-            let ends = Ends {
-                idle: IDLE,
-                leave: connection.clone().replaced(),
-            };
-            datagram::relay(program, &mut incoming, outgoing.clone(), &carrier, ends).await;
+            datagram::relay(program, &mut incoming, outgoing.clone(), &carrier, IDLE).await;
             // The manager is to hear why.
             farewell(incoming, outgoing).await;
         }
     };
-    let left = async {
-        connection.clone().replaced().await;
-        tokio::time::sleep(LEAVING).await;
-    };
     tokio::select! {
         () = relayed => {}
-        // Nothing comes over it any more; the next datagram opens another flow.
+        // The next datagram opens another flow. Where a better connection has come they go on, so that none is lost.
         () = connection.clone().lost() => {}
-        () = left => {}
     }
 }
 

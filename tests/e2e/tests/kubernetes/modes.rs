@@ -195,6 +195,18 @@ fn claim_of_anns(web: &Workload<'_>, more: &Value) {
 fn what_the_pods_stand_in_for_starts_before_its_program() {
     let (desk, web) = Desk::beside("early");
     let early = ["--port", "9000:http", "--if-down", "pass"];
+    // So does one that the command itself starts, and that has something else to do first.
+    let script = "until [ -e $HOME/go ]; do sleep 0.1; done; exit 6";
+    let program = ["--", "bash", "-c", script];
+    let go = "until kdev status | grep -q active; do sleep 0.1; done; touch $HOME/go";
+    desk.laptop.shell(User::Dev, "rm -f $HOME/go").ok();
+    std::thread::scope(|scope| {
+        let going = scope.spawn(|| desk.laptop.shell(User::Dev, go).ok());
+        let words = [&["intercept", "web"], &early[..], &program[..]].concat();
+        desk.kdev(&words).exits(6).says("active");
+        going.join().unwrap();
+    });
+    web.assert_untouched();
     desk.kdev(&[&["intercept", "web"], &early[..]].concat())
         .ok()
         .says("nothing listens on TCP port 9000")
