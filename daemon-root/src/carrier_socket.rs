@@ -67,9 +67,12 @@ pub async fn serve(
 ) {
     let accept = async {
         let mut incoming = std::pin::pin!(listener.incoming());
+        // Counted here, as tasks that are started one after the other needn't run in that order.
+        let mut arrival = 0;
         while let Some(accepted) = incoming.next().await {
             if let Ok(stream) = accepted {
-                tasks.spawn(take(stream, takers.clone()));
+                arrival += 1;
+                tasks.spawn(take(stream, takers.clone(), arrival));
             }
         }
     };
@@ -90,7 +93,7 @@ fn tcp(descriptor: OwnedFd) -> io::Result<TcpStream> {
     TcpStream::from_std(socket.into())
 }
 
-async fn take(mut stream: LocalStream, takers: Takers) {
+async fn take(mut stream: LocalStream, takers: Takers, arrival: u64) {
     let mut bytes = [0; PREAMBLE_LENGTH];
     let received = tokio::time::timeout(PREAMBLE, descriptor::receive(&stream, &mut bytes));
     let Ok(Ok(descriptor)) = received.await else {
@@ -119,6 +122,7 @@ async fn take(mut stream: LocalStream, takers: Takers) {
         connector,
         manager: preamble.manager.into(),
         kind: preamble.kind,
+        arrival,
     };
     let id = preamble.id;
     match (preamble.kind, descriptor) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,8 @@ pub struct Route {
     pub manager: Fingerprint,
     /// Over what.
     pub kind: CarrierKind,
+    /// Grows with each that arrives: of two with one number the younger takes the other's place, whichever carries first.
+    pub arrival: u64,
 }
 
 /// The pool.
@@ -131,7 +133,6 @@ pub struct Route {
 pub struct Carriers {
     /// In the order of their arrival.
     alive: Mutex<BTreeMap<u64, Carrier>>,
-    arrivals: AtomicU64,
     /// Those that are gone and haven't come back, for `kdev status`.
     gone: Mutex<BTreeMap<u32, (CarrierKind, Part)>>,
     /// What was said of each in the log.
@@ -190,7 +191,6 @@ impl Carriers {
     pub fn new(resume_limit: Duration) -> Self {
         Self {
             alive: Mutex::default(),
-            arrivals: AtomicU64::new(0),
             gone: Mutex::default(),
             outages: Mutex::default(),
             changed: watch::Sender::default(),
@@ -360,7 +360,6 @@ impl Carriers {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let killed = cancelled.child_token();
         // Also when this future is dropped.
         let _kill = killed.clone().drop_guard();
@@ -370,6 +369,7 @@ impl Carriers {
             connector,
             manager,
             kind,
+            arrival,
         } = route;
         let handshake = async {
             let stream = connector.connect(manager, stream).await?;
@@ -388,7 +388,6 @@ impl Carriers {
             Ok(Err(error)) => return self.log_lost(id, &error),
             Err(_) => return self.log_lost(id, &"no answer over it"),
         };
-        self.log_up(id, kind);
         let part = Part::new(State::Ok, "carries");
         let line = Line {
             client: client.clone(),
@@ -414,6 +413,7 @@ impl Carriers {
         if !self.take_place(arrival, carrier) {
             return tracing::debug!(carrier = id, "a younger one is up already");
         }
+        self.log_up(id, kind);
         self.lock_gone().remove(&id);
         self.changed.send_replace(());
         let why = tokio::select! {

@@ -75,17 +75,22 @@ fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams(
     runtime().block_on(async {
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
-        let kinds = [CarrierKind::PortForward, CarrierKind::Direct];
-        let mut ways = far.carriers.drain(..).zip(kinds).map(|(near, kind)| {
-            near.set_nonblocking(true).unwrap();
-            let stream = UnixStream::from_std(near).unwrap();
-            let (carriers, ended) = (Arc::clone(&carriers), ended.clone());
-            let route = Route {
-                kind,
-                ..route(far.key)
-            };
-            tasks.spawn(async move { carriers.run(1, stream, route, ended).await })
-        });
+        let kinds = [(1, CarrierKind::PortForward), (2, CarrierKind::Direct)];
+        let mut ways = far
+            .carriers
+            .drain(..)
+            .zip(kinds)
+            .map(|(near, (arrival, kind))| {
+                near.set_nonblocking(true).unwrap();
+                let stream = UnixStream::from_std(near).unwrap();
+                let (carriers, ended) = (Arc::clone(&carriers), ended.clone());
+                let route = Route {
+                    kind,
+                    arrival,
+                    ..route(far.key)
+                };
+                tasks.spawn(async move { carriers.run(1, stream, route, ended).await })
+            });
         let first = ways.next().unwrap();
         let (replies, mut replied) = mpsc::channel(64);
         let flows = DatagramFlows::new(
@@ -138,6 +143,41 @@ fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams(
     });
 }
 
+#[test]
+fn one_that_was_handed_over_before_another_doesnt_take_its_place() {
+    let mut far = FarEnd::new(2);
+    runtime().block_on(async {
+        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
+        let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
+        let mut run = |arrival: u64, kind: CarrierKind| {
+            let near = far.carriers.pop().unwrap();
+            near.set_nonblocking(true).unwrap();
+            let stream = UnixStream::from_std(near).unwrap();
+            let (carriers, ended) = (Arc::clone(&carriers), ended.clone());
+            let route = Route {
+                kind,
+                arrival,
+                ..route(far.key)
+            };
+            tasks.spawn(async move { carriers.run(1, stream, route, ended).await })
+        };
+        let all = async {
+            let younger = run(2, CarrierKind::Direct);
+            drop(carriers.place().await);
+            run(1, CarrierKind::PortForward).await.unwrap();
+            let place = carriers.place().await;
+            assert!(!place.is_left() && !younger.is_finished());
+            assert_eq!(carriers.status()[0].kind, CarrierKind::Direct.as_str());
+        };
+        tokio::time::timeout(DEADLINE, all)
+            .await
+            .expect("done until the deadline");
+        ended.cancel();
+        tasks.close();
+        tasks.wait().await;
+    });
+}
+
 /// Counts what is told of carriers in the log that everybody has.
 #[derive(Clone, Default)]
 struct Told(Arc<AtomicUsize>);
@@ -169,6 +209,7 @@ fn route(manager: Fingerprint) -> Route {
         connector: Connector::new(Identity::generate().unwrap()),
         manager,
         kind: CarrierKind::Direct,
+        arrival: 0,
     }
 }
 

@@ -94,6 +94,7 @@ async fn start(
             connector: Connector::new(Identity::generate().unwrap()),
             manager: far.key,
             kind: CarrierKind::PortForward,
+            arrival: id.into(),
         };
         tasks.spawn(async move { carriers.run(id, stream, route, ended).await });
     }
