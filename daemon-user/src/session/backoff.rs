@@ -47,14 +47,9 @@ impl Backoff {
 
     /// Waits before the next attempt. Cancel safe.
     pub async fn wait(&mut self) {
-        self.wait_at_least(Duration::ZERO).await;
-    }
-
-    /// The same, but for so long at least. Cancel safe.
-    pub async fn wait_at_least(&mut self, least: Duration) {
         let nudge = self.nudge.clone();
         tokio::select! {
-            () = tokio::time::sleep(self.next().max(least)) => {}
+            () = tokio::time::sleep(self.next()) => {}
             () = nudge.0.notified() => self.reset(),
         }
     }

@@ -223,7 +223,12 @@ impl Scout {
                         in_vain += 1;
                     }
                     log.handle_broke(has_lasted);
-                    backoff.wait_at_least(avoided(in_vain)).await;
+                    tokio::select! {
+                        // A nudge is no reason: whoever is connected again by another way gives one.
+                        () = tokio::time::sleep(avoided(in_vain)) => backoff.wait().await,
+                        changed = known.changed() => if changed.is_err() { return },
+                        changed = self.network.changed() => if changed.is_err() { return },
+                    }
                 }
                 () = backoff.wait(), if !works => {}
             }
