@@ -47,18 +47,7 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
 ///
 /// The failure that the call ends with.
 pub async fn follow(call: Result<Response<Streaming<Progress>>, Status>) -> Result<(), Failure> {
-    follow_to_last(call).await.map(drop)
-}
-
-/// The same; returns the last line with what belongs to it.
-///
-/// # Errors
-///
-/// See [`follow`].
-pub async fn follow_to_last(
-    call: Result<Response<Streaming<Progress>>, Status>,
-) -> Result<Progress, Failure> {
-    until_done(&mut call?.into_inner()).await
+    until_done(&mut call?.into_inner()).await.map(drop)
 }
 
 /// Shows lines as they come until one says what has come of it; returns that one. Others may follow.

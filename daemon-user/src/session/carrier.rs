@@ -190,7 +190,7 @@ impl Means {
     ) -> Result<Infallible, Failure> {
         let told = self.tell_back(id, outage);
         tokio::pin!(told);
-        // The one that a better one has taken the place of: the root daemon lets go of it when its flows have moved.
+        // The one that a better one has taken the place of: the root daemon lets go of it with its last flow.
         let mut former: Pump = std::future::pending().boxed().fuse();
         loop {
             tokio::select! {

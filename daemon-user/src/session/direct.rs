@@ -223,11 +223,17 @@ impl Scout {
                         in_vain += 1;
                     }
                     log.handle_broke(has_lasted);
+                    let before = self.network.borrow().clone();
                     tokio::select! {
-                        // A nudge is no reason: whoever is connected again by another way gives one.
+                        // A nudge is no reason, nor is what is only said again: whoever is connected again by another way
+                        // gives the one and hears the other.
                         () = tokio::time::sleep(avoided(in_vain)) => backoff.wait().await,
                         changed = known.changed() => if changed.is_err() { return },
-                        changed = self.network.changed() => if changed.is_err() { return },
+                        is_over = async { self.network.wait_for(|now| *now != before).await.is_err() } => {
+                            if is_over {
+                                return;
+                            }
+                        }
                     }
                 }
                 () = backoff.wait(), if !works => {}
