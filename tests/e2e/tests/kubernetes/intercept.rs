@@ -287,10 +287,11 @@ fn a_program_ends_when_its_intercept_is_left_elsewhere() {
     let address = web.address(80);
     for (end, over) in [("leave web", "it was left"), ("quit", "it was left")] {
         let line = format!(
-            "POD_NAME=the-laptop kdev intercept web --port 9000:http -- bash -c ' \
+            "rm -f $HOME/said; \
+             POD_NAME=the-laptop kdev intercept web --port 9000:http -- bash -c ' \
                  workload serve --http 9000 --echo 0 --udp-echo 0 --sink 0 & \
                  trap \"kill $!; exit 5\" TERM; wait' > $HOME/said & \
-             until grep -q ^active $HOME/said; do sleep 0.1; done; \
+             until grep -qs ^active $HOME/said; do sleep 0.1; done; \
              curl -sf http://{address}/ | grep -q the-laptop && kdev {end} && wait $!"
         );
         let run = desk.laptop.shell(User::Dev, &line).exits(5);
