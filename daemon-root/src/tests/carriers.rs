@@ -72,26 +72,14 @@ fn attempt_after_attempt_that_comes_to_nothing_is_told_of_once() {
 fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams() {
     const AFTER: u32 = 500;
     let mut far = FarEnd::new(2);
+    let dialled = Arc::clone(&far.dialled);
     runtime().block_on(async {
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
-        let kinds = [(1, CarrierKind::PortForward), (2, CarrierKind::Direct)];
-        let mut ways = far
-            .carriers
-            .drain(..)
-            .zip(kinds)
-            .map(|(near, (arrival, kind))| {
-                near.set_nonblocking(true).unwrap();
-                let stream = UnixStream::from_std(near).unwrap();
-                let (carriers, ended) = (Arc::clone(&carriers), ended.clone());
-                let route = Route {
-                    kind,
-                    arrival,
-                    ..route(far.key)
-                };
-                tasks.spawn(async move { carriers.run(1, stream, route, ended).await })
-            });
-        let first = ways.next().unwrap();
+        let mut run = |arrival: u64, kind: CarrierKind| {
+            tasks.spawn(carry(&mut far, &carriers, (arrival, kind), &ended))
+        };
+        let first = run(1, CarrierKind::PortForward);
         let (replies, mut replied) = mpsc::channel(64);
         let flows = DatagramFlows::new(
             Arc::clone(&carriers),
@@ -116,7 +104,7 @@ fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams(
         };
         let all = async {
             assert_eq!(answer(0).await[..], 0_u32.to_be_bytes());
-            let second = ways.next().unwrap();
+            let second = run(2, CarrierKind::Direct);
             let (mut number, mut last) = (0, AFTER);
             while number < last {
                 number += 1;
@@ -125,7 +113,7 @@ fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams(
                     last = number + AFTER;
                 }
             }
-            let dialled = || far.dialled.load(Ordering::Relaxed);
+            let dialled = || dialled.load(Ordering::Relaxed);
             assert_eq!(dialled(), 1, "all of them are one flow's");
             let detail = part(&carriers.status()[0]).detail.clone();
             assert!(detail.contains("1 flows of datagrams go on"), "{detail}");
@@ -150,16 +138,7 @@ fn one_that_was_handed_over_before_another_doesnt_take_its_place() {
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let carriers = Arc::new(Carriers::new(RESUME_LIMIT));
         let mut run = |arrival: u64, kind: CarrierKind| {
-            let near = far.carriers.pop().unwrap();
-            near.set_nonblocking(true).unwrap();
-            let stream = UnixStream::from_std(near).unwrap();
-            let (carriers, ended) = (Arc::clone(&carriers), ended.clone());
-            let route = Route {
-                kind,
-                arrival,
-                ..route(far.key)
-            };
-            tasks.spawn(async move { carriers.run(1, stream, route, ended).await })
+            tasks.spawn(carry(&mut far, &carriers, (arrival, kind), &ended))
         };
         let all = async {
             let younger = run(2, CarrierKind::Direct);
@@ -202,6 +181,27 @@ impl Subscriber for Told {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+/// Uses the far end's next stream as carrier number 1 that arrived so, until it is dead or all is over.
+fn carry(
+    far: &mut FarEnd,
+    carriers: &Arc<Carriers>,
+    (arrival, kind): (u64, CarrierKind),
+    ended: &CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let near = far.carriers.pop().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let (carriers, ended) = (Arc::clone(carriers), ended.clone());
+    let route = Route {
+        kind,
+        arrival,
+        ..route(far.key)
+    };
+    async move {
+        let stream = UnixStream::from_std(near).unwrap();
+        carriers.run(1, stream, route, ended).await;
+    }
 }
 
 fn route(manager: Fingerprint) -> Route {
