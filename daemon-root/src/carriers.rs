@@ -16,7 +16,7 @@ use kdev_flow::rpc::client::FlowsClient;
 use kdev_identity::{Connector, Fingerprint};
 use kdev_proto::round_trip_us;
 use kdev_proto::v1::manager_client::ManagerClient;
-use kdev_proto::v1::{CarrierStatus, Part, State, VersionRequest};
+use kdev_proto::v1::{CarrierStatus, EchoMessage, Part, State};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -270,6 +270,12 @@ impl Carriers {
             .for_each(|one| one.doubted.notify_one());
     }
 
+    fn doubt_others(&self, than: u64) {
+        let alive = self.lock();
+        let others = alive.iter().filter(|(arrival, _)| **arrival != than);
+        others.for_each(|(_, one)| one.doubted.notify_one());
+    }
+
     /// All of them for `kdev status`, those that are gone included.
     pub fn status(&self) -> Vec<CarrierStatus> {
         let mut all: BTreeMap<u32, CarrierStatus> = self
@@ -306,7 +312,7 @@ impl Carriers {
             .into_iter()
             .map(async |(arrival, mut client, received)| {
                 let (started, before) = (Instant::now(), received.get());
-                let answer = tokio::time::timeout(LOOK, client.get_version(VersionRequest {}));
+                let answer = tokio::time::timeout(LOOK, client.echo(EchoMessage::small()));
                 let answer = answer.await;
                 let mut alive = self.lock();
                 let Some(carrier) = alive.get_mut(&arrival) else {
@@ -376,7 +382,7 @@ impl Carriers {
             let channel = Channel::over(stream).await?;
             let mut client = ManagerClient::new(channel.clone());
             let started = Instant::now();
-            client.get_version(VersionRequest {}).await?;
+            client.echo(EchoMessage::full()).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((channel, client, started.elapsed()))
         };
         let connected = tokio::select! {
@@ -500,12 +506,18 @@ impl Carriers {
         beat.reset();
         let mut missed = 0;
         loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = doubted.notified() => {}
-            }
+            let is_doubted = tokio::select! {
+                _ = beat.tick() => missed > 0,
+                () = doubted.notified() => true,
+            };
+            // Whoever only beats passes where a flow doesn't.
+            let question = if is_doubted {
+                EchoMessage::full()
+            } else {
+                EchoMessage::small()
+            };
             let (started, before) = (Instant::now(), received.get());
-            let answer = tokio::time::timeout(HEARTBEAT, client.get_version(VersionRequest {}));
+            let answer = tokio::time::timeout(HEARTBEAT, client.echo(question));
             match answer.await {
                 Ok(Ok(_)) => {
                     missed = 0;
@@ -518,6 +530,10 @@ impl Carriers {
                     missed += 1;
                     if missed == MISSES {
                         return "three heartbeats weren't answered";
+                    }
+                    if missed == 1 {
+                        // What one meets the others may, and needn't find out one after the other.
+                        self.doubt_others(arrival);
                     }
                     self.report(
                         arrival,

@@ -3,6 +3,7 @@
 //! [`v1`] is generated from `proto/kdev/v1/*.proto`. [`Failure`] is the error that a person reads: it
 //! crosses every hop between processes unchanged, inside a [`tonic::Status`].
 
+mod echo;
 mod failure;
 mod part;
 mod version;

@@ -42,6 +42,8 @@ pub const DRAIN: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
 /// Connections that wait to be served.
 const ADMITTED: usize = 16;
+/// The largest message that is read, in bytes: a question to the cluster's DNS has up to 64 KiB.
+const MESSAGE: usize = 128 << 10;
 /// Between two attempts at publishing the manager's key.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 /// How long what is published is trusted to be as it was written.
@@ -162,7 +164,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     ready.set();
     tracing::info!(release = kdev_proto::RELEASE, "the manager serves");
     let serve = transport::server()
-        .add_service(ManagerServer::new(server))
+        .add_service(ManagerServer::new(server).max_decoding_message_size(MESSAGE))
         .add_service(FlowsServer::new(calls))
         .serve_with_incoming_shutdown(
             ReceiverStream::new(admitted),

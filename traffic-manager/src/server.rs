@@ -11,8 +11,8 @@ use kdev_proto::v1::manager_server::Manager;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind;
 use kdev_proto::v1::{
-    ClusterNetwork, ErrorKind, LookupRequest, LookupResponse, SessionEvent, SessionRequest,
-    SessionWelcome, Version, VersionRequest,
+    ClusterNetwork, EchoMessage, ErrorKind, LookupRequest, LookupResponse, SessionEvent,
+    SessionRequest, SessionWelcome, Version, VersionRequest,
 };
 use kdev_proto::{Failure, check_version, version_of};
 use tokio::sync::{mpsc, watch};
@@ -60,6 +60,17 @@ impl Manager for Server {
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
         Ok(Response::new(own_version()))
+    }
+
+    async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
+        let said = request.into_inner();
+        if said.payload.len() > EchoMessage::MAX {
+            let most = EchoMessage::MAX;
+            return Err(Status::invalid_argument(format!(
+                "{most} bytes are said back at most"
+            )));
+        }
+        Ok(Response::new(said))
     }
 
     async fn session(

@@ -21,8 +21,8 @@ use kdev_identity::{Acceptor, Fingerprint, Identity};
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_server::{Manager, ManagerServer};
 use kdev_proto::v1::{
-    FlowFrame, FlowOpen, FlowProtocol, LookupRequest, LookupResponse, SessionEvent, SessionRequest,
-    Version, VersionRequest,
+    EchoMessage, FlowFrame, FlowOpen, FlowProtocol, LookupRequest, LookupResponse, SessionEvent,
+    SessionRequest, Version, VersionRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
@@ -247,6 +247,10 @@ impl Manager for Greeter {
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
         Ok(Response::new(kdev_proto::version_of("far end")))
+    }
+
+    async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
+        Ok(Response::new(request.into_inner()))
     }
 
     async fn session(

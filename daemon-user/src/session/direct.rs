@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use ipnet::IpNet;
+use kdev_common::channel::Channel;
 use kdev_common::outage::Outage;
-use kdev_proto::v1::{ClusterNetwork, Part, State};
+use kdev_identity::ClientStream;
+use kdev_proto::v1::manager_client::ManagerClient;
+use kdev_proto::v1::{ClusterNetwork, EchoMessage, Part, State};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::backoff::{Backoff, Nudge};
 use super::manager_access::{Known, ManagerAccess};
@@ -157,6 +162,11 @@ impl Direct {
         }
     }
 
+    /// Addresses that were found not to work, from now on.
+    pub fn failures(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.failed.subscribe()
+    }
+
     /// Looks until cancelled.
     pub async fn run(
         self,
@@ -264,7 +274,7 @@ impl Scout {
         }
         let mut tries: FuturesUnordered<_> = candidates
             .iter()
-            .map(|address| prove(&self.access, *address, manager, PROOF))
+            .map(|address| try_out(&self.access, *address, manager))
             .collect();
         let mut last = String::new();
         while let Some(tried) = tries.next().await {
@@ -369,13 +379,13 @@ impl Log {
     }
 }
 
-/// Whether the manager is behind `address`.
+/// Connects to `address`, and has the manager prove that it is there.
 async fn prove(
     access: &ManagerAccess,
     address: SocketAddr,
     manager: &Known,
     patience: Duration,
-) -> Result<SocketAddr, String> {
+) -> Result<ClientStream<TcpStream>, String> {
     let prove = async {
         let (_, stream) = access.dial(address).await.map_err(|error| error.why)?;
         let connected = access.connector.connect(manager.fingerprint(), stream);
@@ -383,11 +393,33 @@ async fn prove(
             .await
             .map_err(|error| format!("what answers isn't the manager: {error}"))
     };
-    match timeout(patience, prove).await {
-        Ok(Ok(_)) => Ok(address),
-        Ok(Err(why)) => Err(why),
-        Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
-    }
+    let proven = timeout(patience, prove).await;
+    proven.map_err(|_| silent(patience)).flatten()
+}
+
+/// Whether the manager is behind `address`, and full packets pass on the way to it and back.
+async fn try_out(
+    access: &ManagerAccess,
+    address: SocketAddr,
+    manager: &Known,
+) -> Result<SocketAddr, String> {
+    let stream = prove(access, address, manager, PROOF).await?;
+    let channel = Channel::over(stream)
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut client = ManagerClient::new(channel);
+    let small = timeout(PROOF, client.echo(EchoMessage::small())).await;
+    let said = |status: Status| status.message().to_owned();
+    small.map_err(|_| silent(PROOF))?.map_err(said)?;
+    // A smaller MTU on the way may not be told of (RFC 2923 section 2.1).
+    let full = timeout(PROOF, client.echo(EchoMessage::full())).await;
+    full.map_err(|_| "the manager is there, but full packets don't pass".to_owned())?
+        .map_err(said)?;
+    Ok(address)
+}
+
+fn silent(patience: Duration) -> String {
+    format!("no answer within {} s", patience.as_secs())
 }
 
 /// The manager's addresses that don't lead through the cluster's own prefixes: a carrier can't be

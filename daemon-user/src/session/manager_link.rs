@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::Fuse;
 use kdev_common::carrier::CarrierKind;
 use kdev_common::channel::Channel;
-use kdev_common::killable::Killable;
+use kdev_common::killable::{Killable, Received};
 use kdev_common::outage::Outage;
 use kdev_common::wake::Wake;
 use kdev_flow::Carrier;
@@ -15,8 +17,8 @@ use kdev_proto::v1::manager_client::ManagerClient;
 use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{
-    ClusterNetwork, ErrorKind, InterceptState, Part, SessionEnd, SessionEvent, SessionHello,
-    SessionRequest, State, Version,
+    ClusterNetwork, EchoMessage, ErrorKind, InterceptState, Part, SessionEnd, SessionEvent,
+    SessionHello, SessionRequest, State, Version,
 };
 use kdev_proto::{Failure, version_of};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -200,6 +202,8 @@ struct Live {
     requests: mpsc::Sender<SessionRequest>,
     /// Of a direct connection.
     address: Option<SocketAddr>,
+    /// What has come over it.
+    received: Received,
 }
 
 /// Why a connection isn't served any more.
@@ -324,6 +328,7 @@ impl Task {
     {
         let close = CancellationToken::new();
         let stream = Killable::new(stream, close.clone());
+        let received = stream.received();
         let handshake = async {
             let stream = self
                 .means
@@ -358,6 +363,7 @@ impl Task {
                         events,
                         requests,
                         address,
+                        received,
                     };
                     Ok((channel, welcome, live))
                 }
@@ -406,6 +412,8 @@ impl Task {
     async fn serve(&mut self, live: &mut Live) -> Left {
         let direct = self.means.direct.clone();
         let is_forward = live.address.is_none();
+        let mut failures = direct.failures();
+        let mut doubts = std::pin::pin!(Fuse::terminated());
         let mut wake = Wake::default();
         let mut unanswered = 0;
         let mut beat = tokio::time::interval(HEARTBEAT);
@@ -430,6 +438,13 @@ impl Task {
                     None => return lost(&"the session ends"),
                 },
                 address = direct.available(), if is_forward => return Left::Better(address),
+                // A carrier met what this connection may not have met yet, as it says little.
+                _ = failures.changed() => if *failures.borrow_and_update() == live.address {
+                    doubts.set(self.passes_full_packets(live).fuse());
+                },
+                passes = &mut doubts => if !passes {
+                    return lost(&"full packets don't pass");
+                },
                 // What was connected before may be gone: it has to say so now.
                 _ = wake.woke() => {
                     beat.reset_immediately();
@@ -445,6 +460,26 @@ impl Task {
                 // No heartbeat: those who look often must not make a slow connection a dead one.
                 () = self.asked.notified() => self.ping(live),
             }
+        }
+    }
+
+    /// Whether as much as flows say passes as well, both ways.
+    fn passes_full_packets(&self, live: &Live) -> impl Future<Output = bool> + Send + 'static {
+        let (channel, received) = (self.link.borrow().channel.clone(), live.received.clone());
+        async move {
+            let Some(mut client) = channel.map(ManagerClient::new) else {
+                return true;
+            };
+            for _ in 0..MISSES {
+                let before = received.get();
+                let asked = client.echo(EchoMessage::full());
+                // An answer may wait behind much else.
+                if tokio::time::timeout(HEARTBEAT, asked).await.is_ok() || received.get() != before
+                {
+                    return true;
+                }
+            }
+            false
         }
     }
 

@@ -1,7 +1,7 @@
 //! Carriers that lead to the manager's own port: taken by themselves, and given up for port-forwards
 //! when they break.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kdev_e2e::desk::{DEMO, Desk};
 use kdev_e2e::laptop::User;
@@ -97,6 +97,45 @@ fn a_direct_way_that_breaks_is_replaced_by_port_forwards_and_taken_again() {
         ["before", "after"],
         "the same connection"
     );
+}
+
+#[test]
+fn a_direct_way_that_passes_small_packets_only_is_left_at_once_by_all() {
+    /// A carrier is found dead after 8 s, and the others with it: not one after the other.
+    const TOGETHER: Duration = Duration::from_secs(16);
+    let desk = Desk::connected();
+    wait_until_all_are(&desk, "direct", SECONDS);
+    // As where a smaller MTU on the way isn't told of (RFC 2923 2.1).
+    let port = node_port(&desk);
+    let block = format!(
+        "nft -f - <<END\ntable inet e2e {{ chain out {{ type filter hook output priority 0; \
+         tcp dport {port} meta length > 1400 drop; }}; }}\nEND"
+    );
+    desk.laptop.shell(User::Root, &block).ok();
+    let upload = || {
+        let began = Instant::now();
+        let echo = "exec 3<>/dev/tcp/web.demo/7; head -c 300000 /dev/zero >&3 & \
+                    head -c 300000 <&3 | wc -c";
+        let echoed = desk
+            .laptop
+            .run_for(User::Dev, &["bash", "-c", echo], 3 * SECONDS);
+        assert_eq!(echoed.ok().stdout.trim(), "300000");
+        began.elapsed()
+    };
+    let first = upload();
+    assert!(first < TOGETHER, "{first:?}");
+    wait_until_all_are(&desk, "port-forward", SECONDS);
+    let next: Vec<Duration> = (0..10).map(|_| upload()).collect();
+    eprintln!("300 kB there and back took {first:?}, then {next:?}");
+    assert!(next.iter().all(|took| *took < first), "{next:?}");
+    wait::until_true("status says why", BACK, || {
+        let why = desk.status()["direct"]["detail"].to_string();
+        why.contains("full packets don't pass")
+    });
+    desk.laptop
+        .shell(User::Root, "nft delete table inet e2e")
+        .ok();
+    wait_until_all_are(&desk, "direct", BACK);
 }
 
 #[test]

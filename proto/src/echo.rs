@@ -1,0 +1,26 @@
+//! Questions to a manager that tell whether a connection to it passes anything.
+
+use bytes::Bytes;
+
+use crate::v1::EchoMessage;
+
+/// More than a packet takes on any usual link, jumbo frames included, so that what drops large ones only doesn't pass it
+/// (RFC 2923 section 2.1).
+const FULL: usize = 16 << 10;
+
+impl EchoMessage {
+    /// The most that is said back, in bytes.
+    pub const MAX: usize = FULL;
+
+    /// As little as can be said.
+    pub fn small() -> Self {
+        Self::default()
+    }
+
+    /// Full packets, both ways.
+    pub fn full() -> Self {
+        Self {
+            payload: Bytes::from_static(&[0; FULL]),
+        }
+    }
+}
