@@ -43,6 +43,8 @@ enum Phase {
     Rollout,
     /// When there is no manager.
     Unattended,
+    /// While an intercept is taken over from an earlier session of the same user, which is gone.
+    TakeOver,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,33 +52,32 @@ enum Mode {
     Intercept,
     Replace,
     Preview,
+    Wiretap,
 }
 
 fn phases(point: Point) -> &'static [Phase] {
-    use Mode::{Intercept, Preview, Replace};
-    use Phase::{Expiry, Off, On, Rollout, Unattended};
+    use Mode::{Intercept, Preview, Replace, Wiretap};
+    use Phase::{Expiry, Off, On, Rollout, TakeOver, Unattended};
     match point {
+        Point::Claimed | Point::Redirected => &[On(Intercept), On(Wiretap), TakeOver],
+        Point::ClaimSeen | Point::Joined => &[On(Intercept), TakeOver],
         Point::Checked
-        | Point::Claimed
         | Point::Asked
         | Point::ReportedActive
         | Point::StartHeard
-        | Point::ClaimSeen
-        | Point::Joined
         | Point::SliceCreated
         | Point::MirroringStopped
         | Point::SelectorCleared
-        | Point::Redirected
         | Point::Proven => &[On(Intercept)],
         Point::PreviewMade => &[On(Preview)],
         Point::ScaledDown => &[On(Replace)],
         Point::ScaledBack => &[Off(Replace)],
         Point::PreviewDeleted => &[Off(Preview)],
         Point::SliceUpdated => &[On(Intercept), Off(Intercept)],
-        Point::Released => &[Off(Intercept), Off(Preview)],
+        Point::Released => &[Off(Intercept), Off(Preview), Off(Wiretap)],
+        Point::Left => &[Off(Intercept), Off(Wiretap)],
         Point::AskedToLeave
         | Point::RestoredSeen
-        | Point::Left
         | Point::SelectorRestored
         | Point::SliceDeleted
         | Point::MirroringAllowed
@@ -178,6 +179,13 @@ impl Scene {
     fn round(&self, point: Point, phase: Phase, both: bool) -> String {
         let requests = Requests::start(self.desk.cluster.node(), self.web.address(80));
         requests.more(5);
+        if phase == Phase::TakeOver {
+            self.desk.kdev(&on(Mode::Intercept)).ok();
+            let user = self.user();
+            kill(user);
+            wait::until_true("the user's daemon is dead", PASSED, || is_dead(user));
+            self.connect();
+        }
         let (pod, user, container) = (self.pod(), self.user(), self.serving());
         let asked = self.play(point, phase, &pod, user, both);
         let scaled_to_none = matches!(
@@ -240,6 +248,7 @@ impl Scene {
         };
         match phase {
             Phase::On(mode) => during(&on(mode)),
+            Phase::TakeOver => during(&[&on(Mode::Intercept)[..], &["--take-over"]].concat()),
             Phase::Off(mode) => {
                 self.desk.kdev(&on(mode)).ok();
                 during(&["leave", service(mode)])
@@ -346,7 +355,8 @@ impl Scene {
             .iter()
             .map(|one| one["service"].as_str().unwrap().to_owned());
         let services: std::collections::BTreeSet<String> = services.collect();
-        if services.contains("web") {
+        // What a copy is made of goes to the pods.
+        if services.contains("web") && held.iter().all(|one| one["mode"] != "wiretap") {
             // What status says may be older than the manager's death.
             wait::until_true("ann's requests come here", RIGHT, || {
                 desk.cluster.node().inside(|| {
@@ -478,9 +488,10 @@ fn on(mode: Mode) -> Vec<&'static str> {
         Mode::Intercept => ("intercept", "9000:http"),
         Mode::Replace => ("replace", "9000:http"),
         Mode::Preview => ("preview", "9000:8080"),
+        Mode::Wiretap => ("wiretap", "9000:http"),
     };
     let mut words = vec![verb, service(mode), "--port", port];
-    if mode == Mode::Intercept {
+    if matches!(mode, Mode::Intercept | Mode::Wiretap) {
         words.extend(["--header", "x-user=ann"]);
     }
     words
@@ -488,7 +499,7 @@ fn on(mode: Mode) -> Vec<&'static str> {
 
 fn service(mode: Mode) -> &'static str {
     match mode {
-        Mode::Intercept | Mode::Replace => "web",
+        Mode::Intercept | Mode::Replace | Mode::Wiretap => "web",
         Mode::Preview => "mine",
     }
 }
