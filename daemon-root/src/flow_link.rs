@@ -123,7 +123,8 @@ impl Poke {
 
     /// The shard looks now: what happens from here on is a new reason.
     pub fn looked(&self) {
-        self.queued.store(false, Ordering::Release);
+        // No mere store: what the shard looks at next mustn't be older than a poke that still found this set.
+        self.queued.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -224,16 +225,22 @@ impl FromProgram {
 }
 
 impl ToProgram {
-    /// Waits for room and sends; false when the flow is gone. Cancel safe.
+    /// Waits for room, and sends as many bytes as there is room for; returns how many, `None` when the flow is gone.
+    /// Cancel safe.
+    pub async fn write(&self, mut bytes: Bytes) -> Option<usize> {
+        let place = self.down.reserve().await.ok()?;
+        let count = self.gauge.some_room(bytes.len()).await;
+        // Nothing is waited for from here on: what is counted is sent.
+        let item = Down::Data(bytes.split_to(count));
+        let held = Some(self.gauge.hold(count));
+        place.send(Box::new(Waiting { item, _held: held }));
+        self.poke.poke();
+        Some(count)
+    }
+
+    /// Sends what isn't data; false when the flow is gone. Cancel safe.
     pub async fn send(&self, item: Down) -> bool {
-        let held = match &item {
-            Down::Data(bytes) => {
-                self.gauge.room(bytes.len()).await;
-                Some(self.gauge.hold(bytes.len()))
-            }
-            _ => None,
-        };
-        let waiting = Waiting { item, _held: held };
+        let waiting = Waiting { item, _held: None };
         let sent = self.down.send(Box::new(waiting)).await.is_ok();
         self.poke.poke();
         sent
@@ -251,9 +258,9 @@ pub struct ShardEnd {
 }
 
 impl ShardEnd {
-    /// Whether so many bytes more may wait for the task. Where not, the task pokes when it takes some.
-    pub fn takes(&self, bytes: usize) -> bool {
-        self.gauge.takes(bytes)
+    /// How many of so many bytes may wait for the task. Where none, the task pokes when it takes some.
+    pub fn room(&self, bytes: usize) -> usize {
+        self.gauge.room(bytes)
     }
 
     /// Makes an item ready for the task.

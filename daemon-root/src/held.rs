@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kdev_flow::budget::Budget;
+use kdev_shares::LEAST;
 use tokio::sync::Notify;
 
 /// What waits between all shards and tasks.
@@ -36,17 +37,30 @@ impl Drop for Gauge {
 }
 
 impl Gauge {
-    /// Whether so many bytes more may wait; always, where none do, so that a flow goes on.
-    pub fn takes(&self, bytes: usize) -> bool {
+    /// How many of so many bytes may wait beside those that do: no few of many, and some where none wait, so that a flow
+    /// goes on.
+    pub fn room(&self, bytes: usize) -> usize {
         let waiting = self.bytes.load(Ordering::Acquire);
-        let most = || ALL.allowance(self.moved.load(Ordering::Relaxed));
-        waiting == 0 || waiting + bytes as u64 <= most()
+        if waiting + bytes as u64 <= LEAST {
+            return bytes;
+        }
+        let most = ALL.allowance_nearby(self.moved.load(Ordering::Relaxed));
+        let room = most.saturating_sub(waiting).min(bytes as u64);
+        // Of the least there may be two pieces, one that is taken while the other comes.
+        if room >= (LEAST / 2).min(bytes as u64) {
+            usize::try_from(room).unwrap_or(bytes)
+        } else {
+            0
+        }
     }
 
-    /// Waits until so many bytes more may wait. For one who waits. Cancel safe.
-    pub async fn room(&self, bytes: usize) {
-        while !self.takes(bytes) {
-            self.less.notified().await;
+    /// Waits until there is room for some of so many bytes; returns for how many. For one who waits. Cancel safe.
+    pub async fn some_room(&self, bytes: usize) -> usize {
+        loop {
+            match self.room(bytes) {
+                0 if bytes > 0 => self.less.notified().await,
+                room => return room,
+            }
         }
     }
 
@@ -104,20 +118,19 @@ mod tests {
         let gauges: Vec<Arc<Gauge>> = (0..2_000).map(|_| Arc::default()).collect();
         let mut held = Vec::new();
         for gauge in &gauges {
-            assert!(gauge.takes(chunk), "the first bytes always find room");
-            while gauge.takes(chunk) {
-                held.push(gauge.hold(chunk));
+            assert_ne!(gauge.room(chunk), 0, "the first bytes always find room");
+            while let room @ 1.. = gauge.room(chunk) {
+                held.push(gauge.hold(room));
             }
         }
-        // One piece each, however large it is.
-        let most = (16 << 20) + 2_000 * chunk as u64;
+        let most = (16 << 20) + 2_000 * LEAST;
         assert!(ALL.used() <= most, "{} bytes", ALL.used());
         let last = &gauges[1_999];
-        let room = last.room(chunk);
+        let room = last.some_room(chunk);
         tokio::pin!(room);
         assert!(futures::poll!(&mut room).is_pending());
         held.clear();
-        room.await;
+        assert!(room.await as u64 >= LEAST);
         assert_eq!(ALL.used(), 0);
     }
 }

@@ -336,12 +336,14 @@ impl Shard {
         while flow.decided && !flow.up_done {
             let waiting = match flow.stuck.take() {
                 Some(waiting) => waiting,
-                None if !flow.link.takes(CHUNK) => return,
-                None => match self.stack.recv(id, CHUNK) {
-                    Recv::Data(bytes) => flow.link.waiting(Up::Data(bytes)),
-                    Recv::Empty => return,
-                    Recv::End => flow.link.waiting(Up::End),
-                    Recv::Reset => flow.link.waiting(Up::Reset),
+                None => match flow.link.room(CHUNK) {
+                    0 => return,
+                    room => match self.stack.recv(id, room) {
+                        Recv::Data(bytes) => flow.link.waiting(Up::Data(bytes)),
+                        Recv::Empty => return,
+                        Recv::End => flow.link.waiting(Up::End),
+                        Recv::Reset => flow.link.waiting(Up::Reset),
+                    },
                 },
             };
             let last = waiting.is_last();

@@ -98,12 +98,7 @@ impl NearRead for FromProgram {
 
 impl NearWrite for &ToProgram {
     async fn write(&mut self, bytes: Bytes) -> Result<usize, Gone> {
-        let count = bytes.len();
-        if self.send(Down::Data(bytes)).await {
-            Ok(count)
-        } else {
-            Err(Gone)
-        }
+        ToProgram::write(self, bytes).await.ok_or(Gone)
     }
 
     async fn end(&mut self) -> Result<(), Gone> {

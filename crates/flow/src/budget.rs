@@ -42,6 +42,11 @@ impl Budget {
         self.shares().most(moved).min(WINDOW)
     }
 
+    /// As [`Budget::allowance`], of what waits between tasks of this process.
+    pub fn allowance_nearby(&self, moved: u64) -> u64 {
+        self.shares().most_nearby(moved, u64::MAX).min(WINDOW)
+    }
+
     /// An equal part of half of it: who has less waiting is in nobody's way.
     pub(crate) fn part(&self) -> u64 {
         let flows = self.flows.load(Ordering::Relaxed).max(1);

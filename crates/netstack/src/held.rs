@@ -46,7 +46,7 @@ impl Held {
             // A flow has two.
             count: 2 * self.flows as u64,
         };
-        usize::try_from(shares.most(moved)).unwrap_or(self.limit)
+        usize::try_from(shares.most_nearby(moved, shares.offer())).unwrap_or(self.limit)
     }
 
     /// After how long an idle flow gives memory back, where `usually` is for those that leave room to others.

@@ -18,13 +18,15 @@ pub(crate) struct Window {
 
 impl Window {
     /// Returns the field to say instead of the one in `segment`, so that no more than `room` bytes come
-    /// behind those that it acknowledges. `shift` is what a SYN-ACK announces.
+    /// behind those that it acknowledges. `shift` is what a SYN-ACK announces, whose own field isn't shifted.
     pub(crate) fn tell(&mut self, segment: &Segment, shift: Option<u8>, room: usize) -> u16 {
         if segment.has(SYN) {
             // Its own window isn't shifted yet.
             self.shift = shift.unwrap_or(0);
-            self.edge = Some(segment.ack.wrapping_add(u32::from(segment.window)));
-            return segment.window;
+            let told = u16::try_from(room).map_or(segment.window, |room| room.min(segment.window));
+            self.edge = Some(segment.ack.wrapping_add(u32::from(told)));
+            self.held = told < segment.window;
+            return told;
         }
         let fits = usize::from(segment.window) << self.shift;
         let told = self

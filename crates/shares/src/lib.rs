@@ -18,8 +18,14 @@ pub const CEILING: u64 = 512 << 10;
 /// so much nothing is shown to move. Linux' receive buffers begin with 64 KiB (tcp(7), `tcp_rmem`), and before
 /// them sockets of ours take 128 KiB and what is under way.
 const ABSORBED: u64 = 256 << 10;
+/// What everything behind a memory of this machine takes of a connection that nobody reads, in bytes: Linux lets receive
+/// buffers grow to 6 MiB and send buffers to 4 MiB (tcp(7), `tcp_rmem` and `tcp_wmem`), of which about half is for
+/// bytes, and a flow may keep as much again for the far end.
+const ABSORBED_NEARBY: u64 = 10 << 20;
 /// One has a part at most, of what is left where nothing is held.
 const PART: u128 = 8;
+/// Nearby, each begins with so small a part at most, so that those who come first leave something to hundreds.
+const SMALL_PART: u64 = 64;
 /// What each may hold at first shrinks with this power of what is left.
 const STEEP: u32 = 8;
 /// What is left is measured in so many parts of all.
@@ -39,11 +45,28 @@ pub struct Shares {
 impl Shares {
     /// The most that one may hold now, in bytes, that has moved `moved` so far.
     pub fn most(&self, moved: u64) -> u64 {
-        let first = self.first();
+        self.grown(self.first(), moved)
+    }
+
+    fn grown(&self, first: u64, moved: u64) -> u64 {
         let shown = moved.saturating_sub(first + ABSORBED);
         self.part()
             .max(self.floor())
             .min(first.saturating_add(shown))
+    }
+
+    /// As [`Shares::most`], of a memory that is filled and emptied within this machine. Who begins with little isn't slow there:
+    /// so each begins with no more than `begin`, and has to have moved more than what fills all that is behind.
+    pub fn most_nearby(&self, moved: u64, begin: u64) -> u64 {
+        let begin = begin.min(self.limit / SMALL_PART).min(FIRST);
+        let first = self.shrunk(begin).max(LEAST);
+        self.grown(first, moved.saturating_sub(ABSORBED_NEARBY))
+    }
+
+    /// What each may be offered at first that doesn't use it for now, in bytes: an equal part of half of all, as it isn't taken
+    /// back, but [`FLOOR`] in any case.
+    pub fn offer(&self) -> u64 {
+        (self.limit / 2 / self.count.max(1)).max(FLOOR)
     }
 
     /// What each that moves may hold whatever the others do: beyond the limit they have half as much again to
@@ -69,11 +92,14 @@ impl Shares {
     /// With three quarters of all left a tenth of [`FIRST`], with half of it the least: a few that never move have what
     /// one needs that begins over a long way, and thousands less than all together.
     fn first(&self) -> u64 {
+        self.shrunk(FIRST).max(LEAST)
+    }
+
+    fn shrunk(&self, first: u64) -> u64 {
         let left = u128::from(self.left()) * u128::from(SCALE) / u128::from(self.limit.max(1));
         // At most `SCALE`.
         let left = u64::try_from(left).unwrap_or(SCALE);
-        let first = (0..STEEP).fold(FIRST, |first, _| first * left / SCALE);
-        first.max(LEAST)
+        (0..STEEP).fold(first, |first, _| first * left / SCALE)
     }
 }
 
@@ -104,6 +130,29 @@ mod tests {
         assert_eq!(alone.most(FIRST + ABSORBED), FIRST);
         assert_eq!(alone.most(FIRST + ABSORBED + 1_000), FIRST + 1_000);
         assert_eq!(alone.most(u64::MAX), LIMIT / 8);
+    }
+
+    #[test]
+    fn nearby_a_thousand_that_only_filled_what_is_behind_them_leave_most_to_one_who_moves() {
+        let limit = 16 << 20;
+        let taken = |held, count| {
+            let shares = Shares { limit, held, count };
+            held + shares.most_nearby(8 << 20, u64::MAX)
+        };
+        let held = (0..1_000).fold(0, taken);
+        let count = 1_001;
+        let most = Shares { limit, held, count }.most_nearby(u64::MAX, u64::MAX);
+        // Two of the pieces in which bytes move.
+        assert!(most >= 120 << 10, "{most} of what {held} leaves");
+    }
+
+    #[test]
+    fn thousands_that_are_idle_are_offered_little_and_one_beside_them_grows_as_alone() {
+        let idle = shares(0, 10_000);
+        assert_eq!(idle.most_nearby(0, idle.offer()), FLOOR);
+        assert_eq!(idle.most_nearby(u64::MAX, idle.offer()), LIMIT / 8);
+        let few = shares(0, 20);
+        assert_eq!(few.most_nearby(0, few.offer()), FIRST);
     }
 
     #[test]
