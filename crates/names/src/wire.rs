@@ -14,6 +14,8 @@ pub(crate) const CLASSIC_UDP: usize = 512;
 const QR: u8 = 0x80;
 const TC: u8 = 0x02;
 const TYPE_OPT: u16 = 41;
+/// The bits of a label's length that make it a pointer.
+const POINTER: u8 = 0xc0;
 
 /// The message's id, if it is that long.
 pub(crate) fn id(message: &[u8]) -> Option<u16> {
@@ -63,13 +65,15 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Reads them; a message with more than one question has none here.
+    /// Reads them. A message with more than one question has none here, and neither has one whose question's name refers to
+    /// what stands before it: that is the header, with which the name would change (RFC 1035 section 4.1.4).
     pub(crate) fn read(message: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = BinDecoder::new(message);
         let header = Header::read(&mut decoder)?;
         let (question, end) = if header.counts.queries == 1 {
             let question = Query::read(&mut decoder)?;
-            (Some(question), decoder.index())
+            let question = (!refers_back(message, HEADER)).then_some(question);
+            (question, decoder.index())
         } else {
             let end = (0..header.counts.queries).try_fold(HEADER, |at, _| {
                 let end = skip_name(message, at)? + 4;
@@ -142,16 +146,34 @@ fn cap_ttl(message: &mut [u8], at: usize, most: u32) -> Option<usize> {
     Some(next)
 }
 
-fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+/// Where the name that begins at `at` ends.
+fn skip_name(message: &[u8], at: usize) -> Option<usize> {
+    let last = last_label(message, at)?;
+    Some(last + if is_pointer(message, last) { 2 } else { 1 })
+}
+
+/// Whether the name that begins at `at` ends in a pointer to another one.
+fn refers_back(message: &[u8], at: usize) -> bool {
+    last_label(message, at).is_some_and(|last| is_pointer(message, last))
+}
+
+/// Where the root or the pointer stands with which the name ends that begins at `at`.
+fn last_label(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let length = *message.get(at)?;
-        match length & 0xc0 {
-            0xc0 => return Some(at + 2),
-            0x00 if length == 0 => return Some(at + 1),
+        match length & POINTER {
+            POINTER => return Some(at),
+            0x00 if length == 0 => return Some(at),
             0x00 => at += 1 + usize::from(length),
             _ => return None,
         }
     }
+}
+
+fn is_pointer(message: &[u8], at: usize) -> bool {
+    message
+        .get(at)
+        .is_some_and(|length| length & POINTER == POINTER)
 }
 
 fn read_u16(message: &[u8], at: usize) -> Option<u16> {

@@ -35,6 +35,18 @@ fn an_answer_with_several_questions_keeps_them() {
 }
 
 #[test]
+fn a_question_whose_name_lies_in_the_header_is_none() {
+    let mut message = query("web.", RecordType::A).to_vec().unwrap();
+    assert!(Head::read(&message).unwrap().question.is_some());
+    // The label's end becomes a pointer to the header's third byte, which says what is truncated.
+    let end = HEADER + 4;
+    message.splice(end..=end, [0xc0, 2]);
+    let head = Head::read(&message).unwrap();
+    assert!(head.question.is_none());
+    assert_eq!(truncated(&message).unwrap().len(), message.len());
+}
+
+#[test]
 fn a_truncated_answer_has_its_question_and_no_record() {
     let query = query("web.", RecordType::A);
     let mut answer = answer_to(&query, ResponseCode::NoError);
