@@ -12,7 +12,7 @@ use kdev_proto::v1::session_event::Kind as Event;
 use kdev_proto::v1::session_request::Kind;
 use kdev_proto::v1::{
     ClusterNetwork, EchoMessage, ErrorKind, LookupRequest, LookupResponse, SessionEvent,
-    SessionRequest, SessionWelcome, Version, VersionRequest,
+    SessionRequest, SessionWelcome, Version,
 };
 use kdev_proto::{Failure, check_version, version_of};
 use tokio::sync::{mpsc, watch};
@@ -57,10 +57,6 @@ fn own_version() -> Version {
 #[tonic::async_trait]
 impl Manager for Server {
     type SessionStream = ReceiverStream<Result<SessionEvent, Status>>;
-
-    async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
-        Ok(Response::new(own_version()))
-    }
 
     async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
         let said = request.into_inner();

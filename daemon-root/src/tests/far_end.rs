@@ -22,7 +22,7 @@ use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::manager_server::{Manager, ManagerServer};
 use kdev_proto::v1::{
     EchoMessage, FlowFrame, FlowOpen, FlowProtocol, LookupRequest, LookupResponse, SessionEvent,
-    SessionRequest, Version, VersionRequest,
+    SessionRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
@@ -244,10 +244,6 @@ fn nobody_asks() -> Status {
 #[tonic::async_trait]
 impl Manager for Greeter {
     type SessionStream = Answers<SessionEvent>;
-
-    async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<Version>, Status> {
-        Ok(Response::new(kdev_proto::version_of("far end")))
-    }
 
     async fn echo(&self, request: Request<EchoMessage>) -> Result<Response<EchoMessage>, Status> {
         Ok(Response::new(request.into_inner()))
