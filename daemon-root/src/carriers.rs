@@ -291,9 +291,11 @@ impl Carriers {
                 && former.flows > 0
                 && let Some(part) = &mut status.part
             {
-                let (flows, kind) = (former.flows, former.kind);
-                part.detail +=
-                    &format!("; {flows} flows of datagrams go on over the former, {kind}");
+                let go_on = match former.flows {
+                    1 => "1 flow goes".to_owned(),
+                    flows => format!("{flows} flows go"),
+                };
+                part.detail += &format!("; {go_on} on over the former, {}", former.kind);
             }
             all.insert(one.id, status);
         }

@@ -201,8 +201,8 @@ async fn claim(
                 released.map_err(|error| failures::release(name, &error)),
             ));
         }
-        sink.line(format!("ended your earlier intercept of {name}"))
-            .await;
+        let ended = format!("ended your earlier intercept of {name}, port {}", one.port);
+        sink.line(ended).await;
     }
     Ok((claims, uid))
 }

@@ -116,7 +116,10 @@ fn a_carrier_that_is_left_for_a_better_one_goes_with_the_last_flow_of_datagrams(
             let dialled = || dialled.load(Ordering::Relaxed);
             assert_eq!(dialled(), 1, "all of them are one flow's");
             let detail = part(&carriers.status()[0]).detail.clone();
-            assert!(detail.contains("1 flows of datagrams go on"), "{detail}");
+            assert!(
+                detail.contains("1 flow goes on over the former"),
+                "{detail}"
+            );
             first.await.unwrap();
             assert!(is_left() && !second.is_finished());
             assert_eq!(answer(7).await[..], 7_u32.to_be_bytes());
