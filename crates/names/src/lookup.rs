@@ -7,9 +7,9 @@ use bytes::Bytes;
 /// Whose a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// The cluster's alone.
+    /// The cluster's, alone or by all appearances.
     Cluster,
-    /// Anybody's: another's answer waits for this one.
+    /// Anybody's: that nobody has it may wait for this one's answer.
     Anybody,
 }
 

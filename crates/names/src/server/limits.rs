@@ -17,7 +17,8 @@ pub struct Limits {
     /// Longest wait for the cluster's answer to a name of its own: nearly as long as a program waits by default, which
     /// asks twice for 5 s each (resolv.conf(5)), so that it outlasts a short outage.
     pub cluster: Duration,
-    /// The same where the machine's own name servers are asked as well, whose answer waits for this one.
+    /// The same for a single label, which the machine's own name servers are asked for as well: that they don't know it waits
+    /// for this.
     pub shared: Duration,
     /// How long the machine's own name servers may be silent before the cluster's answer is given.
     pub patience: Duration,

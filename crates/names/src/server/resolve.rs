@@ -131,7 +131,8 @@ impl<L: ClusterLookup> Resolver<L> {
 
     async fn outside_first(&self, task: &Task<'_>, ask: &Name) -> Vec<u8> {
         let mut outside = pin!(self.ask_outside_of(task));
-        let mut cluster = pin!(self.ask_cluster(task.request, ask, Whose::Anybody));
+        let whose = likely(&task.request.question.name);
+        let mut cluster = pin!(self.ask_cluster(task.request, ask, whose));
         let (mut from_outside, mut from_cluster) = (None, None);
         let start = time::Instant::now();
         let patience = self.shared.limits.patience;
@@ -292,6 +293,16 @@ fn route(settings: &Settings, request: &Request) -> Route {
             Route::Outside
         }
         route => route,
+    }
+}
+
+/// Whose a name is that the outside may know as well, and mostly isn't the outside's where that says no: one that ends in a
+/// namespace is hardly a mistake, while a single label may be anything that somebody looks for.
+fn likely(name: &Name) -> Whose {
+    if name.num_labels() > 1 {
+        Whose::Cluster
+    } else {
+        Whose::Anybody
     }
 }
 

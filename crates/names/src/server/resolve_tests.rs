@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
 
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;
@@ -20,13 +21,28 @@ impl ClusterLookup for Parrot {
     }
 }
 
+/// Notes whose the names are that it is asked for, and is away.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<Whose>>>);
+
+impl ClusterLookup for Noting {
+    async fn lookup(&self, _: Bytes, whose: Whose) -> Result<Bytes, LookupError> {
+        self.0.lock().unwrap().push(whose);
+        Err(LookupError::Away)
+    }
+}
+
 /// What a server without upstreams answers to `packet` when the cluster answers `from_cluster`.
 fn answer(packet: &[u8], from_cluster: Vec<u8>, client: Client) -> Option<Vec<u8>> {
+    answer_by(Parrot(from_cluster), packet, client)
+}
+
+fn answer_by(cluster: impl ClusterLookup, packet: &[u8], client: Client) -> Option<Vec<u8>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
     let shared = Arc::new(Shared::new(address, Limits::default()));
     let policy = Policy::new("cluster.local", "dev", ["dev"], []).unwrap();
     DnsHandle::new(shared.clone()).set_policy(Some(policy));
-    let resolver = Resolver::new(Parrot(from_cluster), shared);
+    let resolver = Resolver::new(cluster, shared);
     Builder::new_current_thread()
         .enable_time()
         .build()
@@ -83,4 +99,23 @@ fn a_newer_edns_than_ours_is_refused_for_the_clusters_names() {
     // 16 is BADSIG as well, RFC 6895 section 2.3.
     assert_eq!(u16::from(answer.metadata.response_code), 16);
     assert_eq!(answer.edns.unwrap().version(), 0);
+}
+
+#[test]
+fn a_name_that_ends_in_a_namespace_is_waited_for_as_one_of_the_cluster() {
+    let asked = Noting::default();
+    for name in [
+        "web.",
+        "web.dev.",
+        "web.dev.svc.",
+        "web.dev.svc.cluster.local.",
+    ] {
+        let packet = query(name, RecordType::A).to_vec().unwrap();
+        answer_by(asked.clone(), &packet, Client::Udp).unwrap();
+    }
+    use Whose::{Anybody, Cluster};
+    assert_eq!(
+        *asked.0.lock().unwrap(),
+        [Anybody, Cluster, Cluster, Cluster]
+    );
 }

@@ -177,8 +177,9 @@ fn an_api_server_that_is_restarted_under_load_costs_no_byte_and_no_connection() 
 #[test]
 fn a_network_that_swallows_everything_is_told_and_what_was_under_way_goes_on() {
     let (desk, web) = connected("swallowed", &[]);
-    // Of a name that nobody has asked for yet.
-    let unasked = format!("web.{}.svc.cluster.local", web.namespace());
+    // Names that nobody has asked for yet.
+    let short = format!("web.{}", web.namespace());
+    let unasked = [format!("{short}.svc.cluster.local"), short];
     let talks = Talks::start(&desk, &web);
     std::thread::scope(|scope| {
         let swallowing = swallow(&desk);
@@ -188,19 +189,21 @@ fn a_network_that_swallows_everything_is_told_and_what_was_under_way_goes_on() {
         });
         wait_until_told(&desk);
         let meanwhile = talks.dial_meanwhile(scope);
-        let named = scope.spawn(|| {
-            desk.laptop.run(
-                User::Dev,
-                &["env", "RES_OPTIONS=attempts:4", "getent", "hosts", &unasked],
-            )
+        let named = unasked.each_ref().map(|name| {
+            let words = ["env", "RES_OPTIONS=attempts:4", "getent", "hosts", name];
+            let laptop = &desk.laptop;
+            scope.spawn(move || laptop.run(User::Dev, &words))
         });
         let early = wait::within(Duration::from_secs(4), || {
-            (meanwhile.is_finished() || named.is_finished()).then_some(())
+            let named = named.iter().any(|one| one.is_finished());
+            (meanwhile.is_finished() || named).then_some(())
         });
         assert_eq!(early, None, "they wait");
         drop(swallowing);
         meanwhile.join().unwrap().unwrap();
-        named.join().unwrap().ok();
+        for one in named {
+            one.join().unwrap().ok();
+        }
     });
     talks.go_on();
     wait_until_whole(&desk);
