@@ -1,6 +1,6 @@
 //! What is read from a DNS message, or changed in it, without touching the rest (RFC 1035 section 4).
 
-use hickory_proto::op::{Header, MessageType, Query};
+use hickory_proto::op::{Header, Message, MessageType, Query};
 use hickory_proto::rr::RecordType;
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, DecodeError};
 
@@ -113,9 +113,37 @@ pub(crate) fn truncated(answer: &[u8]) -> Option<Vec<u8>> {
     Some(cut)
 }
 
-/// Lowers every record's time to live to `most` seconds where it is longer. Stops where the message
-/// can't be read.
+/// Lowers every record's time to live to `most` seconds where it is longer, and changes nothing else: a message in which
+/// that would change a name, as one lies where a time to live does, is left as it is. Stops where the
+/// message can't be read.
 pub(crate) fn cap_ttls(message: &mut [u8], most: u32) {
+    let mut lowered = message.to_vec();
+    lower_ttls(&mut lowered, most);
+    if says_the_same(message, &lowered) {
+        message.copy_from_slice(&lowered);
+    }
+}
+
+/// Whether two messages differ in times to live at most, as far as they can be read.
+fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    let (Ok(mut one), Ok(mut other)) = (Message::from_vec(one), Message::from_vec(other)) else {
+        // What can't be read as a whole has no name that anybody reads.
+        return true;
+    };
+    for message in [&mut one, &mut other] {
+        let sections = [
+            &mut message.answers,
+            &mut message.authorities,
+            &mut message.additionals,
+        ];
+        for record in sections.into_iter().flatten() {
+            record.ttl = 0;
+        }
+    }
+    one == other
+}
+
+fn lower_ttls(message: &mut [u8], most: u32) {
     let Ok(head) = Head::read(message) else {
         return;
     };

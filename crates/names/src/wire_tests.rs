@@ -35,6 +35,23 @@ fn an_answer_with_several_questions_keeps_them() {
 }
 
 #[test]
+fn a_message_with_a_name_on_a_time_to_live_is_left_as_it_is() {
+    let mut answer = answer_to(&query("web.", RecordType::A), ResponseCode::NoError);
+    answer.add_answer(a("web.", 0x0161_0000, 1));
+    answer.add_answer(a("web.", 300, 1));
+    let mut bytes = answer.to_vec().unwrap();
+    // The second record's name becomes a pointer to the first one's time to live, which reads as the label "a".
+    let question = HEADER + "\x03web\0".len() + 4;
+    let (record, pointer) = (2 + 10 + 4, [0xc0, (question + 2 + 4) as u8]);
+    bytes[question + record..question + record + 2].copy_from_slice(&pointer);
+    let read = Message::from_vec(&bytes).unwrap();
+    assert_eq!(read.answers[1].name.to_ascii(), "a.");
+    let before = bytes.clone();
+    cap_ttls(&mut bytes, 5);
+    assert_eq!(bytes, before);
+}
+
+#[test]
 fn a_question_whose_name_lies_in_the_header_is_none() {
     let mut message = query("web.", RecordType::A).to_vec().unwrap();
     assert!(Head::read(&message).unwrap().question.is_some());
