@@ -125,7 +125,7 @@ pub(crate) fn cap_ttls(message: &mut [u8], most: u32) {
 }
 
 /// Whether two messages differ in times to live at most, as far as they can be read.
-fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn says_the_same(one: &[u8], other: &[u8]) -> bool {
     let (Ok(mut one), Ok(mut other)) = (Message::from_vec(one), Message::from_vec(other)) else {
         // What can't be read as a whole has no name that anybody reads.
         return true;
@@ -143,7 +143,8 @@ fn says_the_same(one: &[u8], other: &[u8]) -> bool {
     one == other
 }
 
-fn lower_ttls(message: &mut [u8], most: u32) {
+/// Lowers them without looking what else that changes.
+pub(crate) fn lower_ttls(message: &mut [u8], most: u32) {
     let Ok(head) = Head::read(message) else {
         return;
     };
