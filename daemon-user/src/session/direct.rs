@@ -6,22 +6,16 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use ipnet::IpNet;
-use kdev_common::channel::Channel;
 use kdev_common::outage::Outage;
-use kdev_identity::ClientStream;
-use kdev_proto::v1::manager_client::ManagerClient;
-use kdev_proto::v1::{ClusterNetwork, EchoMessage, Part, State};
-use tokio::net::TcpStream;
+use kdev_proto::v1::{ClusterNetwork, Part, State};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use super::backoff::{Backoff, Nudge};
 use super::manager_access::{Known, ManagerAccess};
+use super::proof::{prove, try_out};
 
-/// How long an address may take to prove that the manager is behind it.
-const PROOF: Duration = Duration::from_secs(3);
 /// How long the first look is waited for, before a port-forward is taken.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long whoever named an address waits to hear whether it leads to the manager.
@@ -377,49 +371,6 @@ impl Log {
     fn handle_away(&mut self) -> bool {
         self.outage.handle_lost(Instant::now().into())
     }
-}
-
-/// Connects to `address`, and has the manager prove that it is there.
-async fn prove(
-    access: &ManagerAccess,
-    address: SocketAddr,
-    manager: &Known,
-    patience: Duration,
-) -> Result<ClientStream<TcpStream>, String> {
-    let prove = async {
-        let (_, stream) = access.dial(address).await.map_err(|error| error.why)?;
-        let connected = access.connector.connect(manager.fingerprint(), stream);
-        connected
-            .await
-            .map_err(|error| format!("what answers isn't the manager: {error}"))
-    };
-    let proven = timeout(patience, prove).await;
-    proven.map_err(|_| silent(patience)).flatten()
-}
-
-/// Whether the manager is behind `address`, and full packets pass on the way to it and back.
-async fn try_out(
-    access: &ManagerAccess,
-    address: SocketAddr,
-    manager: &Known,
-) -> Result<SocketAddr, String> {
-    let stream = prove(access, address, manager, PROOF).await?;
-    let channel = Channel::over(stream)
-        .await
-        .map_err(|error| error.to_string())?;
-    let mut client = ManagerClient::new(channel);
-    let small = timeout(PROOF, client.echo(EchoMessage::small())).await;
-    let said = |status: Status| status.message().to_owned();
-    small.map_err(|_| silent(PROOF))?.map_err(said)?;
-    // A smaller MTU on the way may not be told of (RFC 2923 section 2.1).
-    let full = timeout(PROOF, client.echo(EchoMessage::full())).await;
-    full.map_err(|_| "the manager is there, but full packets don't pass".to_owned())?
-        .map_err(said)?;
-    Ok(address)
-}
-
-fn silent(patience: Duration) -> String {
-    format!("no answer within {} s", patience.as_secs())
 }
 
 /// The manager's addresses that don't lead through the cluster's own prefixes: a carrier can't be

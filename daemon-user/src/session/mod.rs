@@ -14,6 +14,7 @@ mod look;
 mod manager_access;
 pub mod manager_link;
 mod pings;
+mod proof;
 pub mod rest;
 pub mod root_link;
 mod voucher;
