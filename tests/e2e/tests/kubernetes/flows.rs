@@ -16,7 +16,7 @@ use kdev_e2e::text::{PIECE, Text};
 use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::SndBuf;
+use nix::sys::socket::sockopt::{RcvBuf, SndBuf};
 
 fn udp(network: &Network, local: &str) -> UdpSocket {
     let socket = network.inside(|| UdpSocket::bind(local).unwrap());
@@ -113,10 +113,12 @@ impl Transfer {
         Self { from, to, written }
     }
 
-    /// One of many: all of them are in this machine's kernel, whose memory for TCP would be used up first.
+    /// One of many: all of them are in this machine's kernel, whose memory for TCP would be used up first. Where it is, the
+    /// kernel itself lets nobody have any speed.
     fn small(way: &Way<'_>, upload: bool) -> Self {
         let one = Self::new(way, upload);
         setsockopt(&one.from, SndBuf, &(64 << 10)).unwrap();
+        setsockopt(&one.to, RcvBuf, &(64 << 10)).unwrap();
         one
     }
 }
