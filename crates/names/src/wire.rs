@@ -70,10 +70,10 @@ impl Head {
     pub(crate) fn read(message: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = BinDecoder::new(message);
         let header = Header::read(&mut decoder)?;
-        let (question, end) = if header.counts.queries == 1 {
+        let is_one = header.counts.queries == 1 && !refers_back(message, HEADER);
+        let (question, end) = if is_one {
             let question = Query::read(&mut decoder)?;
-            let question = (!refers_back(message, HEADER)).then_some(question);
-            (question, decoder.index())
+            (Some(question), decoder.index())
         } else {
             let end = (0..header.counts.queries).try_fold(HEADER, |at, _| {
                 let end = skip_name(message, at)? + 4;
