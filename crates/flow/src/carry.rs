@@ -96,6 +96,11 @@ impl Allowed<'_> {
         self.0.room()
     }
 
+    /// How much of what it said was handed on at the other side, in bytes.
+    pub fn moved(&self) -> u64 {
+        self.0.acked()
+    }
+
     /// Parts what may be said now from what has to wait.
     pub fn part(&self, mut bytes: Bytes) -> (Bytes, Bytes) {
         let later = bytes.split_off(self.bytes().min(bytes.len()));

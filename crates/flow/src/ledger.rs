@@ -188,6 +188,11 @@ impl Ledger {
         }
     }
 
+    /// How much of what the near end said was handed on at the other side, in bytes; the end counts as one more.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// How many bytes the near end may say now, at most [`CHUNK`]. A flow that waits for others to use
     /// less of the budget has something under way, whose acknowledgement makes it look again.
     pub fn room(&self) -> usize {

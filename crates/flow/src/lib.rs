@@ -34,6 +34,7 @@ pub mod open;
 pub mod outgoing;
 mod pieces;
 pub mod pipe;
+mod receive_buffer;
 mod reset;
 pub mod rpc;
 pub mod socket;

@@ -10,6 +10,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::CHUNK;
 use crate::carry::{Allowed, Gone, NearRead, NearWrite, Outcome, Resume, Said, Stream, carry};
+use crate::receive_buffer::ReceiveBuffer;
 use crate::reset::ResetUnlessClosed;
 
 /// Room for which it is still worth to read.
@@ -30,6 +31,7 @@ pub async fn carry_socket<M: Resume>(connection: TcpStream, stream: Stream, mean
 
 struct Reader<'a> {
     read: ReadHalf<'a>,
+    kernels: ReceiveBuffer,
     buffer: BytesMut,
     /// How much room the next buffer begins with: about what the last reads needed.
     size: usize,
@@ -41,8 +43,11 @@ impl NearRead for Reader<'_> {
             if self.readable().await.is_err() {
                 return Said::Reset;
             }
+            self.kernels
+                .handle_moved(self.read.as_ref(), allowed.moved());
             let most = allowed.bytes();
             if most == 0 {
+                self.kernels.handle_waiting(self.read.as_ref());
                 return std::future::pending().await;
             }
             let read = if most < CHUNK {
@@ -68,6 +73,7 @@ impl NearRead for Reader<'_> {
 impl<'a> Reader<'a> {
     fn new(read: ReadHalf<'a>) -> Self {
         Self {
+            kernels: ReceiveBuffer::kept(read.as_ref()),
             read,
             buffer: BytesMut::new(),
             size: SMALL,

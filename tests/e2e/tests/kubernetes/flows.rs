@@ -16,7 +16,7 @@ use kdev_e2e::text::{PIECE, Text};
 use kdev_e2e::wait;
 use kdev_e2e::workload::Workload;
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{RcvBuf, SndBuf};
+use nix::sys::socket::sockopt::SndBuf;
 
 fn udp(network: &Network, local: &str) -> UdpSocket {
     let socket = network.inside(|| UdpSocket::bind(local).unwrap());
@@ -118,7 +118,6 @@ impl Transfer {
     fn small(way: &Way<'_>, upload: bool) -> Self {
         let one = Self::new(way, upload);
         setsockopt(&one.from, SndBuf, &(64 << 10)).unwrap();
-        setsockopt(&one.to, RcvBuf, &(64 << 10)).unwrap();
         one
     }
 }
