@@ -268,7 +268,11 @@ fn unreachable(reason: Reason) -> Option<Unreachable> {
         Reason::Refused => None,
         Reason::NetworkUnreachable => Some(Unreachable::Network),
         Reason::Prohibited => Some(Unreachable::Prohibited),
-        Reason::Unspecified | Reason::HostUnreachable | Reason::TimedOut => Some(Unreachable::Host),
+        Reason::Unspecified
+        | Reason::HostUnreachable
+        | Reason::TimedOut
+        // Of flows from the cluster only.
+        | Reason::TakenBefore => Some(Unreachable::Host),
     }
 }
 

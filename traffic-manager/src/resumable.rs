@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kdev_flow::Carrier;
 use kdev_flow::attempts::Attempts;
 use kdev_flow::carry::{Moved, Resume, Resumed};
 use tokio::sync::Notify;
@@ -133,6 +134,25 @@ pub struct Registered {
     slot: Arc<Slot>,
 }
 
+impl Registered {
+    /// Waits until the machine has come with the flow's next carrier, which is left to be taken. Cancel safe.
+    pub async fn comes(&self) -> Carrier {
+        loop {
+            let added = self.slot.added.notified();
+            let next = self
+                .slot
+                .lock()
+                .resumed
+                .as_ref()
+                .map(|next| next.stream.carrier.clone());
+            if let Some(carrier) = next {
+                return carrier;
+            }
+            added.await;
+        }
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         self.flows.lock().remove(&self.id);
@@ -160,7 +180,6 @@ mod tests {
     use crate::lease::Grace;
     use crate::sessions::Sessions;
     use futures::StreamExt as _;
-    use kdev_flow::Carrier;
     use kdev_flow::carry::Stream;
     use kdev_flow::outgoing::outgoing;
 

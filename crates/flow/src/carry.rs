@@ -20,7 +20,7 @@ use crate::farewell::farewell;
 use crate::frame;
 use crate::ledger::{Heard, Ledger, Undelivered, Violation};
 use crate::open::Opened;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Outgoing, outgoing};
 use crate::rpc::Incoming;
 use crate::rpc::read::{Broken, NoFrame};
 
@@ -61,6 +61,16 @@ impl Stream {
     /// The stream of a flow that was opened over `carrier`.
     pub fn over(opened: Opened, carrier: Carrier) -> Self {
         Self::new(opened.outgoing, opened.incoming, carrier)
+    }
+
+    /// One that broke after `said` was said over it: its flow goes on as soon as it is resumed over `carrier`.
+    pub fn broken(carrier: Carrier, said: Bytes) -> Self {
+        Self {
+            outgoing: outgoing().0,
+            incoming: stream::empty().boxed(),
+            carrier,
+            said,
+        }
     }
 
     /// The same stream, which breaks when `lost` is done.

@@ -43,4 +43,4 @@ pub use h1::repeatable;
 pub use limits::{Limit, Limits};
 pub use serve::{pass, serve};
 pub use tap::Tapped;
-pub use ways::Ways;
+pub use ways::{First, Ways};

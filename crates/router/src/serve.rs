@@ -10,7 +10,7 @@ use crate::limits::{Limit, Limits};
 use crate::peer::{Peer, Reader};
 use crate::sniff::{Protocol, Sniffer};
 use crate::tap::{Tap, tap};
-use crate::ways::Ways;
+use crate::ways::{First, Ways};
 use crate::{h1, h2, tls};
 
 /// What is held of each direction of a connection that is passed on as it is.
@@ -116,7 +116,7 @@ pub(crate) fn copy<W: Ways>(ways: &Arc<W>, to: W::Key) -> Tap {
 
 /// A connection to the pods.
 pub(crate) async fn to_pods<W: Ways>(ways: &W) -> Result<Peer<W::Stream>, RouterError> {
-    let dialled = ways.dial(None, &[]).await;
+    let dialled = ways.dial(None, First::NOTHING).await;
     dialled.map(Peer::new).map_err(RouterError::Pods)
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::error::{DialError, RouterError};
 use crate::limits::Limits;
 use crate::serve::serve;
-use crate::ways::Ways;
+use crate::ways::{First, Ways};
 
 /// Pieces that wait at most.
 const PIECES: usize = 256;
@@ -188,7 +188,7 @@ impl<W: Ways> Ways for Only<W> {
         Some(())
     }
 
-    async fn dial(&self, _: Option<&()>, first: &[u8]) -> Result<Self::Stream, DialError> {
+    async fn dial(&self, _: Option<&()>, first: First<'_>) -> Result<Self::Stream, DialError> {
         self.ways.dial(Some(&self.to), first).await
     }
 }
@@ -242,7 +242,7 @@ mod tests {
             None
         }
 
-        async fn dial(&self, _: Option<&()>, _: &[u8]) -> Result<Self::Stream, DialError> {
+        async fn dial(&self, _: Option<&()>, _: First<'_>) -> Result<Self::Stream, DialError> {
             std::future::pending().await
         }
     }

@@ -11,7 +11,7 @@ use crate::error::RouterError;
 use crate::limits::{Limit, Limits};
 use crate::peer::{Peer, Reader};
 use crate::serve::{copy, pass_on, splice};
-use crate::ways::Ways;
+use crate::ways::{First, Ways};
 
 /// Serves a client's TLS connection: all of it goes to whose it is by its server's name, or to the pods.
 pub(crate) async fn serve<C, W>(
@@ -29,8 +29,13 @@ where
     };
     let head = Head::of_tls(name.as_bytes());
     let (to, copies) = (ways.route(&head), ways.copies(Some(&head)));
-    let dialled = match ways.dial(to.as_ref(), &[]).await {
-        Err(error) if error.is_for_pods() => ways.dial(None, &[]).await,
+    let first = First {
+        bytes: &client.read.buffer,
+        // More than the client's first message may have come.
+        repeatable: false,
+    };
+    let dialled = match ways.dial(to.as_ref(), first).await {
+        Err(error) if error.is_for_pods() => ways.dial(None, First::NOTHING).await,
         dialled => dialled,
     };
     let mut upstream = dialled.map(Peer::new).map_err(RouterError::Destination)?;

@@ -10,6 +10,23 @@ use crate::error::DialError;
 use crate::limits::Limit;
 use crate::tap::Tapped;
 
+/// What will be written first on a connection, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+pub struct First<'a> {
+    /// It.
+    pub bytes: &'a [u8],
+    /// A destination that hears it twice does no more than one that hears it once.
+    pub repeatable: bool,
+}
+
+impl First<'_> {
+    /// Nothing is known.
+    pub const NOTHING: Self = Self {
+        bytes: &[],
+        repeatable: true,
+    };
+}
+
 /// Where requests go, and how to get there.
 pub trait Ways: Send + Sync + 'static {
     /// A connection to a destination. It is shut down when it ends in order, and only dropped otherwise.
@@ -48,16 +65,16 @@ pub trait Ways: Send + Sync + 'static {
         drop((to, task));
     }
 
-    /// Connects to a destination, or to the pods. Takes no longer than a client may wait. `first` is what will be
-    /// written first, as far as that is known and may be said twice: it may travel with the question, also with one
-    /// that isn't answered. It is written all the same.
+    /// Connects to a destination, or to the pods. Takes no longer than a client may wait. What is written `first` may travel
+    /// with the question; it is written all the same.
     ///
     /// # Errors
     ///
-    /// What clients are told, where the destination isn't the pods.
+    /// What clients are told, where the destination isn't the pods. One that may have heard what isn't repeatable isn't the
+    /// pods' either.
     fn dial(
         &self,
         to: Option<&Self::Key>,
-        first: &[u8],
+        first: First<'_>,
     ) -> impl Future<Output = Result<Self::Stream, DialError>> + Send;
 }

@@ -1,8 +1,9 @@
 //! Connections and datagrams from the cluster: streams that wait ready at the manager, and local dials.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -18,13 +19,15 @@ use kdev_flow::rpc::client::FlowsClient;
 use kdev_flow::rpc::read::Broken;
 use kdev_flow::socket::carry_socket;
 use kdev_flow::{Carrier, farewell};
+use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowFrame, FlowOpen, FlowProtocol, FlowResume};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::calls::{Answer, Calls};
 use super::intercepts::Intercepts;
 use super::manager_link::Link;
 
@@ -44,6 +47,7 @@ pub async fn run(
     cancelled: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(WAITING));
+    let calls = Arc::new(Mutex::default());
     let mut held = intercepts.any_held();
     // The connection on which a stream broke; the next one is waited for.
     let (broke, broken) = watch::channel(0);
@@ -56,7 +60,11 @@ pub async fn run(
                 .await
                 .ok()
                 .and_then(|link| Some((link.channel.clone()?, link.generation)))?;
-            let intercepts = Arc::clone(&intercepts);
+            let desk = Desk {
+                intercepts: Arc::clone(&intercepts),
+                calls: Arc::clone(&calls),
+                limit,
+            };
             let (broke, cancelled) = (broke.clone(), cancelled.clone());
             let connection = Connection {
                 link: link.clone(),
@@ -76,7 +84,7 @@ pub async fn run(
                         return;
                     };
                     drop(slot);
-                    answer(accepted, &intercepts, connection, limit).await;
+                    desk.answer(accepted, connection).await;
                 };
                 tokio::select! {
                     () = cancelled.cancelled() => {}
@@ -151,68 +159,130 @@ async fn accept(channel: Channel, carrier: &Carrier) -> Option<Accepted> {
     None
 }
 
-async fn answer(
-    accepted: Accepted,
-    intercepts: &Intercepts,
-    connection: Connection,
+/// Where connections are answered.
+struct Desk {
+    intercepts: Arc<Intercepts>,
+    calls: Arc<Mutex<Calls>>,
+    /// How long a TCP flow may be without a connection.
     limit: Duration,
-) {
-    let Accepted {
-        open,
-        outgoing,
-        incoming,
-    } = accepted;
-    let Some(local) = intercepts.local_address(&open.intercept) else {
-        let gone = Failed::new(
-            kdev_proto::v1::flow_failed::Reason::Refused,
-            "this machine doesn't hold the intercept",
-        );
-        return say(frame::failed(&gone), incoming, outgoing).await;
-    };
-    if !open.probe.is_empty() {
-        // The manager waits for nothing but this answer.
-        return say(frame::opened(), incoming, outgoing).await;
+}
+
+impl Desk {
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    if open.protocol() == FlowProtocol::Udp {
-        return match program_of_datagrams(local).await {
+
+    async fn answer(&self, accepted: Accepted, connection: Connection) {
+        let Accepted {
+            open,
+            outgoing,
+            incoming,
+        } = accepted;
+        if !open.probe.is_empty() {
+            // The manager waits for nothing but this answer.
+            let answer = match self.intercepts.local_address(&open.intercept) {
+                Some(_) => frame::opened(),
+                None => not_held(),
+            };
+            return say(answer, incoming, outgoing).await;
+        }
+        if open.protocol() == FlowProtocol::Udp {
+            return self.relay(&open, incoming, outgoing, connection).await;
+        }
+        let asked = self.calls().handle_asked(&open.flow, Instant::now());
+        let refusal = match asked {
+            Answer::Take => match self.dial(&open).await {
+                Ok(program) => {
+                    return self
+                        .carry(program, open, (outgoing, incoming), connection)
+                        .await;
+                }
+                Err(refusal) => {
+                    self.calls().handle_refused(&open.flow);
+                    refusal
+                }
+            },
+            Answer::TakenBefore => frame::failed(&Failed::new(Reason::TakenBefore, "taken before")),
+            Answer::RefusedBefore => frame::failed(&Failed::new(Reason::Refused, "refused before")),
+        };
+        say(refusal, incoming, outgoing).await;
+    }
+
+    /// Connects to the local program; or what the manager is told.
+    async fn dial(&self, open: &FlowOpen) -> Result<TcpStream, FlowFrame> {
+        let Some(local) = self.intercepts.local_address(&open.intercept) else {
+            return Err(not_held());
+        };
+        let program = loopback::connect(local).await;
+        program.map_err(|error| refusal(local, &error))
+    }
+
+    /// Carries a connection that was taken.
+    async fn carry(
+        &self,
+        program: TcpStream,
+        open: FlowOpen,
+        (outgoing, incoming): (Outgoing, Incoming),
+        connection: Connection,
+    ) {
+        self.intercepts.count_connection(&open.intercept);
+        // If nobody hears it, its connection has broken, and the flow is resumed: the program may have heard something.
+        let _ = outgoing.send(frame::opened()).await;
+        let means = OtherLinks {
+            connection,
+            flow: open.flow,
+            attempts: 0,
+            limit: self.limit,
+        };
+        let carrier = means.connection.carrier();
+        let stream = means.watched(Stream::new(outgoing, incoming, carrier));
+        carry_socket(program, stream, means).await;
+    }
+
+    /// Carries one client's datagrams until they stop, or the program doesn't take them any more.
+    async fn relay(
+        &self,
+        open: &FlowOpen,
+        incoming: Incoming,
+        outgoing: Outgoing,
+        connection: Connection,
+    ) {
+        let Some(local) = self.intercepts.local_address(&open.intercept) else {
+            return say(not_held(), incoming, outgoing).await;
+        };
+        match program_of_datagrams(local).await {
             Ok(program) => {
-                intercepts.count_connection(&open.intercept);
+                self.intercepts.count_connection(&open.intercept);
                 relay(program, incoming, outgoing, connection).await;
             }
-            Err(error) => refuse(local, &error, incoming, outgoing).await,
-        };
-    }
-    match loopback::connect(local).await {
-        Ok(program) => {
-            intercepts.count_connection(&open.intercept);
-            if outgoing.send(frame::opened()).await.is_ok() {
-                let means = OtherLinks {
-                    connection,
-                    flow: open.flow,
-                    attempts: 0,
-                    limit,
-                };
-                let carrier = means.connection.carrier();
-                let stream = means.watched(Stream::new(outgoing, incoming, carrier));
-                carry_socket(program, stream, means).await;
-            }
+            Err(error) => say(refusal(local, &error), incoming, outgoing).await,
         }
-        Err(error) => refuse(local, &error, incoming, outgoing).await,
     }
+}
+
+fn not_held() -> FlowFrame {
+    let gone = Failed::new(Reason::Refused, "this machine doesn't hold the intercept");
+    frame::failed(&gone)
+}
+
+/// What the manager is told when the local program doesn't take it.
+fn refusal(local: SocketAddr, error: &io::Error) -> FlowFrame {
+    tracing::debug!(%local, %error, "the local program doesn't answer");
+    frame::failed(&Failed::from(error))
 }
 
 /// A socket of its own for one client's datagrams to the local program. A port where nobody takes them refuses
 /// before any is sent, so that none is lost to it.
-async fn program_of_datagrams(local: SocketAddr) -> std::io::Result<UdpSocket> {
+async fn program_of_datagrams(local: SocketAddr) -> io::Result<UdpSocket> {
     let Some(reached) = loopback::receiver(local.port()).await else {
-        return Err(std::io::ErrorKind::ConnectionRefused.into());
+        return Err(io::ErrorKind::ConnectionRefused.into());
     };
     let socket = UdpSocket::bind((reached.ip(), 0)).await?;
     socket.connect(reached).await?;
     Ok(socket)
 }
 
-/// Carries one client's datagrams until they stop, or the program doesn't take them any more.
+/// Carries them between the manager and the program.
 async fn relay(
     program: UdpSocket,
     mut incoming: Incoming,
@@ -232,12 +302,6 @@ async fn relay(
         // The next datagram opens another flow. Where a better connection has come they go on, so that none is lost.
         () = connection.clone().lost() => {}
     }
-}
-
-/// Tells the manager that the local program doesn't take it.
-async fn refuse(local: SocketAddr, error: &std::io::Error, incoming: Incoming, outgoing: Outgoing) {
-    tracing::debug!(%local, %error, "the local program doesn't answer");
-    say(frame::failed(&Failed::from(error)), incoming, outgoing).await;
 }
 
 /// Says one last thing.

@@ -5,6 +5,7 @@
 
 mod acceptor;
 mod backoff;
+mod calls;
 mod carrier;
 pub mod direct;
 mod guardian;

@@ -1,15 +1,16 @@
 //! Who has claimed a port, and whose a request is.
 
+use std::future::{pending, ready};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, Mode};
 use kdev_rules::{Head, Table};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Machine, NotTaken, Purpose, Taken};
+use super::machine::{Machine, NotTaken, Purpose, Taken, Words};
 use crate::probe::{self, Expected};
 
 /// One claim on a port.
@@ -25,17 +26,39 @@ pub struct Claimant {
 }
 
 impl Claimant {
-    /// Asks its machine to take a connection.
+    /// Asks its machine to take what says nothing first: a probe, or a client's datagrams.
+    ///
+    /// # Errors
+    ///
+    /// See [`Machine::take`].
+    pub async fn ask(&self, purpose: Purpose<'_>) -> Result<Taken, NotTaken> {
+        let nothing = ready(Words::default());
+        let taken = self
+            .machine
+            .take(&self.claim.id, purpose, nothing, pending());
+        taken.await
+    }
+
+    /// Asks its machine to take a client's connection; until the intercept is over, unless it gets copies, which end
+    /// elsewhere.
     ///
     /// # Errors
     ///
     /// See [`Machine::take`].
     pub async fn take(
         &self,
-        purpose: Purpose<'_>,
-        first: impl Future<Output = Bytes>,
+        client: SocketAddr,
+        first: impl Future<Output = Words>,
     ) -> Result<Taken, NotTaken> {
-        self.machine.take(&self.claim.id, purpose, first).await
+        let over = async {
+            match self.claim.mode {
+                Mode::Wiretap => pending().await,
+                _ => self.left.cancelled().await,
+            }
+        };
+        let client = Purpose::Client(client);
+        let taken = self.machine.take(&self.claim.id, client, first, over);
+        taken.await
     }
 
     /// Whether the pods take what its machine doesn't.

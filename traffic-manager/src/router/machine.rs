@@ -1,20 +1,24 @@
 //! The machine that an intercept's connections and datagrams go to.
 
+use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use kdev_flow::carry::Stream;
 use kdev_flow::outgoing::Outgoing;
-use kdev_flow::{CHUNK, frame};
+use kdev_flow::{Carrier, frame};
+use kdev_proto::v1::flow_failed::Reason;
 use kdev_proto::v1::flow_frame::Kind;
 use kdev_proto::v1::{FlowOpen, FlowProtocol};
 
 use crate::resumable::{FlowId, Registered, ResumableFlows};
 use crate::sessions::Session;
-use crate::waiting::WaitingStreams;
+use crate::waiting::{Waiting, WaitingStreams};
 
 /// How long a connection waits for a stream to the machine, and for the machine's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,17 +46,26 @@ pub enum Purpose<'a> {
     Probe(&'a [u8]),
 }
 
+/// What a connection says first.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// It; at most [`Words::MOST`].
+    pub bytes: Bytes,
+    /// They may be heard once at most, by anybody.
+    pub once: bool,
+}
+
+impl Words {
+    /// As many travel with a question.
+    pub const MOST: usize = 16 << 10;
+}
+
 /// A connection that the machine has taken.
 pub struct Taken {
     /// Its stream.
     pub stream: Stream,
     /// Where it is found again; `None` where too many are.
     pub registered: Option<Registered>,
-}
-
-/// No words: what a connection says comes when it has been taken.
-pub fn nothing() -> impl Future<Output = Bytes> {
-    std::future::ready(Bytes::new())
 }
 
 /// Why the machine doesn't take a connection; completes "the connection can't go to the machine: ".
@@ -64,13 +77,26 @@ pub enum NotTaken {
     /// The machine doesn't say anything.
     #[error("the machine is out of reach")]
     Silent,
+    /// Nobody wants it to, any more.
+    #[error("the intercept is over")]
+    Left,
+    /// What may be heard once was on its way when the connection to the machine broke, which hasn't come back.
+    #[error("the machine has gone out of reach, which may have heard it")]
+    Unknown,
+}
+
+impl NotTaken {
+    /// Whether the machine has heard nothing, so that somebody else may hear it.
+    pub fn is_unheard(self) -> bool {
+        self != Self::Unknown
+    }
 }
 
 impl Machine {
     /// Asks the machine to take a connection of an intercept, whose `first` words travel with the question as
     /// soon as there are any: an answer to them so costs no round trip more than one on a connection that
-    /// exists. They have to be such as may be said twice, as a question that isn't answered may be asked again.
-    /// They are in the result's [`Stream::said`]. Dropping the future takes the question back.
+    /// exists. They are in the result's [`Stream::said`]. A question that isn't answered is asked again, and the machine
+    /// takes it once. Dropping the future takes it back, and so does `left`, unless words that may be heard once have been said.
     ///
     /// # Errors
     ///
@@ -79,7 +105,8 @@ impl Machine {
         &self,
         intercept: &str,
         purpose: Purpose<'_>,
-        first: impl Future<Output = Bytes>,
+        first: impl Future<Output = Words>,
+        left: impl Future<Output = ()>,
     ) -> Result<Taken, NotTaken> {
         let (protocol, client, probe) = match purpose {
             Purpose::Client(client) => (FlowProtocol::Tcp, client.to_string(), Bytes::new()),
@@ -90,75 +117,136 @@ impl Machine {
                 Bytes::copy_from_slice(token),
             ),
         };
-        let open = FlowOpen {
+        let mut open = FlowOpen {
             protocol: protocol.into(),
             intercept: intercept.to_owned(),
             client,
             probe,
             ..FlowOpen::default()
         };
-        let asked = tokio::time::timeout(PATIENCE, self.ask(open, first)).await;
-        asked.unwrap_or(Err(NotTaken::Silent))
+        // Datagrams begin anew.
+        let mut registered = None;
+        if protocol == FlowProtocol::Tcp {
+            // Known before the machine hears of it, as the flow may lose its stream at once.
+            let flow: FlowId = rand::random();
+            registered = self.flows.register(&flow, &self.session);
+            open.flow = Bytes::copy_from_slice(&flow);
+        }
+        let heard = AtomicBool::new(false);
+        let question = Question {
+            open,
+            registered: registered.as_ref(),
+            heard: &heard,
+        };
+        let left = async {
+            left.await;
+            if heard.load(Ordering::Relaxed) {
+                pending().await
+            }
+        };
+        let asked = tokio::time::timeout(PATIENCE, question.ask(&self.streams, first));
+        let stream = tokio::select! {
+            biased;
+            () = left => Err(NotTaken::Left),
+            asked = asked => asked.unwrap_or(Err(NotTaken::Silent)),
+        };
+        match stream {
+            Ok(stream) => Ok(Taken { stream, registered }),
+            Err(NotTaken::Silent) if heard.into_inner() => Err(NotTaken::Unknown),
+            Err(why) => Err(why),
+        }
     }
+}
 
-    /// Asks over waiting streams until a living one answers.
+/// What the machine is asked.
+struct Question<'a> {
+    open: FlowOpen,
+    registered: Option<&'a Registered>,
+    /// Whether words that may be heard once have been said.
+    heard: &'a AtomicBool,
+}
+
+impl Question<'_> {
+    /// Asks over waiting streams until the machine answers on one, or comes with the flow, as it had heard of it on one that
+    /// broke.
     async fn ask(
         &self,
-        open: FlowOpen,
-        first: impl Future<Output = Bytes>,
-    ) -> Result<Taken, NotTaken> {
+        streams: &WaitingStreams,
+        first: impl Future<Output = Words>,
+    ) -> Result<Stream, NotTaken> {
         tokio::pin!(first);
         let mut words = None;
         loop {
-            let mut waiting = self.streams.take().await;
-            // Each attempt is a flow of its own, known before the machine hears of it, as it may lose the
-            // stream at once.
-            let (mut open, mut registered) = (open.clone(), None);
-            // Datagrams begin anew.
-            if open.protocol() == FlowProtocol::Tcp {
-                let flow: FlowId = rand::random();
-                registered = self.flows.register(&flow, &self.session);
-                open.flow = Bytes::copy_from_slice(&flow);
-            }
             let asked = async {
-                waiting.outgoing.send(frame::open(open)).await.ok()?;
-                let mut said = Bytes::new();
-                if let Some(words) = &words {
-                    said = say(&waiting.outgoing, words).await?;
-                }
-                loop {
-                    tokio::select! {
-                        biased;
-                        spoken = &mut first, if words.is_none() => {
-                            said = say(&waiting.outgoing, words.insert(spoken)).await?;
-                        }
-                        answer = waiting.incoming.next() => return Some((answer?.ok()?.kind?, said)),
-                    }
-                }
+                let mut waiting = streams.take().await;
+                let asked = self.ask_over(&mut waiting, first.as_mut(), &mut words);
+                let answer = tokio::time::timeout(ONE_STREAM, asked).await;
+                (waiting, answer.ok().flatten())
             };
-            match tokio::time::timeout(ONE_STREAM, asked).await {
-                Ok(Some((Kind::Opened(_), said))) => {
-                    let stream = Stream {
-                        outgoing: waiting.outgoing,
-                        incoming: waiting.incoming,
-                        carrier: waiting.carrier,
-                        said,
-                    };
-                    return Ok(Taken { stream, registered });
+            let comes = tokio::select! {
+                carrier = self.comes() => carrier,
+                (waiting, answer) = asked => match answer {
+                    Some(Kind::Opened(_)) => {
+                        return Ok(Stream {
+                            outgoing: waiting.outgoing,
+                            incoming: waiting.incoming,
+                            carrier: waiting.carrier,
+                            said: words.unwrap_or_default(),
+                        });
+                    }
+                    Some(Kind::Failed(failed)) if failed.reason() == Reason::TakenBefore => {
+                        self.comes().await
+                    }
+                    Some(Kind::Failed(_)) => return Err(NotTaken::Refused),
+                    // Its connection broke: the next one may be alive.
+                    _ => continue,
+                },
+            };
+            return Ok(Stream::broken(comes, words.unwrap_or_default()));
+        }
+    }
+
+    /// Waits until the machine comes with the flow over another carrier.
+    async fn comes(&self) -> Carrier {
+        match self.registered {
+            Some(registered) => registered.comes().await,
+            None => pending().await,
+        }
+    }
+
+    /// Asks over one stream, with the words as soon as they are known; the answer, `None` if it breaks before.
+    async fn ask_over(
+        &self,
+        waiting: &mut Waiting,
+        mut first: Pin<&mut impl Future<Output = Words>>,
+        words: &mut Option<Bytes>,
+    ) -> Option<Kind> {
+        let sent = waiting.outgoing.send(frame::open(self.open.clone())).await;
+        sent.ok()?;
+        if let Some(words) = &*words {
+            say(&waiting.outgoing, words).await?;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                spoken = &mut first, if words.is_none() => {
+                    let once = spoken.once && !spoken.bytes.is_empty();
+                    self.heard.fetch_or(once, Ordering::Relaxed);
+                    say(&waiting.outgoing, words.insert(spoken.bytes)).await?;
                 }
-                Ok(Some((Kind::Failed(_), _))) => return Err(NotTaken::Refused),
-                // Its connection broke while it waited: the next one may be alive.
-                _ => {}
+                answer = waiting.incoming.next() => return answer?.ok()?.kind,
             }
         }
     }
 }
 
-/// Says the first words of a connection, as many as one frame takes; returns them.
-async fn say(outgoing: &Outgoing, words: &Bytes) -> Option<Bytes> {
-    let said = words.slice(..words.len().min(CHUNK));
-    if !said.is_empty() {
-        outgoing.send(frame::data(said.clone())).await.ok()?;
+async fn say(outgoing: &Outgoing, words: &Bytes) -> Option<()> {
+    if !words.is_empty() {
+        outgoing.send(frame::data(words.clone())).await.ok()?;
     }
-    Some(said)
+    Some(())
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, PortRef, Protocol, ServiceName};
 use kdev_flow::carry;
 use kdev_flow::socket::carry_socket;
@@ -34,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::probe::Expected;
 use claimants::{Claimant, Claimants};
-use machine::{NotTaken, Purpose, nothing};
+use machine::{NotTaken, Purpose, Words};
 use notices::Notices;
 use pods::{Pods, Unreachable};
 use requests::{Requests, Unavailable};
@@ -45,9 +44,6 @@ pub use ports::RouterPorts;
 
 /// Before the next connection is accepted when one couldn't be.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
-
-/// Bytes of a connection that travel with the question whether a machine takes it, at most.
-const FIRST: usize = 16 << 10;
 
 /// Attempts at finding a port that is free on every address of the pod.
 const PORT_ATTEMPTS: usize = 16;
@@ -294,7 +290,7 @@ async fn carry(connection: TcpStream, client: SocketAddr, way: &Way) -> Result<(
 /// Answers the prober once the machine has: its answer is the proof.
 async fn prove(mut connection: TcpStream, claimant: &Claimant) -> Result<(), Reset> {
     let probe = Purpose::Probe(claimant.probe.token());
-    if let Err(why) = claimant.take(probe, nothing()).await {
+    if let Err(why) = claimant.ask(probe).await {
         return Err(reset(&connection, Reset::Machine(why)));
     }
     let sent = connection.write_all(claimant.probe.answer()).await;
@@ -310,13 +306,7 @@ async fn to_machine(
 ) -> Result<(), Reset> {
     let broken = AtomicBool::new(false);
     let first = first_words(&connection, &way.limits, &broken);
-    let taken = tokio::select! {
-        biased;
-        // Over before the machine has answered.
-        () = claimant.left.cancelled() => return to_pods(connection, client, way).await,
-        taken = claimant.take(Purpose::Client(client), first) => taken,
-    };
-    match taken {
+    match claimant.take(client, first).await {
         Ok(taken) => {
             // They were only looked at before.
             let mut said = vec![0; taken.stream.said.len()];
@@ -328,8 +318,10 @@ async fn to_machine(
             carry_socket(connection, taken.stream, taken.registered).await;
             Ok(())
         }
-        // It was asked just before the intercept ended.
-        Err(_) if claimant.left.is_cancelled() => to_pods(connection, client, way).await,
+        // The intercept ended before the machine has answered.
+        Err(why) if claimant.left.is_cancelled() && why.is_unheard() => {
+            to_pods(connection, client, way).await
+        }
         Err(why) if claimant.passes(why) => to_pods(connection, client, way).await,
         Err(why) => {
             tracing::debug!(service = %way.service, owner = claimant.claim.owner, %why, "a connection can't go to the machine");
@@ -341,16 +333,19 @@ async fn to_machine(
     }
 }
 
-/// What a client says first, when it does, if that may be said twice; no byte of it is taken. Whether its
-/// connection is `broken` has to be remembered: the kernel says so once, and from then on that it has ended.
-async fn first_words(connection: &TcpStream, limits: &Limits, broken: &AtomicBool) -> Bytes {
-    let mut words = vec![0; FIRST];
+/// What a client says first, when it does; no byte of it is taken. Whether its connection is `broken` has to be
+/// remembered: the kernel says so once, and from then on that it has ended.
+async fn first_words(connection: &TcpStream, limits: &Limits, broken: &AtomicBool) -> Words {
+    let mut words = vec![0; Words::MOST];
     let count = connection.peek(&mut words).await.unwrap_or_else(|_| {
         broken.store(true, Ordering::Relaxed);
         0
     });
-    words.truncate(repeatable(&words[..count], limits.headers));
-    words.into()
+    words.truncate(count);
+    Words {
+        once: repeatable(&words, limits.headers) < count,
+        bytes: words.into(),
+    }
 }
 
 /// The limits where nobody is there to hear more: who doesn't say at once what they speak learns soon that

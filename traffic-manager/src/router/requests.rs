@@ -1,19 +1,20 @@
 //! Where the requests of one connection go.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kdev_cluster::redirect::Mode;
 use kdev_flow::pipe::{Pipe, carry_pipe, pipe};
-use kdev_router::{DialError, Limit, Limits, Tapped, Ways};
+use kdev_router::{DialError, First, Limit, Limits, Tapped, Ways};
 use kdev_rules::Head;
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
 use super::claimants::{Claimant, Claimants};
-use super::machine::{NotTaken, Purpose};
+use super::machine::{NotTaken, Words};
 use super::notices::{Notice, Notices};
 use super::pods::Pods;
 
@@ -56,9 +57,17 @@ impl std::hash::Hash for Whose {
 
 impl Requests {
     /// Asks a machine to take a connection.
-    async fn to_machine(&self, claimant: &Claimant, first: &[u8]) -> Result<Upstream, NotTaken> {
-        let first = std::future::ready(Bytes::copy_from_slice(first));
-        let taken = claimant.take(Purpose::Client(self.client), first).await?;
+    async fn to_machine(
+        &self,
+        claimant: &Claimant,
+        first: First<'_>,
+    ) -> Result<Upstream, NotTaken> {
+        let most = first.bytes.len().min(Words::MOST);
+        let words = Words {
+            bytes: Bytes::copy_from_slice(&first.bytes[..most]),
+            once: !first.repeatable,
+        };
+        let taken = claimant.take(self.client, ready(words)).await?;
         let (stream, near) = pipe(taken.stream.said.len());
         self.tasks
             .spawn(carry_pipe(near, taken.stream, taken.registered));
@@ -124,7 +133,7 @@ impl Ways for Requests {
         });
     }
 
-    async fn dial(&self, to: Option<&Whose>, first: &[u8]) -> Result<Upstream, DialError> {
+    async fn dial(&self, to: Option<&Whose>, first: First<'_>) -> Result<Upstream, DialError> {
         let current = self.claimants.current();
         let claimant = match to {
             Some(Whose(claimant)) => claimant,
@@ -135,15 +144,11 @@ impl Ways for Requests {
             },
         };
         let is_copy = claimant.claim.mode == Mode::Wiretap;
-        let taken = tokio::select! {
-            // It has left since the request was looked at.
-            () = claimant.left.cancelled(), if !is_copy => return self.to_pods().await,
-            taken = self.to_machine(claimant, first) => taken,
-        };
-        match taken {
+        let is_over = || claimant.left.is_cancelled() && !is_copy;
+        match self.to_machine(claimant, first).await {
             Ok(stream) => Ok(stream),
-            // Its machine was asked just before it left.
-            Err(_) if claimant.left.is_cancelled() && !is_copy => self.to_pods().await,
+            // It has left since the request was looked at.
+            Err(why) if is_over() && why.is_unheard() => self.to_pods().await,
             // Whose everything is, also what isn't HTTP.
             Err(why) if claimant.passes(why) && to.is_none() => self.to_pods().await,
             Err(why) if claimant.passes(why) && !is_copy => {
@@ -172,7 +177,7 @@ impl Ways for Unavailable {
         Some(())
     }
 
-    async fn dial(&self, _: Option<&()>, _: &[u8]) -> Result<TcpStream, DialError> {
+    async fn dial(&self, _: Option<&()>, _: First<'_>) -> Result<TcpStream, DialError> {
         Err(self.0.clone())
     }
 }

@@ -55,6 +55,12 @@ impl Message {
         self.ready
     }
 
+    /// How many of these bytes, that begin with the first that weren't used, belong to it.
+    pub(crate) fn come(&mut self, buffer: &[u8]) -> usize {
+        self.look(buffer);
+        self.ready
+    }
+
     /// Passes it on. Cancel safe: called again, it goes on where it was.
     pub(crate) async fn pass<R, W>(
         &mut self,

@@ -18,7 +18,7 @@ use crate::limits::{Limit, Limits};
 use crate::peer::Peer;
 use crate::serve::{copy, splice, to_pods};
 use crate::tap::Tap;
-use crate::ways::Ways;
+use crate::ways::{First, Ways};
 
 struct Session<'a, C, W: Ways> {
     client: Peer<C>,
@@ -246,11 +246,13 @@ where
         head.len()
     }
 
-    /// What of a request with a head of so many bytes may travel with the question for a connection.
-    fn first(&self, length: usize, asked: &Asked) -> &[u8] {
-        match asked.repeatable {
-            true => &self.client.read.buffer[..length],
-            false => &[],
+    /// What has come of a request with a head of so many bytes, and nothing of the next one, which may be somebody else's.
+    fn first(&self, length: usize, asked: &Asked) -> First<'_> {
+        let come = &self.client.read.buffer;
+        let mut request = Message::new(length, asked.body.clone());
+        First {
+            bytes: &come[..request.come(come)],
+            repeatable: asked.repeatable,
         }
     }
 

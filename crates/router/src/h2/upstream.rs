@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::spoken::{Spoken, Watched, watched};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::error::DialError;
-use crate::ways::Ways;
+use crate::ways::{First, Ways};
 
 /// The head of a response; there is no reason to be strict with the pods.
 const HEAD: u32 = 1 << 20;
@@ -111,7 +111,7 @@ impl<W: Ways> Upstream<W> {
         if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= arrived) {
             return Err(OpenError::Dial(error.clone()));
         }
-        let stream = match self.ways.dial(self.to.as_ref(), &[]).await {
+        let stream = match self.ways.dial(self.to.as_ref(), First::NOTHING).await {
             Ok(stream) => stream,
             Err(error) => {
                 state.failed = Some((Instant::now(), error.clone()));

@@ -19,7 +19,7 @@ impl Ways for Away {
         Some(())
     }
 
-    async fn dial(&self, _: Option<&()>, _: &[u8]) -> Result<DuplexStream, DialError> {
+    async fn dial(&self, _: Option<&()>, _: First<'_>) -> Result<DuplexStream, DialError> {
         self.dials.fetch_add(1, Ordering::Relaxed);
         drop(self.gate.acquire().await.unwrap());
         Err(DialError::new("away"))

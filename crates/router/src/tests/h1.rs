@@ -264,3 +264,26 @@ async fn the_pods_take_what_is_passed_to_them() {
         says(&mut rig.client, request).await;
     }
 }
+
+#[tokio::test]
+async fn a_question_for_a_connection_comes_with_the_request_and_nothing_of_the_next_one() {
+    let next = "GET / HTTP/1.1\r\nx-to: bob\r\n\r\n";
+    for (request, repeatable) in [
+        ("GET / HTTP/1.1\r\nx-to: ann\r\n\r\n", true),
+        (
+            "POST / HTTP/1.1\r\nx-to: ann\r\ncontent-length: 5\r\n\r\norder",
+            false,
+        ),
+        (
+            "POST / HTTP/1.1\r\nx-to: ann\r\ntransfer-encoding: chunked\r\n\r\n5\r\norder\r\n0\r\n\r\n",
+            false,
+        ),
+    ] {
+        let mut rig = Rig::new().await;
+        says(&mut rig.client, format!("{request}{next}")).await;
+        let mut ann = rig.accept("ann").await;
+        hears(&mut ann, request).await;
+        let asked = rig.asked.lock().unwrap().clone();
+        assert_eq!(asked, [(request.to_owned(), repeatable)]);
+    }
+}

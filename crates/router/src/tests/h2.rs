@@ -83,6 +83,7 @@ pub(super) async fn speak(rig: Rig, builder: &client::Builder) -> (Rig, SendRequ
         client,
         router,
         reached,
+        asked,
         listeners,
     } = rig;
     let (sender, connection) = soon(builder.handshake(client)).await.unwrap();
@@ -93,6 +94,7 @@ pub(super) async fn speak(rig: Rig, builder: &client::Builder) -> (Rig, SendRequ
         client,
         router,
         reached,
+        asked,
         listeners,
     };
     (rig, sender)

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::ways::First;
 use crate::{DialError, Limit, Limits, RouterError, Tapped, Ways, serve};
 use foreseen::Foreseen;
 
@@ -35,6 +36,8 @@ pub(crate) struct Ports {
     pub(crate) to: HashMap<&'static str, SocketAddr>,
     /// The limits that the client has reached.
     pub(crate) reached: Arc<Mutex<Vec<Limit>>>,
+    /// What each question for a connection came with, and whether that is repeatable.
+    pub(crate) asked: Arc<Mutex<Vec<(String, bool)>>>,
 }
 
 impl Ways for Ports {
@@ -69,7 +72,9 @@ impl Ways for Ports {
         tokio::spawn(task);
     }
 
-    async fn dial(&self, to: Option<&String>, first: &[u8]) -> Result<Foreseen, DialError> {
+    async fn dial(&self, to: Option<&String>, first: First<'_>) -> Result<Foreseen, DialError> {
+        let bytes = String::from_utf8_lossy(first.bytes).into_owned();
+        self.asked.lock().unwrap().push((bytes, first.repeatable));
         let port = self.to.get(to.map_or("pods", String::as_str));
         let down = || match to.map(String::as_str) {
             Some("passing") => DialError::new(DOWN).pass_to_pods(),
@@ -80,7 +85,7 @@ impl Ways for Ports {
         stream.set_nodelay(true).unwrap();
         Ok(Foreseen {
             stream,
-            first: first.to_vec(),
+            first: first.bytes.to_vec(),
         })
     }
 }
@@ -99,6 +104,7 @@ pub(crate) struct Rig {
     pub(crate) client: TcpStream,
     pub(crate) router: JoinHandle<Result<(), RouterError>>,
     pub(crate) reached: Arc<Mutex<Vec<Limit>>>,
+    pub(crate) asked: Arc<Mutex<Vec<(String, bool)>>>,
     listeners: HashMap<&'static str, TcpListener>,
 }
 
@@ -126,9 +132,11 @@ impl Rig {
         }
         let (client, mut near) = connection().await;
         let reached = Arc::<Mutex<Vec<Limit>>>::default();
+        let asked = Arc::<Mutex<Vec<(String, bool)>>>::default();
         let ways = Ports {
             to: ports,
             reached: Arc::clone(&reached),
+            asked: Arc::clone(&asked),
         };
         let router = tokio::spawn(async move {
             let served = serve(&mut near, Arc::new(ways), &limits).await;
@@ -141,6 +149,7 @@ impl Rig {
             client,
             router,
             reached,
+            asked,
             listeners,
         }
     }

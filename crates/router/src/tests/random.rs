@@ -157,6 +157,7 @@ async fn passes(exchanges: Vec<Exchange>, room: usize, pieces: Vec<usize>) {
     let (client, near) = tokio::io::duplex(room);
     let ways = Arc::new(Ports {
         to: ports,
+        asked: Arc::default(),
         reached: Arc::default(),
     });
     let router = tokio::spawn(async move { serve(near, ways, &patient()).await });

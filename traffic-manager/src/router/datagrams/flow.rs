@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::Port;
 use crate::router::claimants::Claimant;
-use crate::router::machine::{NotTaken, Purpose, Taken, nothing};
+use crate::router::machine::{NotTaken, Purpose, Taken};
 use crate::router::pods::Pods;
 use crate::waiting::Incoming;
 
@@ -92,7 +92,7 @@ impl Flow {
         while self.any_waits().await {
             let taken = tokio::select! {
                 () = tap.left.cancelled() => return,
-                taken = tap.take(Purpose::Datagrams(self.client), nothing()) => taken,
+                taken = tap.ask(Purpose::Datagrams(self.client)) => taken,
             };
             let turn = match taken {
                 Ok(taken) => self.exchange(taken, tap, Answers::Dropped).await,
@@ -115,7 +115,7 @@ impl Flow {
         let taken = tokio::select! {
             biased;
             () = claimant.left.cancelled() => return Turn::Again,
-            taken = claimant.take(Purpose::Datagrams(self.client), nothing()) => taken,
+            taken = claimant.ask(Purpose::Datagrams(self.client)) => taken,
         };
         match taken {
             Ok(taken) => self.exchange(taken, claimant, Answers::ToClient).await,

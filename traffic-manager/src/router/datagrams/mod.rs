@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::claimants::{Claimant, Snapshot};
-use super::machine::{Purpose, nothing};
+use super::machine::Purpose;
 use super::{AFTER_ERROR, Way};
 use flow::Flow;
 use recent::Recent;
@@ -176,7 +176,7 @@ impl Port {
     /// Answers the prober once the machine has: its answer is the proof.
     async fn prove(&self, prober: SocketAddr, claimant: &Claimant) {
         let probe = Purpose::Probe(claimant.probe.token());
-        if let Err(why) = claimant.take(probe, nothing()).await {
+        if let Err(why) = claimant.ask(probe).await {
             tracing::debug!(service = %self.way.service, %why, "a probe isn't answered");
             return;
         }

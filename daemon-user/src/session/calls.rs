@@ -1,0 +1,94 @@
+//! Which connections from the cluster this machine was asked to take, so that each is taken once: the manager asks again
+//! when it hears no answer, though the first question may have been heard, with words that may be said once. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// How long one is remembered. The manager asks for 10 s.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Most that are remembered.
+const MOST: usize = 65_536;
+
+/// What a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is the first one for its flow: whoever gets this sees whether it can be taken.
+    Take,
+    /// It was taken, and its flow is resumed from here.
+    TakenBefore,
+    /// It was refused, and stays so.
+    RefusedBefore,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Whether it was refused.
+    known: HashMap<Bytes, bool>,
+    order: VecDeque<(Instant, Bytes)>,
+}
+
+impl Calls {
+    /// The manager asks for this flow.
+    pub fn handle_asked(&mut self, flow: &Bytes, now: Instant) -> Answer {
+        match self.known.get(flow) {
+            Some(true) => return Answer::RefusedBefore,
+            Some(false) => return Answer::TakenBefore,
+            None => {}
+        }
+        while let Some((since, _)) = self.order.front()
+            && (self.order.len() >= MOST || now.duration_since(*since) > REMEMBERED)
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.known.insert(flow.clone(), false);
+        self.order.push_back((now, flow.clone()));
+        Answer::Take
+    }
+
+    /// It wasn't taken.
+    pub fn handle_refused(&mut self, flow: &Bytes) {
+        if let Some(refused) = self.known.get_mut(flow) {
+            *refused = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(number: usize) -> Bytes {
+        Bytes::copy_from_slice(&number.to_be_bytes())
+    }
+
+    #[test]
+    fn each_is_taken_once() {
+        let (mut calls, now) = (Calls::default(), Instant::now());
+        assert_eq!(calls.handle_asked(&flow(1), now), Answer::Take);
+        assert_eq!(calls.handle_asked(&flow(2), now), Answer::Take);
+        assert_eq!(calls.handle_asked(&flow(1), now), Answer::TakenBefore);
+        calls.handle_refused(&flow(1));
+        assert_eq!(calls.handle_asked(&flow(1), now), Answer::RefusedBefore);
+        assert_eq!(calls.handle_asked(&flow(2), now), Answer::TakenBefore);
+    }
+
+    #[test]
+    fn neither_their_number_nor_their_age_grows_without_limit() {
+        let (mut calls, now) = (Calls::default(), Instant::now());
+        for number in 0..MOST + 10 {
+            calls.handle_asked(&flow(number), now);
+        }
+        assert_eq!((calls.known.len(), calls.order.len()), (MOST, MOST));
+        assert_eq!(calls.handle_asked(&flow(10), now), Answer::TakenBefore);
+        let later = now + REMEMBERED + Duration::from_secs(1);
+        assert_eq!(calls.handle_asked(&flow(10), later), Answer::TakenBefore);
+        assert_eq!(calls.handle_asked(&flow(MOST + 10), later), Answer::Take);
+        assert_eq!((calls.known.len(), calls.order.len()), (1, 1));
+        calls.handle_refused(&flow(7));
+        assert_eq!(calls.known.len(), 1);
+    }
+}
