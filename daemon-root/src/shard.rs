@@ -272,7 +272,8 @@ fn unreachable(reason: Reason) -> Option<Unreachable> {
         | Reason::HostUnreachable
         | Reason::TimedOut
         // Of flows from the cluster only.
-        | Reason::TakenBefore => Some(Unreachable::Host),
+        | Reason::TakenBefore
+        | Reason::OverBefore => Some(Unreachable::Host),
     }
 }
 

@@ -5,9 +5,12 @@
 //! counts as the manager's. So a buffer keeps the size that it began with until its flow has shown that it moves.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// What a flow has to have moved, in bytes: more than buffers on its way take of one that nobody reads.
 const SHOWN: u64 = 2 << 20;
+/// A flow that is read waits for less, and TCP asks again no earlier (RFC 6298, Linux' least).
+const STILL: Duration = Duration::from_millis(200);
 
 /// A connection's receive buffer.
 #[derive(Debug)]
@@ -33,10 +36,12 @@ impl ReceiveBuffer {
         Self { state }
     }
 
-    /// It isn't read for now. By itself it doesn't grow, so that nothing has to be dropped: a peer whose packets are dropped
-    /// while it asks whether there is room says them again after half a minute, though there was room all the time.
-    pub(crate) fn handle_waiting(&mut self, connection: &impl AsFd) {
+    /// Its flow has nothing read for now. If that lasts the buffer takes all that comes; by itself it doesn't grow: a peer
+    /// whose packets are dropped while it asks whether there is room says them again after half a minute, though there was
+    /// room all the time. Cancel safe.
+    pub(crate) async fn stands_still(&mut self, connection: &impl AsFd) {
         if self.state == State::Kept {
+            tokio::time::sleep(STILL).await;
             self.state = State::Small;
             // It could be kept, so this can be done as well; below, too.
             let _ = options::release(connection);
@@ -149,7 +154,7 @@ mod tests {
         assert_eq!(pass(&mut from, &mut to).await, begun);
         buffer.handle_moved(&to, SHOWN);
         assert_eq!(pass(&mut from, &mut to).await, begun);
-        buffer.handle_waiting(&to);
+        soon(buffer.stands_still(&to)).await;
         buffer.handle_moved(&to, SHOWN + 1);
         assert!(pass(&mut from, &mut to).await > begun);
     }

@@ -47,7 +47,7 @@ impl NearRead for Reader<'_> {
                 .handle_moved(self.read.as_ref(), allowed.moved());
             let most = allowed.bytes();
             if most == 0 {
-                self.kernels.handle_waiting(self.read.as_ref());
+                self.kernels.stands_still(self.read.as_ref()).await;
                 return std::future::pending().await;
             }
             let read = if most < CHUNK {
@@ -65,6 +65,7 @@ impl NearRead for Reader<'_> {
     }
 
     async fn gone(&mut self) {
+        self.kernels.stands_still(self.read.as_ref()).await;
         // Writing will tell.
         std::future::pending().await
     }

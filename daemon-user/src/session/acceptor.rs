@@ -37,7 +37,8 @@ const WAITING: usize = 32;
 /// Between two attempts at resuming a flow.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Keeps streams waiting as long as there are intercepts, until cancelled. Dials run on `tasks`; a TCP
+/// Keeps streams waiting as long as there are intercepts, until cancelled; from then on what comes over them is refused, as long
+/// as the manager can be answered: so it goes to the pods. Dials run on `tasks`; a TCP
 /// flow may be without a connection to the manager for `limit`.
 pub async fn run(
     mut link: watch::Receiver<Link>,
@@ -64,31 +65,30 @@ pub async fn run(
                 intercepts: Arc::clone(&intercepts),
                 calls: Arc::clone(&calls),
                 limit,
+                over: cancelled.clone(),
             };
-            let (broke, cancelled) = (broke.clone(), cancelled.clone());
+            let broke = broke.clone();
             let connection = Connection {
                 link: link.clone(),
                 generation,
             };
             tasks.spawn(async move {
-                let serve = async {
-                    let carrier = connection.carrier();
-                    let accepted = tokio::select! {
-                        accepted = accept(channel, &carrier) => accepted,
-                        // Nothing comes over a connection that was given up, and it may take the
-                        // kernel a quarter of an hour to say so.
-                        () = connection.clone().given_up() => None,
-                    };
-                    let Some(accepted) = accepted else {
-                        broke.send_modify(|broken| *broken = generation.max(*broken));
-                        return;
-                    };
-                    drop(slot);
-                    desk.answer(accepted, connection).await;
+                let carrier = connection.carrier();
+                let accepted = tokio::select! {
+                    accepted = accept(channel, &carrier) => accepted,
+                    // Nothing comes over a connection that was given up, and it may take the
+                    // kernel a quarter of an hour to say so.
+                    () = connection.clone().given_up() => None,
                 };
+                let Some(accepted) = accepted else {
+                    broke.send_modify(|broken| *broken = generation.max(*broken));
+                    return;
+                };
+                drop(slot);
+                let (over, is_over) = (desk.over.clone(), desk.over.is_cancelled());
                 tokio::select! {
-                    () = cancelled.cancelled() => {}
-                    () = serve => {}
+                    () = over.cancelled(), if !is_over => {}
+                    () = desk.answer(accepted, connection) => {}
                 }
             });
         }
@@ -165,9 +165,17 @@ struct Desk {
     calls: Arc<Mutex<Calls>>,
     /// How long a TCP flow may be without a connection.
     limit: Duration,
+    /// Cancelled when nothing is taken any more.
+    over: CancellationToken,
 }
 
 impl Desk {
+    /// Where an intercept's connections go, if it is held.
+    fn local_address(&self, intercept: &str) -> Option<SocketAddr> {
+        let local = self.intercepts.local_address(intercept);
+        local.filter(|_| !self.over.is_cancelled())
+    }
+
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +188,7 @@ impl Desk {
         } = accepted;
         if !open.probe.is_empty() {
             // The manager waits for nothing but this answer.
-            let answer = match self.intercepts.local_address(&open.intercept) {
+            let answer = match self.local_address(&open.intercept) {
                 Some(_) => frame::opened(),
                 None => not_held(),
             };
@@ -204,13 +212,14 @@ impl Desk {
             },
             Answer::TakenBefore => frame::failed(&Failed::new(Reason::TakenBefore, "taken before")),
             Answer::RefusedBefore => frame::failed(&Failed::new(Reason::Refused, "refused before")),
+            Answer::OverBefore => frame::failed(&Failed::new(Reason::OverBefore, "over before")),
         };
         say(refusal, incoming, outgoing).await;
     }
 
     /// Connects to the local program; or what the manager is told.
     async fn dial(&self, open: &FlowOpen) -> Result<TcpStream, FlowFrame> {
-        let Some(local) = self.intercepts.local_address(&open.intercept) else {
+        let Some(local) = self.local_address(&open.intercept) else {
             return Err(not_held());
         };
         let program = loopback::connect(local).await;
@@ -230,13 +239,14 @@ impl Desk {
         let _ = outgoing.send(frame::opened()).await;
         let means = OtherLinks {
             connection,
-            flow: open.flow,
+            flow: open.flow.clone(),
             attempts: 0,
             limit: self.limit,
         };
         let carrier = means.connection.carrier();
         let stream = means.watched(Stream::new(outgoing, incoming, carrier));
         carry_socket(program, stream, means).await;
+        self.calls().handle_over(&open.flow);
     }
 
     /// Carries one client's datagrams until they stop, or the program doesn't take them any more.
@@ -247,7 +257,7 @@ impl Desk {
         outgoing: Outgoing,
         connection: Connection,
     ) {
-        let Some(local) = self.intercepts.local_address(&open.intercept) else {
+        let Some(local) = self.local_address(&open.intercept) else {
             return say(not_held(), incoming, outgoing).await;
         };
         match program_of_datagrams(local).await {

@@ -20,23 +20,23 @@ pub enum Answer {
     TakenBefore,
     /// It was refused, and stays so.
     RefusedBefore,
+    /// It was taken, and is over.
+    OverBefore,
 }
 
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Calls {
-    /// Whether it was refused.
-    known: HashMap<Bytes, bool>,
+    /// What a question that comes again is answered.
+    known: HashMap<Bytes, Answer>,
     order: VecDeque<(Instant, Bytes)>,
 }
 
 impl Calls {
     /// The manager asks for this flow.
     pub fn handle_asked(&mut self, flow: &Bytes, now: Instant) -> Answer {
-        match self.known.get(flow) {
-            Some(true) => return Answer::RefusedBefore,
-            Some(false) => return Answer::TakenBefore,
-            None => {}
+        if let Some(answer) = self.known.get(flow) {
+            return *answer;
         }
         while let Some((since, _)) = self.order.front()
             && (self.order.len() >= MOST || now.duration_since(*since) > REMEMBERED)
@@ -44,15 +44,24 @@ impl Calls {
         {
             self.known.remove(&oldest);
         }
-        self.known.insert(flow.clone(), false);
+        self.known.insert(flow.clone(), Answer::TakenBefore);
         self.order.push_back((now, flow.clone()));
         Answer::Take
     }
 
     /// It wasn't taken.
     pub fn handle_refused(&mut self, flow: &Bytes) {
-        if let Some(refused) = self.known.get_mut(flow) {
-            *refused = true;
+        self.change(flow, Answer::RefusedBefore);
+    }
+
+    /// It was taken, and is over.
+    pub fn handle_over(&mut self, flow: &Bytes) {
+        self.change(flow, Answer::OverBefore);
+    }
+
+    fn change(&mut self, flow: &Bytes, answer: Answer) {
+        if let Some(known) = self.known.get_mut(flow) {
+            *known = answer;
         }
     }
 }
@@ -74,6 +83,8 @@ mod tests {
         calls.handle_refused(&flow(1));
         assert_eq!(calls.handle_asked(&flow(1), now), Answer::RefusedBefore);
         assert_eq!(calls.handle_asked(&flow(2), now), Answer::TakenBefore);
+        calls.handle_over(&flow(2));
+        assert_eq!(calls.handle_asked(&flow(2), now), Answer::OverBefore);
     }
 
     #[test]

@@ -144,16 +144,34 @@ impl Machine {
                 pending().await
             }
         };
-        let asked = tokio::time::timeout(PATIENCE, question.ask(&self.streams, first));
         let stream = tokio::select! {
             biased;
             () = left => Err(NotTaken::Left),
-            asked = asked => asked.unwrap_or(Err(NotTaken::Silent)),
+            asked = question.ask(&self.streams, first) => asked,
+            () = self.patience(&heard) => Err(NotTaken::Silent),
         };
         match stream {
             Ok(stream) => Ok(Taken { stream, registered }),
             Err(NotTaken::Silent) if heard.into_inner() => Err(NotTaken::Unknown),
             Err(why) => Err(why),
+        }
+    }
+}
+
+impl Machine {
+    /// How long the machine may take. What it may have heard is a connection of its program's already, and may be without a
+    /// carrier for as long as any; unless there is nobody any more who could come with it.
+    async fn patience(&self, heard: &AtomicBool) {
+        let waited = async {
+            tokio::time::sleep(PATIENCE).await;
+            if heard.load(Ordering::Relaxed) {
+                let more = self.session.resume_limit().saturating_sub(PATIENCE);
+                tokio::time::sleep(more).await;
+            }
+        };
+        tokio::select! {
+            () = waited => {}
+            () = self.session.over.cancelled() => {}
         }
     }
 }
@@ -194,10 +212,17 @@ impl Question<'_> {
                             said: words.unwrap_or_default(),
                         });
                     }
-                    Some(Kind::Failed(failed)) if failed.reason() == Reason::TakenBefore => {
-                        self.comes().await
-                    }
-                    Some(Kind::Failed(_)) => return Err(NotTaken::Refused),
+                    Some(Kind::Failed(failed)) => match failed.reason() {
+                        Reason::TakenBefore => {
+                            match tokio::time::timeout(ONE_STREAM, self.comes()).await {
+                                Ok(carrier) => carrier,
+                                // It may only have tried to.
+                                Err(_) => continue,
+                            }
+                        }
+                        Reason::OverBefore => return Err(NotTaken::Silent),
+                        _ => return Err(NotTaken::Refused),
+                    },
                     // Its connection broke: the next one may be alive.
                     _ => continue,
                 },

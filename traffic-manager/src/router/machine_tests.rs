@@ -135,18 +135,29 @@ async fn a_flow_that_the_machine_took_without_anybody_hearing_it_goes_on_when_it
 
 #[tokio::test(start_paused = true)]
 async fn words_that_may_be_heard_once_arent_given_to_somebody_else() {
-    for (once, expected) in [(true, NotTaken::Unknown), (false, NotTaken::Left)] {
+    // Neither while it is waited for, nor when nobody is left who could come with it.
+    for (once, session_over, expected) in [
+        (true, false, NotTaken::Unknown),
+        (true, true, NotTaken::Unknown),
+        (false, false, NotTaken::Left),
+    ] {
         let (rig, left) = (Rig::new(), never());
         let mut first = rig.waits();
         let far = async {
             first.flow().await;
             first.next().await;
             left.cancel();
+            if session_over {
+                rig.machine.session.over.cancel();
+            }
             first
         };
+        let began = tokio::time::Instant::now();
         let (taken, _first) = tokio::join!(rig.take(words(once), left.clone()), far);
         let why = taken.err().unwrap();
         assert_eq!((why, why.is_unheard()), (expected, !once));
+        let waits = once && !session_over;
+        assert_eq!(began.elapsed() > PATIENCE, waits);
     }
 }
 
@@ -162,6 +173,39 @@ async fn what_the_machine_refuses_it_hasnt_heard() {
     };
     let (taken, _first) = tokio::join!(rig.take(words(true), never()), far);
     assert_eq!(taken.err(), Some(NotTaken::Refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_is_over_isnt_waited_for_and_one_that_the_machine_only_tried_is_asked_for_again()
+ {
+    for (reason, expected) in [
+        (Reason::OverBefore, NotTaken::Unknown),
+        (Reason::TakenBefore, NotTaken::Refused),
+    ] {
+        let rig = Rig::new();
+        let mut first = rig.waits();
+        let far = async {
+            first.flow().await;
+            drop(first);
+            let mut second = rig.waits();
+            second.flow().await;
+            second
+                .says
+                .send(frame::failed(&Failed::new(reason, "")))
+                .await
+                .unwrap();
+            if reason == Reason::OverBefore {
+                return (second, None);
+            }
+            let mut third = rig.waits();
+            third.flow().await;
+            let refused = Failed::new(Reason::Refused, "");
+            third.says.send(frame::failed(&refused)).await.unwrap();
+            (second, Some(third))
+        };
+        let (taken, _streams) = tokio::join!(rig.take(words(true), never()), far);
+        assert_eq!(taken.err(), Some(expected));
+    }
 }
 
 #[tokio::test(start_paused = true)]

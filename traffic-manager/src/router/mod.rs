@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kdev_cluster::redirect::{Intercept, PortRef, Protocol, ServiceName};
 use kdev_flow::carry;
 use kdev_flow::socket::carry_socket;
@@ -312,6 +313,8 @@ async fn to_machine(
             let mut said = vec![0; taken.stream.said.len()];
             let read = connection.read_exact(&mut said).await;
             if read.is_err() || broken.load(Ordering::Relaxed) {
+                // The machine may be on its way with another carrier.
+                drop(taken.registered);
                 carry::give_up(taken.stream).await;
                 return Err(reset(&connection, Reset::Side));
             }
@@ -344,7 +347,8 @@ async fn first_words(connection: &TcpStream, limits: &Limits, broken: &AtomicBoo
     words.truncate(count);
     Words {
         once: repeatable(&words, limits.headers) < count,
-        bytes: words.into(),
+        // Of their own size: there may be thousands.
+        bytes: Bytes::copy_from_slice(&words),
     }
 }
 
