@@ -41,7 +41,8 @@ impl ReceiveBuffer {
     /// room all the time. Cancel safe.
     pub(crate) async fn stands_still(&mut self, connection: &impl AsFd) {
         if self.state == State::Kept {
-            tokio::time::sleep(STILL).await;
+            // In a box, as thousands of flows that are idle would keep room for it.
+            Box::pin(tokio::time::sleep(STILL)).await;
             self.state = State::Small;
             // It could be kept, so this can be done as well; below, too.
             let _ = options::release(connection);

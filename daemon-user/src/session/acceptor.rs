@@ -48,7 +48,7 @@ pub async fn run(
     cancelled: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(WAITING));
-    let calls = Arc::new(Mutex::default());
+    let calls = Arc::new(Mutex::new(Calls::new(limit)));
     let mut held = intercepts.any_held();
     // The connection on which a stream broke; the next one is waited for.
     let (broke, broken) = watch::channel(0);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// How long one is remembered. The manager asks for 10 s.
-const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long one is remembered beyond the time for which a flow may be without a carrier, and the manager asks for it.
+const BEYOND: Duration = Duration::from_secs(60);
 /// Most that are remembered.
 const MOST: usize = 65_536;
 
@@ -25,21 +25,31 @@ pub enum Answer {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Calls {
+    remembered: Duration,
     /// What a question that comes again is answered.
     known: HashMap<Bytes, Answer>,
     order: VecDeque<(Instant, Bytes)>,
 }
 
 impl Calls {
+    /// Of a session whose flows may be without a carrier for `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            remembered: limit.saturating_add(BEYOND),
+            known: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
     /// The manager asks for this flow.
     pub fn handle_asked(&mut self, flow: &Bytes, now: Instant) -> Answer {
         if let Some(answer) = self.known.get(flow) {
             return *answer;
         }
         while let Some((since, _)) = self.order.front()
-            && (self.order.len() >= MOST || now.duration_since(*since) > REMEMBERED)
+            && (self.order.len() >= MOST || now.duration_since(*since) > self.remembered)
             && let Some((_, oldest)) = self.order.pop_front()
         {
             self.known.remove(&oldest);
@@ -70,13 +80,15 @@ impl Calls {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(100);
+
     fn flow(number: usize) -> Bytes {
         Bytes::copy_from_slice(&number.to_be_bytes())
     }
 
     #[test]
     fn each_is_taken_once() {
-        let (mut calls, now) = (Calls::default(), Instant::now());
+        let (mut calls, now) = (Calls::new(LIMIT), Instant::now());
         assert_eq!(calls.handle_asked(&flow(1), now), Answer::Take);
         assert_eq!(calls.handle_asked(&flow(2), now), Answer::Take);
         assert_eq!(calls.handle_asked(&flow(1), now), Answer::TakenBefore);
@@ -89,13 +101,13 @@ mod tests {
 
     #[test]
     fn neither_their_number_nor_their_age_grows_without_limit() {
-        let (mut calls, now) = (Calls::default(), Instant::now());
+        let (mut calls, now) = (Calls::new(LIMIT), Instant::now());
         for number in 0..MOST + 10 {
             calls.handle_asked(&flow(number), now);
         }
         assert_eq!((calls.known.len(), calls.order.len()), (MOST, MOST));
         assert_eq!(calls.handle_asked(&flow(10), now), Answer::TakenBefore);
-        let later = now + REMEMBERED + Duration::from_secs(1);
+        let later = now + LIMIT + BEYOND + Duration::from_secs(1);
         assert_eq!(calls.handle_asked(&flow(10), later), Answer::TakenBefore);
         assert_eq!(calls.handle_asked(&flow(MOST + 10), later), Answer::Take);
         assert_eq!((calls.known.len(), calls.order.len()), (1, 1));
