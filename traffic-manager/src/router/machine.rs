@@ -156,9 +156,7 @@ impl Machine {
             Err(why) => Err(why),
         }
     }
-}
 
-impl Machine {
     /// How long the machine may take. What it may have heard is a connection of its program's already, and may be without a
     /// carrier for as long as any; unless there is nobody any more who could come with it.
     async fn patience(&self, heard: &AtomicBool) {
