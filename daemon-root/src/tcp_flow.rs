@@ -15,15 +15,19 @@ use crate::flow_link::{Down, FromProgram, TaskEnd, ToProgram, Up};
 use crate::opening::{self, open_flow};
 
 /// Runs the flow until it is over on both sides.
-pub async fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) {
-    // In a box of its own, as thousands of idle flows would keep room for it.
-    let Some(begun) = Box::pin(begin(key, link, carriers)).await else {
-        return;
-    };
-    let (from_program, to_program, stream, means) = begun;
-    let outcome = carry::carry(from_program, &to_program, stream, means).await;
-    if outcome == Outcome::ResetByFlow {
-        to_program.send(Down::Reset).await;
+///
+/// Thousands of idle flows would keep room for how they began: so that has a box of its own, which has what it needs before
+/// this is a future, and what it leaves is taken apart at once.
+pub fn run(key: FlowKey, link: TaskEnd, carriers: Arc<Carriers>) -> impl Future<Output = ()> {
+    let begun = Box::pin(begin(key, link, carriers));
+    async move {
+        let Some((from_program, to_program, stream, means)) = begun.await else {
+            return;
+        };
+        let outcome = carry::carry(from_program, &to_program, stream, means).await;
+        if outcome == Outcome::ResetByFlow {
+            Box::pin(to_program.send(Down::Reset)).await;
+        }
     }
 }
 

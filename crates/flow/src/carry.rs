@@ -467,8 +467,9 @@ async fn deliver<W: NearWrite>(
     undelivered: Option<Undelivered>,
 ) -> Result<Near, Gone> {
     match undelivered {
-        Some(Undelivered::Data(bytes)) => write.write(bytes).await.map(Near::Heard),
-        Some(Undelivered::End) => write.end().await.map(|()| Near::HeardEnd),
+        // In boxes, as thousands of idle flows would keep room for them.
+        Some(Undelivered::Data(bytes)) => Box::pin(write.write(bytes)).await.map(Near::Heard),
+        Some(Undelivered::End) => Box::pin(write.end()).await.map(|()| Near::HeardEnd),
         None => future::pending().await,
     }
 }
