@@ -41,15 +41,20 @@ impl Slot {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn take(&self) -> Resumed {
+    /// Waits until `look` finds what it looks for. Cancel safe.
+    async fn when<T>(&self, look: impl Fn(&mut Option<Resumed>) -> Option<T>) -> T {
         loop {
             let added = self.added.notified();
-            let resumed = self.lock().resumed.take();
-            if let Some(resumed) = resumed {
-                return resumed;
+            let found = look(&mut self.lock().resumed);
+            if let Some(found) = found {
+                return found;
             }
             added.await;
         }
+    }
+
+    async fn take(&self) -> Resumed {
+        self.when(Option::take).await
     }
 }
 
@@ -137,19 +142,8 @@ pub struct Registered {
 impl Registered {
     /// Waits until the machine has come with the flow's next carrier, which is left to be taken. Cancel safe.
     pub async fn comes(&self) -> Carrier {
-        loop {
-            let added = self.slot.added.notified();
-            let next = self
-                .slot
-                .lock()
-                .resumed
-                .as_ref()
-                .map(|next| next.stream.carrier.clone());
-            if let Some(carrier) = next {
-                return carrier;
-            }
-            added.await;
-        }
+        let carrier = |next: &mut Option<Resumed>| Some(next.as_ref()?.stream.carrier.clone());
+        self.slot.when(carrier).await
     }
 }
 
