@@ -7,6 +7,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until};
+
 /// What a flow has to have moved, in bytes: more than buffers on its way take of one that nobody reads.
 const SHOWN: u64 = 2 << 20;
 /// A flow that is read waits for less, and TCP asks again no earlier (RFC 6298, Linux' least).
@@ -20,8 +22,9 @@ pub(crate) struct ReceiveBuffer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has the size that it began with, and what the peer sends beyond it is dropped.
-    Kept,
+    /// It has the size that it began with, and what the peer sends beyond it is dropped. Whether its flow stands still, and
+    /// since when.
+    Kept(Option<Instant>),
     /// It takes what comes, and doesn't grow by being read.
     Small,
     /// It is the kernel's to decide.
@@ -32,28 +35,35 @@ impl ReceiveBuffer {
     /// Has the buffer of `connection` keep its size. Where the system can't, it grows as ever.
     pub(crate) fn kept(connection: &impl AsFd) -> Self {
         let kept = options::keep(connection).is_ok();
-        let state = if kept { State::Kept } else { State::Grows };
+        let state = if kept {
+            State::Kept(None)
+        } else {
+            State::Grows
+        };
         Self { state }
     }
 
     /// Its flow has nothing read for now. If that lasts the buffer takes all that comes; by itself it doesn't grow: a peer
     /// whose packets are dropped while it asks whether there is room says them again after half a minute, though there was
-    /// room all the time. Cancel safe.
+    /// room all the time. Cancel safe: called again, it lasts since the first time.
     pub(crate) async fn stands_still(&mut self, connection: &impl AsFd) {
-        if self.state == State::Kept {
+        if let State::Kept(since) = &mut self.state {
+            let since = *since.get_or_insert_with(Instant::now);
             // In a box, as thousands of flows that are idle would keep room for it.
-            Box::pin(tokio::time::sleep(STILL)).await;
+            Box::pin(sleep_until(since + STILL)).await;
             self.state = State::Small;
             // It could be kept, so this can be done as well; below, too.
             let _ = options::release(connection);
         }
     }
 
-    /// Lets it grow if so many bytes moved show that its flow moves.
-    pub(crate) fn handle_moved(&mut self, connection: &impl AsFd, moved: u64) {
+    /// It is read. Lets it grow if so many bytes moved show that its flow moves.
+    pub(crate) fn handle_read(&mut self, connection: &impl AsFd, moved: u64) {
         if self.state != State::Grows && moved > SHOWN {
             self.state = State::Grows;
             let _ = options::release(connection).and_then(|()| options::enlarge(connection));
+        } else if let State::Kept(since) = &mut self.state {
+            *since = None;
         }
     }
 }
@@ -153,10 +163,30 @@ mod tests {
         let begun = getsockopt(&to, RcvBuf).unwrap();
         let mut buffer = ReceiveBuffer::kept(&to);
         assert_eq!(pass(&mut from, &mut to).await, begun);
-        buffer.handle_moved(&to, SHOWN);
+        buffer.handle_read(&to, SHOWN);
         assert_eq!(pass(&mut from, &mut to).await, begun);
         soon(buffer.stands_still(&to)).await;
-        buffer.handle_moved(&to, SHOWN + 1);
+        buffer.handle_read(&to, SHOWN + 1);
         assert!(pass(&mut from, &mut to).await > begun);
+    }
+
+    #[tokio::test]
+    async fn who_stands_still_is_let_go_though_the_other_direction_moves() {
+        let (_from, to) = connection().await;
+        let mut buffer = ReceiveBuffer::kept(&to);
+        let moves = async |buffer: &mut ReceiveBuffer| {
+            let turn = STILL / 10;
+            let _ = tokio::time::timeout(turn, buffer.stands_still(&to)).await;
+        };
+        moves(&mut buffer).await;
+        assert!(matches!(buffer.state, State::Kept(Some(_))));
+        buffer.handle_read(&to, 0);
+        assert_eq!(buffer.state, State::Kept(None));
+        soon(async {
+            while buffer.state != State::Small {
+                moves(&mut buffer).await;
+            }
+        })
+        .await;
     }
 }

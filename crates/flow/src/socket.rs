@@ -43,13 +43,13 @@ impl NearRead for Reader<'_> {
             if self.readable().await.is_err() {
                 return Said::Reset;
             }
-            self.kernels
-                .handle_moved(self.read.as_ref(), allowed.moved());
             let most = allowed.bytes();
             if most == 0 {
                 self.kernels.stands_still(self.read.as_ref()).await;
                 return std::future::pending().await;
             }
+            let moved = allowed.moved();
+            self.kernels.handle_read(self.read.as_ref(), moved);
             let read = if most < CHUNK {
                 self.read_exactly_kept(most)
             } else {
