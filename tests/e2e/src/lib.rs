@@ -22,6 +22,7 @@ pub mod kept;
 pub mod kinds;
 pub mod laptop;
 pub mod namespace;
+pub mod orders;
 pub mod pod;
 pub mod snapshot;
 pub mod talk;

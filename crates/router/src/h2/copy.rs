@@ -101,13 +101,14 @@ async fn far<W: Ways>(
     mut frames: mpsc::Receiver<Frame>,
     _slot: OwnedSemaphorePermit,
 ) {
-    let Ok(opened) = upstream.open(&request, ends).await else {
+    let Ok(opened) = upstream.open(&request, ends, None).await else {
         return;
     };
     let Opened {
         response,
         mut send,
         spoken: _,
+        said: _,
         _stream,
     } = opened;
     let say = async {

@@ -1,6 +1,8 @@
 //! HTTP/2: each stream of the client's connection becomes one on the connection of its destination.
 
+mod ahead;
 mod answer;
+mod body;
 mod copy;
 mod head;
 mod pipe;

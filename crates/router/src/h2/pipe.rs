@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::Bytes;
-use h2::{Error, Reason, RecvStream, SendStream};
+use h2::{Error, Reason, SendStream};
 
+use super::body::Body;
 use super::copy::Copy;
 
 /// Which side ended a stream before its end, and with which code; none when its connection broke.
@@ -20,7 +21,7 @@ pub(crate) enum Reset {
 /// Passes on until the end. A side that doesn't take what is said keeps the other from saying more: its
 /// window opens only as far as data has been taken.
 pub(crate) async fn pipe(
-    from: &mut RecvStream,
+    from: &mut Body,
     to: &mut SendStream<Bytes>,
     copies: &mut Vec<Copy>,
 ) -> Result<(), Reset> {
@@ -64,11 +65,7 @@ pub(crate) async fn pipe(
 }
 
 /// Hands data on as the other side's window allows, and says whether the end went with it.
-async fn send(
-    mut data: Bytes,
-    from: &mut RecvStream,
-    to: &mut SendStream<Bytes>,
-) -> Result<bool, Reset> {
+async fn send(mut data: Bytes, from: &mut Body, to: &mut SendStream<Bytes>) -> Result<bool, Reset> {
     loop {
         let room = match data.len() {
             0 => 0,
@@ -79,13 +76,12 @@ async fn send(
         };
         let piece = data.split_to(room.min(data.len()));
         let count = piece.len();
-        let ends = data.is_empty() && from.is_end_stream();
+        let ends = data.is_empty() && from.is_over();
         if count > 0 || ends {
             let sent = to.send_data(piece, ends);
             sent.map_err(|error| Reset::Target(error.reason()))?;
         }
-        // Fails only on a stream that is over.
-        let _ = from.flow_control().release_capacity(count);
+        from.release(count);
         if data.is_empty() {
             return Ok(ends);
         }

@@ -13,6 +13,7 @@ use h2::{Error, Reason, RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 
 use super::answer::Asked;
+use super::body::{Body, Said};
 use super::copy::Copy;
 use super::head;
 use super::pipe::{Reset, pipe, reason_of};
@@ -65,15 +66,17 @@ pub(crate) async fn serve<W: Ways>(
     (mut upstream, pods): (Arc<Upstream<W>>, Arc<Upstream<W>>),
     mut copies: Vec<Copy>,
 ) -> Result<(), Failed> {
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let asked = Asked::of(&parts.method, &parts.headers);
     let ends = body.is_end_stream();
+    let mut body = Body::from(body);
+    body.look();
     let request = head::request(parts);
     // What is gone from the body can't be said again.
     let mut again = ends;
     loop {
         let opened = tokio::select! {
-            opened = upstream.open(&request, ends) => opened,
+            opened = upstream.open(&request, ends, Some(&body)) => opened,
             _ = poll_fn(|cx| respond.poll_reset(cx)) => return Ok(()),
         };
         let opened = match opened {
@@ -140,7 +143,7 @@ pub(crate) fn too_many_headers(request: &Request<RecvStream>, respond: &mut Send
 
 /// Passes a stream on, both ways at once.
 async fn exchange(
-    body: &mut RecvStream,
+    body: &mut Body,
     respond: &mut SendResponse<Bytes>,
     opened: Opened,
     ends: bool,
@@ -150,8 +153,18 @@ async fn exchange(
         response,
         mut send,
         spoken: _,
+        said,
         _stream,
     } = opened;
+    if said != Said::Nothing {
+        for data in body.handle_said() {
+            copies.retain(|copy| copy.data(&data));
+        }
+    }
+    if said == Said::All {
+        copies.retain(Copy::end);
+    }
+    let ends = ends || said == Said::All;
     let ended = {
         let mut up = pin!(async {
             match ends {
@@ -207,8 +220,9 @@ async fn down(
         sent.map_err(|error| Ended::ByClient(error.reason()))?;
     }
     let response = unless_reset(respond, |cx| response.poll_unpin(cx)).await?;
-    let (parts, mut body) = response.map_err(|error| by_upstream(&error))?.into_parts();
+    let (parts, body) = response.map_err(|error| by_upstream(&error))?.into_parts();
     let ends = body.is_end_stream();
+    let mut body = Body::from(body);
     let sent = respond.send_response(Response::from_parts(parts, ()), ends);
     let mut send = sent.map_err(|error| Ended::ByClient(error.reason()))?;
     if !ends {

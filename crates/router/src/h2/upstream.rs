@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Error, SendStream};
 use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use super::ahead::{Ahead, Coming, ahead};
+use super::body::{Body, Said};
 use super::spoken::{Spoken, Watched, watched};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::error::DialError;
@@ -21,7 +25,7 @@ const HEAD: u32 = 1 << 20;
 const RESET_STREAMS: usize = 1000;
 
 /// What drives a connection.
-pub(crate) type Driver<W> = Connection<Watched<<W as Ways>::Stream>, Bytes>;
+pub(crate) type Driver<W> = Connection<Watched<Ahead<<W as Ways>::Stream>>, Bytes>;
 
 /// A destination, and the connection to it that takes new streams. One that takes no more goes on with those
 /// that it has.
@@ -53,6 +57,8 @@ pub(crate) struct Opened {
     pub(crate) response: ResponseFuture,
     pub(crate) send: SendStream<Bytes>,
     pub(crate) spoken: Spoken,
+    /// What of the body was said.
+    pub(crate) said: Said,
     pub(crate) _stream: Arc<()>,
 }
 
@@ -92,11 +98,13 @@ impl<W: Ways> Upstream<W> {
         self.used.swap(false, Ordering::Relaxed)
     }
 
-    /// Opens a stream, on a new connection where there is none that takes it. Cancel safe.
+    /// Opens a stream, on a new connection where there is none that takes it; what has come of the `body` then travels
+    /// with the question for that. Cancel safe.
     pub(crate) async fn open(
         &self,
         request: &Request<()>,
         ends: bool,
+        body: Option<&Body>,
     ) -> Result<Opened, OpenError> {
         self.used.store(true, Ordering::Relaxed);
         let arrived = Instant::now();
@@ -111,34 +119,78 @@ impl<W: Ways> Upstream<W> {
         if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= arrived) {
             return Err(OpenError::Dial(error.clone()));
         }
-        let stream = match self.ways.dial(self.to.as_ref(), First::NOTHING).await {
-            Ok(stream) => stream,
+        let spoken = Spoken::default();
+        let begun = begin(request, ends, body, &spoken).await;
+        let begun = begun.map_err(|error| OpenError::Http2(error, spoken))?;
+        let Begun {
+            current,
+            opened,
+            driver,
+            coming,
+        } = begun;
+        let first = coming.said();
+        let first = First {
+            bytes: &first,
+            repeatable: ends && request.method().is_idempotent(),
+        };
+        match self.ways.dial(self.to.as_ref(), first).await {
+            Ok(stream) => coming.come(stream),
             Err(error) => {
                 state.failed = Some((Instant::now(), error.clone()));
                 return Err(OpenError::Dial(error));
             }
-        };
-        let mut builder = Builder::new();
-        builder
-            .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buffer_size(SEND_BUFFER)
-            .max_header_list_size(HEAD)
-            .max_concurrent_reset_streams(RESET_STREAMS);
-        let spoken = Spoken::default();
-        let shaken = builder.handshake(watched(stream, spoken.clone())).await;
-        let (sender, driver) = shaken.map_err(|error| OpenError::Http2(error, spoken.clone()))?;
+        }
         let driven = self.drivers.send(driver).await;
         driven.map_err(|_| OpenError::Ending)?;
-        let stream = Arc::new(());
-        let current = state.current.insert(Current {
-            sender,
-            stream,
-            spoken,
-        });
-        let opened = current.open(request, ends).await;
-        opened.map_err(|error| OpenError::Http2(error, current.spoken.clone()))
+        state.current = Some(current);
+        Ok(opened)
+    }
+}
+
+/// A connection that isn't there yet, and its first stream.
+struct Begun<S> {
+    current: Current,
+    opened: Opened,
+    driver: Connection<Watched<Ahead<S>>, Bytes>,
+    coming: Coming<S>,
+}
+
+/// Begins a connection with all that is said on it first.
+async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
+    request: &Request<()>,
+    ends: bool,
+    body: Option<&Body>,
+    spoken: &Spoken,
+) -> Result<Begun<S>, Error> {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEAD)
+        .max_concurrent_reset_streams(RESET_STREAMS);
+    let (stream, coming) = ahead();
+    let shaken = builder.handshake(watched(stream, spoken.clone())).await;
+    let (sender, mut driver) = shaken?;
+    let current = Current {
+        sender,
+        stream: Arc::new(()),
+        spoken: spoken.clone(),
+    };
+    let mut opened = current.open(request, ends).await?;
+    if let Some(body) = body {
+        opened.said = body.say(&mut opened.send)?;
+    }
+    // It writes all that there is to be said, and then hears nothing.
+    match (&mut driver).now_or_never() {
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) | None => Ok(Begun {
+            current,
+            opened,
+            driver,
+            coming,
+        }),
     }
 }
 
@@ -159,6 +211,7 @@ impl Current {
             response,
             send,
             spoken: self.spoken.clone(),
+            said: Said::Nothing,
             _stream: Arc::clone(&self.stream),
         })
     }

@@ -35,13 +35,13 @@ async fn those_who_wait_for_the_same_dial_share_its_failure() {
     let (drivers, _none) = mpsc::channel(1);
     let upstream = Upstream::new(Arc::clone(&ways), Some(()), drivers);
     let request = Request::new(());
-    let all = join_all((0..50).map(|_| upstream.open(&request, true)));
+    let all = join_all((0..50).map(|_| upstream.open(&request, true, None)));
     let (opened, ()) = join(all, async { ways.gate.add_permits(1) }).await;
     for opened in opened {
         assert!(matches!(opened, Err(OpenError::Dial(_))));
     }
     assert_eq!(ways.dials.load(Ordering::Relaxed), 1);
     // Who comes later is worth another try.
-    assert!(upstream.open(&request, true).await.is_err());
+    assert!(upstream.open(&request, true, None).await.is_err());
     assert_eq!(ways.dials.load(Ordering::Relaxed), 2);
 }

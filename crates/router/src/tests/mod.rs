@@ -7,6 +7,7 @@ mod h1;
 mod h1_edges;
 mod h2;
 mod h2_ends;
+mod h2_first;
 mod h2c;
 mod random;
 mod raw;

@@ -29,6 +29,7 @@ mod list;
 mod modes;
 mod names;
 mod obstacles;
+mod orders;
 mod outside;
 mod reach;
 mod resume;
