@@ -29,6 +29,7 @@ mod list;
 mod modes;
 mod names;
 mod obstacles;
+mod older_kernel;
 mod orders;
 mod outside;
 mod reach;
