@@ -14,7 +14,7 @@ use kdev_e2e::laptop::Daemon;
 use kdev_e2e::pod::PodPlace;
 use kdev_e2e::wait;
 use kdev_e2e::workload::{Namespace, Workload};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const USAGE: i32 = 2;
 const CONFLICT: i32 = 11;
@@ -132,6 +132,63 @@ fn datagrams_of_a_client_keep_their_order_there_and_back() {
     let sent: Vec<u32> = (0..ALL).collect();
     assert_eq!(there, sent);
     assert_eq!(back, sent);
+    desk.kdev(&["quit"]).ok();
+}
+
+#[test]
+fn datagrams_from_outside_of_the_cluster_come_too() {
+    const NODE: &str = "10.88.0.10";
+    let (desk, web) = Desk::beside("outside");
+    let _program = program(&desk);
+    let node = desk.cluster.node();
+    let local = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local" });
+    for (name, mut spec, balancer) in [
+        ("node-port", json!({ "type": "NodePort" }), None),
+        (
+            "balanced",
+            json!({ "type": "LoadBalancer" }),
+            Some("203.0.113.7"),
+        ),
+        ("balanced-local", local, Some("203.0.113.8")),
+    ] {
+        spec["selector"] = json!({ "app": "web" });
+        let port = json!({ "port": PORT, "targetPort": 7007, "protocol": "UDP" });
+        spec["ports"] = json!([port]);
+        web.add_service(name, &spec);
+        let shown = desk.cluster.get(&["-n", web.namespace(), "service", name]);
+        let port = &shown["spec"]["ports"][0]["nodePort"];
+        let mut places = vec![(desk.laptop.network(), format!("{NODE}:{port}"))];
+        if let Some(balancer) = balancer {
+            // What a balancer of a cloud's would write.
+            let ingress = json!({ "loadBalancer": { "ingress": [{ "ip": balancer }] } });
+            let patch = json!({ "status": ingress }).to_string();
+            let patch = [
+                "patch",
+                "service",
+                name,
+                "--subresource",
+                "status",
+                "-p",
+                &patch,
+            ];
+            web.kubectl(&patch).ok();
+            places.push((&node, format!("{balancer}:{PORT}")));
+        }
+        let answered_by = |who| {
+            for (network, place) in &places {
+                wait::until_true(&format!("{who:?} answers at {place}"), PATIENCE, || {
+                    Client::new(network, place.parse().unwrap()).who_answers() == Some(who)
+                });
+            }
+        };
+        answered_by(Who::Pod);
+        desk.kdev(&["intercept", name, "--port", "9000"])
+            .ok()
+            .says("active");
+        answered_by(Who::Laptop);
+        desk.kdev(&["leave", name]).ok();
+        answered_by(Who::Pod);
+    }
     desk.kdev(&["quit"]).ok();
 }
 
