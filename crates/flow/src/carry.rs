@@ -4,25 +4,25 @@
 //! one breaks. Nothing here waits for one thing while it could do another: a near end that doesn't
 //! read keeps nobody from writing, and acknowledgements pass whatever else is stuck.
 
+mod means;
+mod near_end;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, future};
 use kdev_proto::v1::FlowFrame;
 use kdev_proto::v1::flow_frame::Kind;
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::Status;
 
 use crate::budget::Budget;
-use crate::carrier::Carrier;
 use crate::farewell::farewell;
 use crate::frame;
 use crate::ledger::{Heard, Ledger, Undelivered, Violation};
-use crate::open::Opened;
-use crate::outgoing::{Outgoing, outgoing};
-use crate::rpc::Incoming;
 use crate::rpc::read::{Broken, NoFrame};
+
+pub use means::{Moved, Resume, Resumed, Stream};
+pub use near_end::{Allowed, Gone, NearRead, NearWrite, Said};
 
 /// How long what was handed on may stay unacknowledged: the other side keeps it meanwhile.
 const ACK_DELAY: Duration = Duration::from_millis(200);
@@ -34,164 +34,6 @@ static BUDGET: Budget = Budget::new(64 << 20);
 
 /// How long a flow may be without a carrier: the programs at both ends must learn the truth some time.
 pub const RESUME_LIMIT: Duration = Duration::from_secs(60);
-
-/// One carrier's part of a flow: frames to the other side and from it.
-pub struct Stream {
-    /// Frames to the other side.
-    pub outgoing: Outgoing,
-    /// Frames from the other side.
-    pub incoming: BoxStream<'static, Result<FlowFrame, Broken>>,
-    /// The carrier itself.
-    pub carrier: Carrier,
-    /// What this side has said over it already; its near end is taken to have said it.
-    pub said: Bytes,
-}
-
-impl Stream {
-    /// Makes one from both ends of a call.
-    pub fn new(outgoing: Outgoing, incoming: Incoming, carrier: Carrier) -> Self {
-        Self {
-            outgoing,
-            incoming: incoming.boxed(),
-            carrier,
-            said: Bytes::new(),
-        }
-    }
-
-    /// The stream of a flow that was opened over `carrier`.
-    pub fn over(opened: Opened, carrier: Carrier) -> Self {
-        Self::new(opened.outgoing, opened.incoming, carrier)
-    }
-
-    /// One that broke after `said` was said over it: its flow goes on as soon as it is resumed over `carrier`.
-    pub fn broken(carrier: Carrier, said: Bytes) -> Self {
-        Self {
-            outgoing: outgoing().0,
-            incoming: stream::empty().boxed(),
-            carrier,
-            said,
-        }
-    }
-
-    /// The same stream, which breaks when `lost` is done.
-    #[must_use]
-    pub fn until(self, lost: impl Future<Output = ()> + Send + 'static) -> Self {
-        let broken = async {
-            lost.await;
-            Some(Err(
-                Status::unavailable("the connection was given up").into()
-            ))
-        };
-        let frames = self.incoming.map(Some).chain(stream::iter([None]));
-        let both = stream::select(frames, stream::once(broken));
-        let incoming = both
-            .take_while(|item| future::ready(item.is_some()))
-            .filter_map(future::ready);
-        Self {
-            incoming: incoming.boxed(),
-            ..self
-        }
-    }
-}
-
-/// How much a near end may say. To be asked when there is something to be said: meanwhile others may have
-/// used up what all may keep.
-#[derive(Debug, Clone, Copy)]
-pub struct Allowed<'a>(&'a Ledger);
-
-impl Allowed<'_> {
-    /// So many bytes now, at most [`CHUNK`](crate::CHUNK). With none the near end has to wait; its flow
-    /// asks again when it may say something.
-    pub fn bytes(&self) -> usize {
-        self.0.room()
-    }
-
-    /// How much of what it said was handed on at the other side, in bytes.
-    pub fn moved(&self) -> u64 {
-        self.0.acked()
-    }
-
-    /// Parts what may be said now from what has to wait.
-    pub fn part(&self, mut bytes: Bytes) -> (Bytes, Bytes) {
-        let later = bytes.split_off(self.bytes().min(bytes.len()));
-        (bytes, later)
-    }
-}
-
-/// What the near end says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    /// The next bytes; at most what is [`Allowed`].
-    Data(Bytes),
-    /// Its side is closed.
-    End,
-    /// Its connection is gone.
-    Reset,
-}
-
-/// A near end's connection is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
-
-/// The half of a near end that speaks.
-pub trait NearRead: Send {
-    /// Waits for what it says next. Cancel safe.
-    fn next(&mut self, allowed: Allowed<'_>) -> impl Future<Output = Said> + Send;
-    /// Waits until its connection is gone before it has said all; never where only reading and writing
-    /// can tell, and not as long as its last words can still be taken. Cancel safe.
-    fn gone(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// The half of a near end that listens.
-pub trait NearWrite: Send {
-    /// Hands it some of `bytes` and returns how many. Cancel safe.
-    fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<usize, Gone>> + Send;
-    /// Tells it that nothing more comes. Cancel safe.
-    fn end(&mut self) -> impl Future<Output = Result<(), Gone>> + Send;
-}
-
-/// Another carrier's part of the same flow.
-pub struct Resumed {
-    /// The stream.
-    pub stream: Stream,
-    /// What the other side has received.
-    pub received: u64,
-    /// Whether the other side waits to hear what this side has received.
-    pub answer: bool,
-}
-
-/// Why a flow moves to another carrier though the one that it has seems alive.
-pub enum Moved {
-    /// The other side has come with another one.
-    Here(Resumed),
-    /// This side is to find another one, as there is a better.
-    Away,
-}
-
-/// Where other carriers come from.
-pub trait Resume: Send {
-    /// Waits until the flow is to move though its carrier seems alive. Cancel safe.
-    fn moved(&mut self) -> impl Future<Output = Moved> + Send {
-        future::pending()
-    }
-    /// Finds another carrier, on which the other side is told that `received` was received; `None`
-    /// when that took too long, or the other side knows nothing of the flow. Cancel safe.
-    fn resume(&mut self, received: u64) -> impl Future<Output = Option<Resumed>> + Send;
-}
-
-/// Without means, a flow ends with its carrier.
-impl<M: Resume> Resume for Option<M> {
-    async fn moved(&mut self) -> Moved {
-        match self {
-            Some(means) => means.moved().await,
-            None => future::pending().await,
-        }
-    }
-
-    async fn resume(&mut self, received: u64) -> Option<Resumed> {
-        self.as_mut()?.resume(received).await
-    }
-}
 
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -401,11 +243,6 @@ struct May<'a> {
 }
 
 impl Ledger {
-    /// How much the near end may say.
-    pub fn allowed(&self) -> Allowed<'_> {
-        Allowed(self)
-    }
-
     fn may(&self) -> May<'_> {
         May {
             say: (self.room() > 0).then(|| self.allowed()),

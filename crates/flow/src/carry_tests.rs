@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::CHUNK;
 use crate::frame::Failed;
-use crate::outgoing::{Frames, outgoing};
+use crate::outgoing::{Frames, Outgoing, outgoing};
 use crate::socket::carry_socket;
 use crate::testing::{connection, is_reset, soon};
+use crate::{CHUNK, Carrier};
 
 /// Both sides of a carrier that breaks when `broken` is cancelled: what is under way is lost.
 fn carrier(broken: &CancellationToken) -> (Stream, Stream) {
