@@ -1,23 +1,19 @@
 //! One intercept's life: claimed, redirected, proven, restored.
 
+mod end;
 mod proof;
 mod reporter;
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use kdev_cluster::redirect::redirector::Annotated;
-use kdev_cluster::redirect::{
-    self, Intercept, Mode, PortRef, Protocol, RestoreError, Route, ServiceName,
-};
-use kdev_cluster::replace;
+use kdev_cluster::redirect::{self, Intercept, PortRef, Protocol, Route, ServiceName};
 use kdev_common::fault::{Point, point};
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::{InterceptStart, InterceptState};
-use kube::{Api, Client};
+use kube::Api;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,33 +22,21 @@ use crate::router::{Joined, Machine, RouterPort};
 use crate::sessions::Session;
 use reporter::Reporter;
 
+pub use end::put_back;
 pub use reporter::Farewell;
 
 /// How long the API server may take to show a claim that was just written.
 const CLAIM: Duration = Duration::from_secs(10);
 /// How long redirecting may take.
 const REDIRECT: Duration = Duration::from_secs(20);
-/// How long restoring may take before it is worth a line in the log.
-const RESTORE: Duration = Duration::from_secs(30);
 /// Before a proof that failed is tried again, at first.
 const PROVE_AGAIN: Duration = Duration::from_secs(2);
 /// The same after many that failed.
 const PROVE_SELDOM: Duration = Duration::from_secs(30);
-/// How long the router stays after the Service is restored, for nodes that learn of it late.
-const LINGER: Duration = Duration::from_secs(30);
-/// What a session hears that asks for what is over.
-const GIVEN_BACK: &str =
-    "the manager gave the Service back, as the session was away for too long; intercept it again";
 /// What a session hears whose Service was deleted.
 const GONE: &str = "the service was deleted";
 /// What a session hears whose Service has lost its port.
 const PORT_GONE: &str = "the service no longer has the port";
-/// How often undoing what comes with an intercept is tried, and the pause after the first attempt.
-const PUT_BACK_ATTEMPTS: u32 = 4;
-const PUT_BACK_AGAIN: Duration = Duration::from_secs(1);
-/// Before an API server that doesn't answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(3);
-
 /// What an intercept hears.
 #[derive(Debug, Clone)]
 pub enum News {
@@ -180,38 +164,6 @@ async fn reach_pods(
         }
         due = Instant::now() + pause;
         pause = (pause * 2).min(PROVE_SELDOM);
-    }
-}
-
-/// Undoes what comes with an intercept, where its session hasn't. What fails for long is left to whoever sweeps.
-pub async fn put_back(client: &Client, service: &ServiceName, claim: &Intercept) {
-    let mut pause = PUT_BACK_AGAIN;
-    for _ in 0..PUT_BACK_ATTEMPTS {
-        match try_put_back(client, service, claim).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(%service, %error, mode = ?claim.mode, "what came with an intercept isn't undone yet");
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
-    }
-}
-
-async fn try_put_back(
-    client: &Client,
-    service: &ServiceName,
-    claim: &Intercept,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
-    match claim.mode {
-        Mode::Intercept | Mode::Wiretap => Ok(()),
-        Mode::Replace => replace::restore(client, &service.namespace, &claim.id)
-            .await
-            .map(drop)
-            .map_err(Into::into),
-        Mode::Preview => redirect::delete_preview(client, service, &claim.id)
-            .await
-            .map_err(Into::into),
     }
 }
 
@@ -392,127 +344,5 @@ impl Claimed<'_> {
                 },
             }
         }
-    }
-
-    /// Puts back what came with an intercept whose Service is gone, and the claim with it: one of the same id that
-    /// comes is a new one. What the nodes still lead here, for the Service or for the next one of its name, goes to
-    /// the pods.
-    async fn abandon(self, port: Arc<RouterPort>) {
-        self.joined.leave();
-        self.linger(port);
-        put_back(&self.tools.client, self.service, self.claim).await;
-    }
-
-    /// Keeps the router's port until every node has learned that nothing leads to it.
-    fn linger(&self, port: Arc<RouterPort>) {
-        let cancelled = self.tools.cancelled.clone();
-        self.tools.tasks.spawn(async move {
-            let _ = tokio::time::timeout(LINGER, cancelled.cancelled()).await;
-            drop(port);
-        });
-    }
-
-    /// Gives back what the intercept has of a Service that lost its port, and the claim with it, so that one of the same
-    /// id that comes is a new one; false when the manager ends before.
-    async fn give_back(
-        &self,
-        port: Arc<RouterPort>,
-        reporter: &mut Reporter,
-        news: &mut mpsc::Receiver<News>,
-    ) -> bool {
-        let given_back = async {
-            let mut claims = self.tools.redirector.annotated();
-            let is_off = |claims: &Arc<[Annotated]>| {
-                claims.iter().all(|one| one.intercept.id != self.claim.id)
-            };
-            self.given_back().await && claims.wait_for(is_off).await.is_ok()
-        };
-        tokio::pin!(given_back);
-        let is_free = loop {
-            tokio::select! {
-                is_free = &mut given_back => break is_free,
-                // Who leaves it waits for the same.
-                Some(one) = news.recv() => if let News::AskedAgain(session) = one {
-                    reporter.repeat_to(session);
-                },
-            }
-        };
-        self.linger(port);
-        is_free
-    }
-
-    /// Undoes what comes with it, and waits until the Service is rid of the claim; false when the manager ends before.
-    async fn given_back(&self) -> bool {
-        self.joined.leave();
-        point(Point::Left);
-        put_back(&self.tools.client, self.service, self.claim).await;
-        point(Point::PutBack);
-        if self.tools.redirector.forget(&self.claim.id).await.is_err() {
-            return false;
-        }
-        while let Err(error) = self.wait_restored().await {
-            tracing::warn!(service = %self.service, %error, "a Service isn't restored yet");
-        }
-        true
-    }
-
-    /// Gives the Service back; the router stays until every node has learned of it. `lost` says why the session
-    /// didn't want that.
-    async fn restore(
-        self,
-        session: &Session,
-        news: &mut mpsc::Receiver<News>,
-        lost: Option<String>,
-    ) {
-        let over = lost.clone().unwrap_or_else(|| GIVEN_BACK.to_owned());
-        let restore = async {
-            if !self.given_back().await {
-                return;
-            }
-            if lost.is_none() {
-                session.report(InterceptState {
-                    phase: Phase::Restored.into(),
-                    ..self.state("")
-                });
-            }
-            point(Point::RestoredReported);
-            tokio::time::sleep(LINGER).await;
-        };
-        // Nothing changes what comes now, but whoever asks must be told that it is over: a session that
-        // was away for too long believes that it still holds it.
-        let listen = async {
-            loop {
-                match news.recv().await {
-                    Some(News::AskedAgain(session)) => session.report(self.state(&over)),
-                    Some(_) => {}
-                    None => std::future::pending().await,
-                }
-            }
-        };
-        tokio::select! {
-            () = restore => {}
-            () = listen => {}
-        }
-    }
-
-    /// A report that it is over.
-    fn state(&self, reason: &str) -> InterceptState {
-        InterceptState {
-            id: self.claim.id.clone(),
-            phase: Phase::Failed.into(),
-            reason: reason.to_owned(),
-            ..InterceptState::default()
-        }
-    }
-
-    async fn wait_restored(&self) -> Result<(), RestoreError> {
-        let ids = [self.claim.id.as_str()];
-        let restored =
-            redirect::wait_restored(&self.tools.client, self.service, &ids, RESTORE).await;
-        if let Err(RestoreError::Api(_)) = &restored {
-            // The API server can't be asked, for now.
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-        restored
     }
 }
