@@ -51,8 +51,8 @@ impl Callers {
     }
 }
 
-/// Says that it works, and holds it until its caller is gone, somebody leaves it, the session is over or the daemon is
-/// `ending`. `leave` names the Service; without it nothing waits.
+/// Says that it works, and holds it until its caller is gone, somebody leaves it, it is given up, the session is over or the
+/// daemon is `ending`. `leave` names the Service; without it nothing waits.
 ///
 /// # Errors
 ///
@@ -82,15 +82,17 @@ pub async fn hold(
     let left = tokio::select! {
         // What ends a session leaves what it has first.
         biased;
-        () = session.intercepts.none_of(&leave.id) => Some("it was left"),
-        why = &mut over => Some(why),
-        () = sink.closed() => None,
+        () = session.intercepts.none_of(&leave.id) => Ok("it was left".to_owned()),
+        why = &mut over => Ok(why.to_owned()),
+        why = session.intercepts.lost_of(&leave.id) => Err(why),
+        () = sink.closed() => Err("its command is gone".to_owned()),
     };
     let why = match left {
-        Some(why) => why,
-        None => tokio::select! {
-            () = leave_all(session, &leave, sink) => "its command is gone",
-            why = over => why,
+        Ok(why) => why,
+        // Nobody else would leave it.
+        Err(why) => tokio::select! {
+            () = leave_all(session, &leave, sink) => why,
+            why = over => why.to_owned(),
         },
     };
     let service = &leave.service;
@@ -102,7 +104,7 @@ async fn leave_all(session: &Session, leave: &LeaveRequest, sink: &Sink) {
     while session.intercepts.holds_any(&leave.id) {
         tracing::info!(
             service = leave.service,
-            "a command is gone, and what it intercepted is left"
+            "what a command has intercepted is left, as the command or the intercept is over"
         );
         let Err(error) = leaving::leave(session, leave.clone(), sink).await else {
             return;

@@ -203,7 +203,13 @@ pub async fn undo(taken: &Taken<'_>, sink: &Sink) -> Result<(), Failure> {
     // Connections may still come here until the manager says that it passes them to the pods.
     let reported = ids.iter().map(|id| {
         session.intercepts.wait_for(id, |state| {
-            matches!(state.phase(), Phase::Restored | Phase::Failed | Phase::Gone)
+            let working = [
+                Phase::Unspecified,
+                Phase::Redirected,
+                Phase::Active,
+                Phase::Contested,
+            ];
+            !working.contains(&state.phase())
         })
     });
     if restored.is_ok() && linked() {

@@ -7,7 +7,7 @@ use crate::v1::{ErrorKind, Version};
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Number of the interfaces; raised when two releases can't work together any more.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// What a process of this build answers when asked for its version.
 pub fn version_of(process: &str) -> Version {

@@ -2,7 +2,7 @@
 //!
 //! A machine that ends (kill -9 of its daemon included) closes its connection: it is *gone*, and gets
 //! the time of a reconnect. A machine that sleeps or lost its network just falls *silent*, and gets
-//! the time of a nap.
+//! the time of a nap, also where somebody on the way closes the connection for that.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 pub struct Grace {
     /// After its connection was closed.
     pub gone: Duration,
-    /// After it was heard last on a connection that is still open.
+    /// After it was heard last, where it fell silent before its connection was closed.
     pub silent: Duration,
 }
+
+/// Who says nothing for longer than this is silent: a machine that is there speaks every two seconds.
+const SILENT: Duration = Duration::from_secs(6);
 
 impl Default for Grace {
     fn default() -> Self {
@@ -48,9 +51,11 @@ impl Lease {
         self.closed = None;
     }
 
-    /// The session's connection was closed.
+    /// The session's connection was closed: by itself, if it spoke just before.
     pub fn handle_closed(&mut self, now: Instant) {
-        self.closed = Some(now);
+        if now.duration_since(self.heard) <= SILENT {
+            self.closed = Some(now);
+        }
     }
 
     /// When the session is over unless it is heard before.
@@ -82,6 +87,17 @@ mod tests {
         let start = Instant::now();
         let lease = Lease::new(Grace::default(), start);
         assert_eq!(lease.expires(), start + 60 * SECOND);
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_for_its_silence_is_no_word_of_the_machines() {
+        let start = Instant::now();
+        let mut lease = Lease::new(Grace::default(), start);
+        lease.handle_closed(start + 30 * SECOND);
+        assert_eq!(lease.expires(), start + 60 * SECOND);
+        lease.handle_heard(start + 40 * SECOND);
+        lease.handle_closed(start + 42 * SECOND);
+        assert_eq!(lease.expires(), start + 57 * SECOND);
     }
 
     #[test]

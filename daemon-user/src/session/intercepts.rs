@@ -34,8 +34,10 @@ pub struct Held {
     reported: InterceptState,
     /// It isn't being left: what was given back meanwhile is to be taken again.
     kept: bool,
-    /// Its Service was made again.
+    /// It was given back, and claimed again.
     claimed_again: bool,
+    /// The manager was asked how it stands, and hasn't said so.
+    asked: bool,
     /// The workload has its replicas back, though it is to have none.
     scaled_back: bool,
     /// How what was scaled to zero was found.
@@ -94,10 +96,17 @@ impl Held {
         })
     }
 
-    /// Whether its Service was deleted, and it is to be claimed again with the next of its name. A Service that was
-    /// made for an intercept isn't.
+    /// Whether it was given back, as its Service was deleted or this machine was away, and is to be claimed again, of the
+    /// next Service of its name. A Service that was made for an intercept isn't.
     pub fn is_gone(&self) -> bool {
-        self.is_kept_in(Phase::Gone) && self.intercept.mode != Mode::Preview
+        (self.is_kept_in(Phase::Gone) || self.is_kept_in(Phase::Lapsed))
+            && self.intercept.mode != Mode::Preview
+    }
+
+    /// Why nobody tries any more to have it work; `None` as long as somebody does.
+    pub fn is_lost(&self) -> Option<&str> {
+        self.is_kept_in(Phase::Lost)
+            .then_some(self.reported.reason.as_str())
     }
 
     /// Whether the manager has said nothing of it since it was claimed again.
@@ -181,6 +190,7 @@ impl Intercepts {
             reported: InterceptState::default(),
             kept: true,
             claimed_again: false,
+            asked: false,
             scaled_back: false,
             workloads: Workloads::default(),
             intercept: intercept.clone(),
@@ -312,6 +322,26 @@ impl Intercepts {
         }
     }
 
+    /// Waits until one that has come of a call is given up; why. Cancel safe.
+    pub async fn lost_of(&self, call: &str) -> String {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let lost = |(id, one): (&String, &Held)| {
+                let why = one.is_lost().filter(|_| call_id(id) == call);
+                why.map(str::to_owned)
+            };
+            let found = self.lock().iter().find_map(lost);
+            if let Some(why) = found {
+                return why;
+            }
+            if changed.changed().await.is_err() {
+                // The sender is this one's own.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Held> {
         self.lock().values().cloned().collect()
@@ -374,6 +404,13 @@ impl Intercepts {
             if one.part.state() != State::Ok {
                 return one.part.clone();
             }
+            if manager.state() == State::Ok && one.asked {
+                return Part {
+                    state: State::Pending.into(),
+                    since_ms: manager.since_ms,
+                    detail: "it was active; the manager is asked whether it is".to_owned(),
+                };
+            }
             if manager.state() == State::Ok {
                 return Part {
                     since_ms: one.part.since_ms.max(manager.since_ms),
@@ -416,17 +453,22 @@ impl InterceptEvents for Intercepts {
                 format!("active; the probe took {} µs", state.probe_us),
             ),
             Phase::Contested => (State::Degraded, state.reason.clone()),
-            Phase::Failed => (State::Down, state.reason.clone()),
-            Phase::Gone => (State::Down, state.reason.clone()),
+            Phase::Failed | Phase::Gone | Phase::Lapsed | Phase::Lost => {
+                (State::Down, state.reason.clone())
+            }
             Phase::Restored => (State::Down, "the Service is as it was".to_owned()),
             Phase::Unspecified => return,
         };
         self.edit(|held| {
             if let Some(one) = held.get_mut(&state.id) {
                 one.reported = state;
-                let again = match one.is_gone() {
-                    true => "; intercepted again when it is there again",
-                    false => "",
+                one.asked = false;
+                let again = match one.reported.phase() {
+                    Phase::Gone if one.is_gone() => "; intercepted again when it is there again",
+                    Phase::Lapsed if one.is_gone() => "; being intercepted again",
+                    Phase::Lapsed => "; end it with `kdev leave`, and begin it again",
+                    Phase::Lost => "; `kdev leave` and intercept again once that is mended",
+                    _ => "",
                 };
                 one.part = one.part.then(health, detail + again);
                 // Who had it redirected has given the workload back, too.
@@ -436,9 +478,13 @@ impl InterceptEvents for Intercepts {
     }
 
     fn held(&self) -> Vec<Request> {
-        let held = self.lock();
+        let mut held = self.lock();
         // What is gone is asked for once it is claimed again.
-        let there = held.values().filter(|one| !one.is_gone());
-        there.map(Held::request).collect()
+        let there = held.values_mut().filter(|one| !one.is_gone());
+        let ask = |one: &mut Held| {
+            one.asked = true;
+            one.request()
+        };
+        there.map(ask).collect()
     }
 }

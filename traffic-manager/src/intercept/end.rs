@@ -23,8 +23,7 @@ const RESTORE: Duration = Duration::from_secs(30);
 /// How long the router stays after the Service is restored, for nodes that learn of it late.
 const LINGER: Duration = Duration::from_secs(30);
 /// What a session hears that asks for what is over.
-const GIVEN_BACK: &str =
-    "the manager gave the Service back, as the session was away for too long; intercept it again";
+const GIVEN_BACK: &str = "it was left, and the Service was given back";
 /// How often undoing what comes with an intercept is tried, and the pause after the first attempt.
 const PUT_BACK_ATTEMPTS: u32 = 4;
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(1);
@@ -82,8 +81,8 @@ impl Claimed<'_> {
         });
     }
 
-    /// Gives back what the intercept has of a Service that lost its port, and the claim with it, so that one of the same
-    /// id that comes is a new one; false when the manager ends before.
+    /// Gives back what the intercept has of a Service, and the claim with it, so that one of the same id that comes is a new
+    /// one; false when the manager ends before.
     pub(super) async fn give_back(
         &self,
         port: Arc<RouterPort>,
@@ -169,7 +168,7 @@ impl Claimed<'_> {
     fn state(&self, reason: &str) -> InterceptState {
         InterceptState {
             id: self.claim.id.clone(),
-            phase: Phase::Failed.into(),
+            phase: Phase::Lost.into(),
             reason: reason.to_owned(),
             ..InterceptState::default()
         }

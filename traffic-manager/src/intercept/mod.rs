@@ -27,12 +27,16 @@ pub use reporter::Farewell;
 
 /// How long the API server may take to show a claim that was just written.
 const CLAIM: Duration = Duration::from_secs(10);
+/// After so long the Service itself is looked at: a claim was written before its session spoke of it.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long redirecting may take.
 const REDIRECT: Duration = Duration::from_secs(20);
 /// Before a proof that failed is tried again, at first.
 const PROVE_AGAIN: Duration = Duration::from_secs(2);
 /// The same after many that failed.
 const PROVE_SELDOM: Duration = Duration::from_secs(30);
+/// What a session hears that was away for too long.
+const LAPSED: &str = "the Service was given back, as this machine was away for too long";
 /// What a session hears whose Service was deleted.
 const GONE: &str = "the service was deleted";
 /// What a session hears whose Service has lost its port.
@@ -81,7 +85,7 @@ pub async fn run(
     let Some(claim) = claimed else {
         return Some(match gone(tools, start).await {
             Some(why) => reporter.farewell(Phase::Gone, why),
-            None => reporter.farewell(Phase::Failed, "the API server shows no such claim"),
+            None => reporter.farewell(Phase::Lapsed, LAPSED),
         });
     };
     point(Point::ClaimSeen);
@@ -94,7 +98,7 @@ pub async fn run(
         Ok(port) => port,
         Err(error) => {
             let reason = format!("the manager's router can't open a port: {error}");
-            return Some(reporter.farewell(Phase::Failed, reason));
+            return Some(reporter.farewell(Phase::Lost, reason));
         }
     };
     let route = Route {
@@ -131,11 +135,17 @@ pub async fn run(
             let is_free = one.give_back(port, &mut reporter, news).await;
             return is_free.then(|| reporter.farewell(Phase::Gone, PORT_GONE));
         }
+        End::Left if session.over.is_cancelled() => {
+            // What it was told holds no more.
+            reporter.last.phase = Phase::Unspecified.into();
+            let is_free = one.give_back(port, &mut reporter, news).await;
+            return is_free.then(|| reporter.farewell(Phase::Lapsed, LAPSED));
+        }
         End::Lost(reason) => Some(reason),
         End::Left => None,
     };
     if let Some(reason) = &over {
-        reporter.report(Phase::Failed, reason, Duration::ZERO);
+        reporter.report(Phase::Lost, reason, Duration::ZERO);
     }
     one.restore(&reporter.session, news, over).await;
     None
@@ -203,7 +213,21 @@ async fn claim(
             claims.changed().await.ok()?;
         }
     };
-    tokio::time::timeout(CLAIM, find).await.ok().flatten()
+    let none = async {
+        tokio::time::sleep(LOOK).await;
+        let there = redirect::claims_on(&tools.client, service).await;
+        let is_it = |one: &Intercept| one.id == id && one.session == session.id;
+        match there {
+            Ok(there) if !there.iter().flatten().any(is_it) => {}
+            // It comes, or nobody knows.
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        found = find => found,
+        () = none => None,
+        () = tokio::time::sleep(CLAIM) => None,
+    }
 }
 
 /// Whether some of the port's connections go on to the pods.

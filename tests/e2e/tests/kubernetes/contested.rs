@@ -61,50 +61,61 @@ fn wait_for_machine(desk: &Desk, web: &Workload<'_>) {
 #[test]
 fn a_selector_that_is_written_back_is_cleared_again_and_its_writer_is_named() {
     let (desk, web) = Desk::beside("contested");
-    let _program = desk.laptop.serve(9000);
-    intercept(&desk, "intercept");
+    let line = "POD_NAME=the-laptop kdev intercept web --port 9000:http -- \
+                bash -c 'workload serve --http 9000 --echo 0 --udp-echo 0 --sink 0 & \
+                         trap \"kill $!; exit 5\" TERM; wait'";
+    let command = || {
+        let words = ["bash", "-c", line];
+        desk.laptop.run_for(User::Dev, &words, 8 * BACK)
+    };
     let cleared = || {
         wait::until_true("the selector is cleared again", BACK, || {
             !has_selector(&web)
         });
     };
-    // At once the first time.
-    write_selector(&web, "gitops");
-    cleared();
-    wait_for_machine(&desk, &web);
-    // Who does it again is put up with, and named meanwhile.
-    for _ in 0..2 {
+    thread::scope(|scope| {
+        let command = scope.spawn(command);
+        wait_for_machine(&desk, &web);
+        // At once the first time.
         write_selector(&web, "gitops");
-        let shown = wait_for_state(&desk, "degraded");
-        assert!(shown["detail"].to_string().contains("gitops"), "{shown}");
         cleared();
-        wait_for_state(&desk, "ok");
-    }
-    wait_for_machine(&desk, &web);
-    // Who does it all the time has it.
-    let stop = AtomicBool::new(false);
-    let lost = thread::scope(|scope| {
+        wait_for_machine(&desk, &web);
+        // Who does it again is put up with, and named meanwhile.
         for _ in 0..2 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    write_selector(&web, "gitops");
-                }
-            });
+            write_selector(&web, "gitops");
+            let shown = wait_for_state(&desk, "degraded");
+            assert!(shown["detail"].to_string().contains("gitops"), "{shown}");
+            cleared();
+            wait_for_state(&desk, "ok");
         }
-        let given_up = Duration::from_secs(120);
-        let lost = wait::within(given_up, || {
-            let shown = shown(&desk);
-            (shown["state"] == "down").then(|| shown["detail"].to_string())
+        wait_for_machine(&desk, &web);
+        // Who does it all the time has it.
+        let stop = AtomicBool::new(false);
+        let given_up = thread::scope(|writers| {
+            for _ in 0..2 {
+                writers.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        write_selector(&web, "gitops");
+                    }
+                });
+            }
+            let over = || command.is_finished().then_some(());
+            let given_up = wait::within(4 * BACK, over);
+            stop.store(true, Ordering::Relaxed);
+            given_up
         });
-        stop.store(true, Ordering::Relaxed);
-        lost
+        assert!(
+            given_up.is_some(),
+            "it is given up, and its program with it"
+        );
+        let command = command.join().unwrap().exits(5);
+        command.says("gitops").says("pause");
     });
-    let lost = lost.expect("given up");
-    assert!(lost.contains("gitops") && lost.contains("pause"), "{lost}");
     wait::until_true("the pods answer", BACK, || {
         who(&desk, &web).is_some_and(|who| who.starts_with("web-"))
     });
     // Whoever has mended the reason has it again.
+    let _program = desk.laptop.serve(9000);
     intercept(&desk, "intercept");
     wait_for_machine(&desk, &web);
     desk.kdev(&["leave", "web"]).ok();

@@ -6,6 +6,7 @@
     reason = "a test that can't go on says so by panicking"
 )]
 
+mod asleep;
 mod carriers;
 mod connect;
 mod connect_refused;
