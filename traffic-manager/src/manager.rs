@@ -106,6 +106,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             settings.pod_ips,
             settings.router,
             tasks.clone(),
+            cancelled.clone(),
         ),
         node: settings.node,
         tasks: tasks.clone(),

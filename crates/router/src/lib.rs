@@ -36,6 +36,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waiting;
 mod ways;
 
 pub use error::{DialError, RouterError};

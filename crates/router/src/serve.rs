@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::RouterError;
 use crate::limits::{Limit, Limits};
@@ -31,13 +31,22 @@ where
     W: Ways,
 {
     let mut client = Peer::new(client);
-    let (protocol, since) = listen(&mut client.read, &*ways, limits).await?;
+    let (speaks, pods) = first_word(&mut client.read, &*ways, limits).await?;
+    let since = Instant::now();
+    let protocol = match speaks {
+        true => listen(&mut client.read, &*ways, limits, since).await?,
+        false => Protocol::Other,
+    };
     tracing::debug!(?protocol, "connection");
+    let pods = pods.filter(|_| protocol == Protocol::Other);
     match protocol {
         Protocol::Http1 => h1::serve(client, ways, limits, since).await,
         Protocol::Http2 => h2::serve(client.into_stream(), ways, limits).await,
         Protocol::Tls => tls::serve(client, ways, limits, since).await,
-        Protocol::Other => pass_on(client, ways).await,
+        Protocol::Other => match pods {
+            Some(pods) => pass_on_to(pods, client, ways).await,
+            None => pass_on(client, ways).await,
+        },
     }
 }
 
@@ -60,7 +69,18 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send,
     W: Ways,
 {
-    let mut pods = to_pods(&*ways).await?;
+    pass_on_to(to_pods(&*ways).await?, client, ways).await
+}
+
+async fn pass_on_to<C, W>(
+    mut pods: Peer<W::Stream>,
+    client: Peer<C>,
+    ways: Arc<W>,
+) -> Result<(), RouterError>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    W: Ways,
+{
     pods.write.taps = ways
         .copies(None)
         .into_iter()
@@ -69,40 +89,54 @@ where
     splice(client, pods).await
 }
 
-/// Reads until it is known what a client speaks, and says since when it has spoken.
+/// Waits for a client's first word: whether it comes before the client's end. For who says nothing for a while there is a
+/// connection to the pods, as theirs may be the first word; where it is, the client's isn't waited for.
+async fn first_word<C: AsyncRead + Unpin, W: Ways>(
+    client: &mut Reader<C>,
+    ways: &W,
+    limits: &Limits,
+) -> Result<(bool, Option<Peer<W::Stream>>), RouterError> {
+    if let Ok(heard) = timeout(limits.first_byte, client.fill()).await {
+        return Ok((heard.map_err(RouterError::Client)?, None));
+    }
+    ways.handle_limit(Limit::FirstByte);
+    let mut pods = to_pods(ways).await?;
+    let speaks = tokio::select! {
+        biased;
+        heard = client.fill() => heard.map_err(RouterError::Client)?,
+        heard = pods.read.fill() => {
+            heard.map_err(RouterError::Upstream)?;
+            false
+        }
+    };
+    Ok((speaks, Some(pods)))
+}
+
+/// Reads on until it is known what a client speaks that has spoken since then.
 async fn listen<C: AsyncRead + Unpin, W: Ways>(
     client: &mut Reader<C>,
     ways: &W,
     limits: &Limits,
-) -> Result<(Protocol, Instant), RouterError> {
+    since: Instant,
+) -> Result<Protocol, RouterError> {
     let mut sniffer = Sniffer::default();
-    let mut since = Instant::now();
-    let mut until = since + limits.first_byte;
+    let until = since + limits.head_time;
     loop {
-        let first = client.buffer.is_empty();
+        if let Some(protocol) = sniffer.look(&client.buffer) {
+            return Ok(protocol);
+        }
+        if client.buffer.len() > limits.head_bytes {
+            return Ok(Protocol::Http1);
+        }
         match timeout_at(until, client.fill()).await {
             Ok(Ok(true)) => {}
             // Whatever it is, it is the pods' business.
-            Ok(Ok(false)) => return Ok((Protocol::Other, since)),
+            Ok(Ok(false)) => return Ok(Protocol::Other),
             Err(_) => {
-                ways.handle_limit(if first {
-                    Limit::FirstByte
-                } else {
-                    Limit::HeadTime
-                });
-                return Ok((Protocol::Other, since));
+                ways.handle_limit(Limit::HeadTime);
+                return Ok(Protocol::Other);
             }
             Ok(Err(error)) => return Err(RouterError::Client(error)),
-        }
-        if first {
-            since = Instant::now();
-            until = since + limits.head_time;
-        }
-        if let Some(protocol) = sniffer.look(&client.buffer) {
-            return Ok((protocol, since));
-        }
-        if client.buffer.len() > limits.head_bytes {
-            return Ok((Protocol::Http1, since));
         }
     }
 }

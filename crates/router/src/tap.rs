@@ -20,12 +20,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::error::{DialError, RouterError};
 use crate::limits::Limits;
 use crate::serve::serve;
+use crate::waiting::Waiting;
 use crate::ways::{First, Ways};
 
 /// Pieces that wait at most.
-const PIECES: usize = 256;
+const PIECES: usize = 4096;
 /// Bytes that wait at most; who is slower than the client by more than that loses the copy.
-const WAITING: usize = 4 << 20;
+const WAITING: usize = 16 << 20;
 /// How long after the client's end, and after the last word of an answer, the copy's connection stays: some
 /// programs stop working for a client that has ended.
 const LINGER: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ struct Shared {
 /// Where copies go.
 #[derive(Debug)]
 pub(crate) struct Tap {
-    pieces: Option<mpsc::Sender<Bytes>>,
+    pieces: Option<mpsc::Sender<Waiting>>,
     shared: Arc<Shared>,
 }
 
@@ -70,7 +71,9 @@ impl Tap {
         };
         let before = self.shared.waiting.fetch_add(bytes.len(), Ordering::AcqRel);
         let fits = before + bytes.len() <= WAITING;
-        if !fits || pieces.try_send(Bytes::copy_from_slice(bytes)).is_err() {
+        let piece = Waiting::new(bytes.len(), || Bytes::copy_from_slice(bytes));
+        let taken = piece.filter(|_| fits).map(|piece| pieces.try_send(piece));
+        if !matches!(taken, Some(Ok(()))) {
             self.break_off();
         }
     }
@@ -90,7 +93,7 @@ impl Tap {
 /// The client that a copy is of, as its destination sees it.
 #[derive(Debug)]
 pub struct Tapped {
-    pieces: mpsc::Receiver<Bytes>,
+    pieces: mpsc::Receiver<Waiting>,
     shared: Arc<Shared>,
     current: Bytes,
     ended: bool,
@@ -137,7 +140,7 @@ impl AsyncRead for Tapped {
                 return Poll::Ready(Ok(()));
             }
             match ready!(self.pieces.poll_recv(cx)) {
-                Some(bytes) => self.current = bytes,
+                Some(piece) => self.current = piece.take(),
                 None => {
                     self.ended = true;
                     self.stay();
@@ -183,6 +186,7 @@ struct Only<W: Ways> {
 impl<W: Ways> Ways for Only<W> {
     type Stream = W::Stream;
     type Key = ();
+    const OVERHEARD: bool = true;
 
     fn route(&self, _: &Head<'_>) -> Option<()> {
         Some(())

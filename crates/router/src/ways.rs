@@ -33,9 +33,16 @@ pub trait Ways: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// A destination that is not the pods: whose intercept it is.
     type Key: Clone + Eq + Hash + Send + Sync + 'static;
+    /// The client speaks to somebody else, and is only overheard: it keeps to what that one allows it.
+    const OVERHEARD: bool = false;
 
     /// Whose a request is; none is the pods'. Asked for each request, as rules change while connections live.
     fn route(&self, head: &Head<'_>) -> Option<Self::Key>;
+
+    /// Waits until all that clients have should come to an end, in their own time. Cancel safe.
+    fn ending(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 
     /// A client has reached a limit.
     fn handle_limit(&self, limit: Limit) {

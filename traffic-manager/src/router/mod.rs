@@ -65,6 +65,7 @@ struct Way {
     notices: Arc<Notices>,
     slots: Arc<Semaphore>,
     closed: CancellationToken,
+    ending: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -110,6 +111,7 @@ impl RouterPort {
             notices: Arc::new(Notices::new(service.clone(), port.number)),
             slots: Arc::new(Semaphore::new(all.limits.connections)),
             closed: closed.clone(),
+            ending: all.ending.clone(),
             tasks: tasks.clone(),
         });
         let number = match port.protocol {
@@ -376,6 +378,7 @@ async fn requests(
         limits: way.limits.clone(),
         notices: Arc::clone(&way.notices),
         tasks: way.tasks.clone(),
+        ending: way.ending.clone(),
     });
     let served = match whole {
         true => pass(&mut connection, ways).await,

@@ -17,6 +17,8 @@ pub enum Notice {
     Limit(Limit),
     /// A machine's program was asked in HTTP/2, and doesn't speak it.
     NotHttp2,
+    /// A machine didn't take its copy of what a client says.
+    CopyBroke,
 }
 
 /// See the module.
@@ -52,7 +54,7 @@ impl Notices {
             // Nothing is wrong where the server speaks first.
             Notice::Limit(Limit::FirstByte) => tracing::info!(
                 %service, port, untold,
-                "a client said nothing for as long as it may (KDEV_ROUTER_FIRST_BYTE_MS); its connection goes to a pod"
+                "a client said nothing for so long (KDEV_ROUTER_FIRST_BYTE_MS) that a pod is listened to as well"
             ),
             Notice::Limit(Limit::HeadTime) => tracing::warn!(
                 %service, port, untold,
@@ -68,6 +70,10 @@ impl Notices {
                 %service, port, untold,
                 "a request of HTTP/2 was for a machine whose program doesn't speak it, and was answered 502, or \
                  UNAVAILABLE in gRPC"
+            ),
+            Notice::CopyBroke => tracing::info!(
+                %service, port, untold,
+                "a copy for a machine broke off, as its program doesn't take it, or not as fast as it comes"
             ),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use kdev_cluster::redirect::{PortRef, Protocol, ServiceName};
 use kdev_flow::budget::Budget;
 use kube::Client;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{PortLimits, RouterPort};
@@ -18,6 +19,8 @@ pub struct RouterPorts {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) limits: PortLimits,
     pub(super) tasks: TaskTracker,
+    /// Cancelled when the manager ends.
+    pub(super) ending: CancellationToken,
     /// What the datagrams of all ports may hold while they wait.
     pub(super) datagrams: Arc<Budget>,
     open: Mutex<HashMap<Key, Weak<RouterPort>>>,
@@ -29,18 +32,21 @@ const DATAGRAMS: u64 = 32 << 20;
 type Key = (ServiceName, u16, Protocol);
 
 impl RouterPorts {
-    /// Has none yet; they listen on each of `addresses`, and what they need runs on `tasks`.
+    /// Has none yet; they listen on each of `addresses`, and what they need runs on `tasks`. Clients are told of it when
+    /// the manager is `ending`.
     pub fn new(
         client: Client,
         addresses: Vec<IpAddr>,
         limits: PortLimits,
         tasks: TaskTracker,
+        ending: CancellationToken,
     ) -> Self {
         Self {
             client,
             addresses,
             limits,
             tasks,
+            ending,
             datagrams: Arc::new(Budget::new(DATAGRAMS)),
             open: Mutex::default(),
         }

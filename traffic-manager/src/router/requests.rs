@@ -11,6 +11,7 @@ use kdev_router::{DialError, First, Limit, Limits, Tapped, Ways};
 use kdev_rules::Head;
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::claimants::{Claimant, Claimants};
@@ -35,6 +36,8 @@ pub struct Requests {
     pub notices: Arc<Notices>,
     /// Where what carries them to machines runs.
     pub tasks: TaskTracker,
+    /// Cancelled when the manager ends.
+    pub ending: CancellationToken,
 }
 
 /// Somebody's requests, told apart by their claim.
@@ -91,6 +94,10 @@ impl Ways for Requests {
         current.of_request(head).cloned().map(Whose)
     }
 
+    async fn ending(&self) {
+        self.ending.cancelled().await;
+    }
+
     fn handle_limit(&self, limit: Limit) {
         self.notices.tell(Notice::Limit(limit));
     }
@@ -116,8 +123,9 @@ impl Ways for Requests {
             let left = to.0.left.clone();
             tokio::select! {
                 () = left.cancelled() => {}
-                served = copy.serve(ways, to, &limits) => if let Err(error) = served {
+                served = copy.serve(Arc::clone(&ways), to, &limits) => if let Err(error) = served {
                     tracing::debug!(%error, "a copy broke off");
+                    ways.notices.tell(Notice::CopyBroke);
                 }
             }
         });

@@ -15,17 +15,18 @@ use tokio::time::timeout;
 use super::head;
 use super::pipe::capacity;
 use super::upstream::{Driver, Opened, Upstream};
+use crate::waiting::Waiting;
 use crate::ways::Ways;
 
 /// Copies of one client that are under way for one destination; what comes beyond isn't copied.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 1000;
 /// Frames that wait in one: who is slower than the client by more than that loses the copy.
-const WAITING: usize = 64;
+const WAITING: usize = 1024;
 /// How long one may take. Whoever has stopped at a breakpoint must not keep them for ever.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 enum Frame {
-    Data(Bytes),
+    Data(Waiting),
     Trailers(HeaderMap),
     End,
 }
@@ -35,7 +36,8 @@ pub(crate) struct Copy(mpsc::Sender<Frame>);
 
 impl Copy {
     pub(crate) fn data(&self, data: &Bytes) -> bool {
-        self.0.try_send(Frame::Data(data.clone())).is_ok()
+        let piece = Waiting::new(data.len(), || data.clone());
+        piece.is_some_and(|piece| self.0.try_send(Frame::Data(piece)).is_ok())
     }
 
     pub(crate) fn trailers(&self, trailers: &HeaderMap) -> bool {
@@ -123,7 +125,8 @@ async fn far<W: Ways>(
 async fn say(frames: &mut mpsc::Receiver<Frame>, send: &mut SendStream<Bytes>) -> Option<()> {
     loop {
         match frames.recv().await? {
-            Frame::Data(mut data) => {
+            Frame::Data(piece) => {
+                let mut data = piece.take();
                 while !data.is_empty() {
                     send.reserve_capacity(data.len());
                     let room = capacity(send).await.ok()?;

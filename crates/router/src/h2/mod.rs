@@ -18,5 +18,11 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What one stream may have taken, but not written.
 const SEND_BUFFER: usize = 256 << 10;
-/// How many streams a client may have at once.
-const STREAMS: u32 = 250;
+/// How many streams a client may have at once: more than any server allows, as calls that wait for something are many on
+/// one connection. What they have under way is bounded by the connection's window.
+const STREAMS: u32 = 10_000;
+/// What may be under way of who speaks to somebody else, and keeps to what that one allows.
+const OVERHEARD_WINDOW: u32 = 16 << 20;
+/// The largest frame, and how much of heads may be referred to, where somebody else has said what is allowed.
+const OVERHEARD_FRAME: u32 = (1 << 24) - 1;
+const OVERHEARD_TABLE: u32 = 1 << 20;

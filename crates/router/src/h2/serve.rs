@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use http::Request;
@@ -18,7 +20,10 @@ use tokio::time::{Instant, interval_at, timeout};
 use super::copy::{Copier, Copy};
 use super::stream::Failed;
 use super::upstream::{Driver, Upstream};
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, STREAMS, head, stream};
+use super::{
+    CONNECTION_WINDOW, OVERHEARD_FRAME, OVERHEARD_TABLE, OVERHEARD_WINDOW, SEND_BUFFER,
+    STREAM_WINDOW, STREAMS, head, stream,
+};
 use crate::error::RouterError;
 use crate::limits::{Limit, Limits};
 use crate::ways::Ways;
@@ -50,6 +55,14 @@ where
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
+    if W::OVERHEARD {
+        builder
+            .initial_window_size(OVERHEARD_WINDOW)
+            .max_frame_size(OVERHEARD_FRAME)
+            .header_table_size(OVERHEARD_TABLE)
+            .max_header_list_size(OVERHEARD_TABLE)
+            .max_concurrent_streams(u32::MAX);
+    }
     let shaken = builder.handshake(client).await;
     let mut client = shaken.map_err(RouterError::Http2)?;
     let (drivers, mut new_drivers) = mpsc::channel(1);
@@ -62,6 +75,8 @@ where
         streams: JoinSet::new(),
         copiers: HashMap::new(),
     };
+    let ways = Arc::clone(&session.ways);
+    let mut ending = pin!(ways.ending().fuse());
     let mut sweep = interval_at(Instant::now() + limits.idle_upstream, limits.idle_upstream);
     loop {
         tokio::select! {
@@ -78,6 +93,8 @@ where
             },
             Some(_) = connections.join_next() => {}
             _ = sweep.tick() => session.end_idle(),
+            // It is told, goes on with what it has, and then ends.
+            () = &mut ending => client.graceful_shutdown(),
         }
     }
     // The client has ended. What is left of its streams ends as these learn of it, and then the connections

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Method;
 use tokio::io::AsyncWriteExt as _;
 
-use super::h2::{read, rig, to, write};
+use super::h2::{Server, read, rig, to, write};
 use super::{Rig, hears, patient, says, soon};
 
 const POST: &str = "POST /a HTTP/1.1\r\nhost: x\r\nx-copy: ann\r\ncontent-length: 4\r\n\r\nbody";
@@ -53,6 +53,58 @@ async fn who_gets_a_copy_and_is_slow_or_away_holds_nobody_back() {
     hears(&mut pod, &away).await;
     says(&mut pod, OK).await;
     hears(&mut rig.client, OK).await;
+}
+
+#[tokio::test]
+async fn who_is_overheard_keeps_to_what_the_pods_allow() {
+    const BODY: usize = 1 << 20;
+    let mut places = std::collections::HashMap::new();
+    let mut listeners = Vec::new();
+    for name in ["pods", "tap"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        places.insert(name, listener.local_addr().unwrap());
+        listeners.push(listener);
+    }
+    let ways = std::sync::Arc::new(super::Ports {
+        to: places,
+        reached: Default::default(),
+        asked: Default::default(),
+    });
+    let (client, near) = super::connection().await;
+    tokio::spawn(crate::pass(near, ways));
+    // Larger frames than are usual, and more at once.
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_frame_size(1 << 20)
+        .initial_window_size(8 << 20)
+        .initial_connection_window_size(8 << 20);
+    let accept = async |index: usize| soon(listeners[index].accept()).await.unwrap().0;
+    let (pods, shaken) = tokio::join!(
+        async { Server::with(accept(0).await, &builder).await },
+        h2::client::handshake(client)
+    );
+    let (mut client, connection) = shaken.unwrap();
+    tokio::spawn(connection);
+    let (mut pods, mut tap) = (pods, None);
+    for _ in 0..3 {
+        let (_response, mut up) = client
+            .send_request(to("pods", Method::POST), false)
+            .unwrap();
+        let hear = async {
+            let (at_pods, _) = pods.asked().await;
+            if tap.is_none() {
+                tap = Some(Server::new(accept(1).await).await);
+            }
+            let (at_tap, _) = tap.as_mut().unwrap().asked().await;
+            tokio::join!(read(at_pods.into_body()), read(at_tap.into_body()))
+        };
+        let say = async {
+            write(&mut up, vec![7; BODY].into()).await.unwrap();
+            up.send_data(Bytes::new(), true).unwrap();
+        };
+        let ((), (pods, tap)) = tokio::join!(say, hear);
+        assert_eq!((pods.0.len(), tap.0.len()), (BODY, BODY));
+    }
 }
 
 #[tokio::test]

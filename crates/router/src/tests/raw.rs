@@ -57,6 +57,28 @@ async fn a_silent_client_hears_what_the_server_says_first() {
 }
 
 #[tokio::test]
+async fn a_client_that_speaks_late_is_told_apart_unless_the_server_spoke_first() {
+    let limits = Limits {
+        first_byte: Duration::from_millis(20),
+        ..patient()
+    };
+    let request = "GET / HTTP/1.1\r\nx-to: ann\r\n\r\n";
+    let mut rig = Rig::with(limits.clone(), &["pods", "ann"]).await;
+    let mut pod = rig.accept("pods").await;
+    says(&mut rig.client, request).await;
+    let mut ann = rig.accept("ann").await;
+    hears(&mut ann, request).await;
+    ends(&mut pod).await;
+    // What isn't HTTP goes over the connection that there is.
+    let mut rig = Rig::with(limits, &["pods", "ann"]).await;
+    let mut pod = rig.accept("pods").await;
+    says(&mut rig.client, "PING\r\n").await;
+    hears(&mut pod, "PING\r\n").await;
+    says(&mut pod, "+PONG\r\n").await;
+    hears(&mut rig.client, "+PONG\r\n").await;
+}
+
+#[tokio::test]
 async fn a_client_that_stops_within_a_head_is_passed_on() {
     for said in [
         "G",
