@@ -1,5 +1,6 @@
 //! What commands do in a cluster without a session: install, uninstall, list.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,22 +144,29 @@ pub async fn uninstall(
     let wanted = request.cluster.unwrap_or_default();
     let cluster = reach(target(&wanted)).await?;
     let namespace = manager_namespace(&wanted);
-    let mut slot = daemon.only_one(&sink).await;
-    if let Some(session) = slot.take_if(|one| is_with(one, &cluster, &namespace)) {
-        sink.line("ending this machine's session with it").await;
-        service::end(daemon, &session, &sink).await?;
-    }
-    drop(slot);
     let client = cluster.kube();
-    let (mut tell, show) = steps(sink);
+    let end_session = async {
+        let mut slot = daemon.only_one(&sink).await;
+        match slot.take_if(|one| is_with(one, &cluster, &namespace)) {
+            Some(session) => {
+                sink.line("ending this machine's session with it").await;
+                service::end(daemon, &session, &sink).await.map(drop)
+            }
+            None => Ok(()),
+        }
+    };
+    let (mut tell, show) = steps(sink.clone());
     let work = async {
         // Moved in, so that the steps end with the work.
         let mut tell = move |step| tell(step);
+        // Whoever may not uninstall keeps the session.
         let restore = async {
+            end_session.await?;
             // What can't be seen would be without its manager afterwards.
             let scope = Scope::everywhere(&namespace);
             let recovered = recover::recover(client, scope, RESTORE).await?;
-            recovered.all().map(drop).map_err(RecoverError::from)
+            recovered.all().map_err(RecoverError::from)?;
+            Ok::<_, Box<dyn Error + Send + Sync>>(())
         };
         install::uninstall(client, &namespace, restore, &mut tell).await
     };

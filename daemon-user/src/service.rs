@@ -155,13 +155,17 @@ impl UserDaemon for Service {
                 detail: failure.to_string(),
             },
         };
+        let session = match session {
+            Some(session) => Some(session.status().await),
+            None => None,
+        };
         Ok(Response::new(Status {
             userd: Some(self.daemon.started.clone()),
             version: Some(own_version()),
             pid: std::process::id(),
             rootd: Some(rootd),
             root: root.ok(),
-            session: session.map(|session| session.status()),
+            session,
         }))
     }
 

@@ -1,6 +1,6 @@
 //! Programs that listen on this machine.
 
-mod udp_table;
+mod socket_table;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,18 +44,28 @@ pub async fn connect(first: SocketAddr) -> io::Result<TcpStream> {
 /// Finds where a program takes datagrams on this machine. The kernel is asked, as a program may take any datagram for
 /// something that was said to it.
 pub async fn receiver(port: u16) -> Option<SocketAddr> {
-    let (mut bound, mut told) = (Vec::new(), false);
-    // Each is there as long as the kernel knows the family.
-    for table in ["/proc/net/udp", "/proc/net/udp6"] {
+    match bound(["/proc/net/udp", "/proc/net/udp6"]).await {
+        Some(bound) => socket_table::reached_over_loopback(&bound, port),
+        None => taken(port).await,
+    }
+}
+
+/// Whether a program listens on this machine, as far as the kernel says: no program is asked, as some note every connection.
+pub async fn is_listened_on(port: u16) -> bool {
+    let bound = bound(["/proc/net/tcp", "/proc/net/tcp6"]).await;
+    bound.is_none_or(|bound| socket_table::reached_over_loopback(&bound, port).is_some())
+}
+
+/// What the kernel's tables show; each is there as long as the kernel knows the family, and none on other systems.
+async fn bound(tables: [&str; 2]) -> Option<Vec<SocketAddr>> {
+    let mut all = None;
+    for table in tables {
         if let Ok(table) = tokio::fs::read_to_string(table).await {
-            bound.extend(udp_table::bound(&table));
-            told = true;
+            all.get_or_insert_with(Vec::new)
+                .extend(socket_table::bound(&table));
         }
     }
-    if !told {
-        return taken(port).await;
-    }
-    udp_table::reached_over_loopback(&bound, port)
+    all
 }
 
 /// The loopback address whose UDP port nobody else may have: for systems whose kernel shows no table.

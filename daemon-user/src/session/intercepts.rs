@@ -1,7 +1,7 @@
 //! The intercepts that this session holds: where their connections go, and what the manager says of
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -122,6 +122,17 @@ impl Held {
     /// Whether it works, and its workload is to be scaled to zero again.
     pub fn is_unscaled(&self) -> bool {
         self.works() && self.scaled_back
+    }
+
+    /// What it means that nothing takes what comes.
+    fn unheard(&self) -> String {
+        let fate = match (self.intercept.mode, self.intercept.pass_if_down) {
+            (Mode::Wiretap, _) => "copies are lost",
+            (_, true) => "what comes goes to the pods",
+            (_, false) => "who connects gets 502 over HTTP, and else a reset or nothing",
+        };
+        let (port, protocol) = (self.local.port(), self.intercept.port.protocol);
+        format!("nothing listens on {protocol} port {port} of this machine: {fate}")
     }
 
     fn is_kept_in(&self, phase: Phase) -> bool {
@@ -397,8 +408,9 @@ impl Intercepts {
         }
     }
 
-    /// All of them for `kdev status`. While the link to the manager doesn't work, nobody knows.
-    pub fn status(&self, manager: &Part) -> Vec<InterceptStatus> {
+    /// All of them for `kdev status`, of which nothing takes `unheard` on this machine. While the link to the manager doesn't
+    /// work, nobody knows.
+    pub fn status(&self, manager: &Part, unheard: &BTreeSet<String>) -> Vec<InterceptStatus> {
         let held = self.lock();
         let part = |one: &Held| {
             if one.part.state() != State::Ok {
@@ -412,8 +424,16 @@ impl Intercepts {
                 };
             }
             if manager.state() == State::Ok {
+                let since_ms = one.part.since_ms.max(manager.since_ms);
+                if unheard.contains(&one.intercept.id) {
+                    let what = format!("{}; {}", one.part.detail, one.unheard());
+                    return Part {
+                        since_ms,
+                        ..Part::new(State::Degraded, what)
+                    };
+                }
                 return Part {
-                    since_ms: one.part.since_ms.max(manager.since_ms),
+                    since_ms,
                     ..one.part.clone()
                 };
             }

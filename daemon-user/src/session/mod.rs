@@ -20,6 +20,7 @@ pub mod rest;
 pub mod root_link;
 mod voucher;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,9 @@ use std::time::Duration;
 use kdev_cluster::access;
 use kdev_cluster::client::{self, ClusterClient, KubeTarget};
 use kdev_cluster::install;
+use kdev_cluster::redirect::Protocol;
 use kdev_cluster::vouch::{SessionLease, session_id};
+use kdev_common::loopback;
 use kdev_identity::Identity;
 use kdev_proto::v1::session_request::Kind as Request;
 use kdev_proto::v1::{self, CarrierStatus, ErrorKind, Part, State};
@@ -377,8 +380,25 @@ impl Session {
             })
     }
 
+    /// The intercepts of which no program takes what comes.
+    async fn unheard(&self) -> BTreeSet<String> {
+        let mut unheard = BTreeSet::new();
+        for one in self.intercepts.all() {
+            let port = one.local.port();
+            let heard = match one.intercept.port.protocol {
+                Protocol::Udp => loopback::receiver(port).await.is_some(),
+                Protocol::Tcp | Protocol::Sctp => loopback::is_listened_on(port).await,
+            };
+            if !heard {
+                unheard.insert(one.intercept.id);
+            }
+        }
+        unheard
+    }
+
     /// What `kdev status` says of it.
-    pub fn status(&self) -> v1::Session {
+    pub async fn status(&self) -> v1::Session {
+        let unheard = self.unheard().await;
         let manager = self.manager.link.borrow().clone();
         let part = self.manager_part();
         let is_well = part.state() == State::Ok;
@@ -396,7 +416,7 @@ impl Session {
                 round_trip_us: round_trip_us(manager.round_trip.filter(|_| is_well)),
                 flows: 0,
             }),
-            intercepts: self.intercepts.status(&part),
+            intercepts: self.intercepts.status(&part, &unheard),
             api: Some(self.found.api.get()),
             direct: Some(self.direct_part()),
             manager: Some(part),

@@ -1,8 +1,8 @@
-//! The kernel's table of UDP sockets, as `/proc/net/udp` and `/proc/net/udp6` show it (proc(5)). Pure.
+//! The kernel's tables of sockets, as `/proc/net/udp` and its like show them (proc(5)). Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The local addresses of sockets that take datagrams from anybody.
+/// The local addresses of sockets that take datagrams from anybody, or listen.
 pub fn bound(table: &str) -> Vec<SocketAddr> {
     table.lines().skip(1).filter_map(bound_on).collect()
 }
