@@ -4,7 +4,9 @@ mod args;
 mod commands;
 mod daemons;
 mod mark;
+mod names;
 mod output;
+mod ports;
 mod rule_args;
 
 use std::process::ExitCode;
