@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(commands::run(args)),
         Err(error) => Err(Failure::internal("kdev can't start", error)),
     };
-    match done {
+    match done.and_then(|code| output::written().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::failure(&failure);
