@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use kdev_common::instance::{Instance, InstanceError};
 use kdev_common::paths::UserDirs;
 use kdev_common::socket::{Access, LocalListener};
-use kdev_common::transport;
+use kdev_common::{detach, transport};
 use kdev_proto::v1::Part;
 use kdev_proto::v1::State;
 use kdev_proto::v1::user_daemon_server::UserDaemonServer;
@@ -74,6 +74,7 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
     let listener = LocalListener::bind(&dirs.socket(), Access::User(Uid::effective().as_raw()))
         .with_context(|| format!("can't listen on {}", dirs.socket().display()))?;
     let own = inode(&dirs.socket());
+    detach::hush().context("standard error can't be left")?;
     let daemon = Arc::new(Daemon {
         session: Mutex::new(None),
         current: watch::Sender::new(None),
