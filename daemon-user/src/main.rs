@@ -12,6 +12,7 @@ mod preview;
 mod progress;
 mod service;
 mod session;
+mod under_way;
 mod wanted;
 
 use std::fs::DirBuilder;
