@@ -341,8 +341,24 @@ async fn connect_or_mend(
         session.cluster.names().context,
         session.namespace
     );
+    let note = (!has_namespace(&session)).then(|| {
+        format!(
+            "note: the cluster has no namespace {}, so that short names find nothing of it",
+            session.namespace
+        )
+    });
     *slot = Some(session);
+    if let Some(note) = note {
+        sink.line(note).await;
+    }
     Ok(line)
+}
+
+/// Whether the session's namespace is there, as far as the manager has said which there are.
+fn has_namespace(session: &Session) -> bool {
+    let network = session.manager.network.borrow();
+    let known = network.as_ref().map(|network| &network.namespaces);
+    known.is_none_or(|known| known.is_empty() || known.contains(&session.namespace))
 }
 
 /// Ends the session, and the daemon with it.
