@@ -12,9 +12,11 @@ use kdev_common::person;
 use kdev_common::socket::{self, CallError};
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::user_daemon_client::UserDaemonClient;
-use kdev_proto::v1::{ErrorKind, Version, VersionRequest};
+use kdev_proto::v1::{ErrorKind, RootStatusRequest, Version, VersionRequest};
 use kdev_proto::{Failure, check_version};
 use tonic::{Response, Status};
+
+use crate::holder::Holder;
 
 /// How long a daemon may take to answer a question about itself.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -213,7 +215,7 @@ pub async fn connected_user() -> Result<User, Failure> {
 ///
 /// # Errors
 ///
-/// When it can't be started, belongs to another user, or is of another version.
+/// When it can't be started, belongs to another user, has another user's session, or is of another version.
 pub async fn ensure_root() -> Result<bool, Failure> {
     let (mut client, started) = match running_root().await? {
         Some(client) => (client, false),
@@ -221,5 +223,10 @@ pub async fn ensure_root() -> Result<bool, Failure> {
     };
     let version: Version = answer("kdev-rootd", client.get_version(VersionRequest {})).await??;
     check_version(&version)?;
+    let status = answer("kdev-rootd", client.get_status(RootStatusRequest {})).await??;
+    // A session of this user's own is mended, or named, by the daemon that has it.
+    if let Some(holder) = Holder::living(&status).filter(|holder| !holder.is_of_this_user()) {
+        return Err(holder.in_the_way("can't connect"));
+    }
     Ok(started)
 }

@@ -3,10 +3,12 @@
 mod args;
 mod commands;
 mod daemons;
+mod holder;
 mod mark;
 mod names;
 mod output;
 mod ports;
+mod process;
 mod rule_args;
 
 use std::process::ExitCode;
