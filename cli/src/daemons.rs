@@ -14,6 +14,7 @@ use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::user_daemon_client::UserDaemonClient;
 use kdev_proto::v1::{ErrorKind, RootStatusRequest, Version, VersionRequest};
 use kdev_proto::{Failure, check_version};
+use nix::unistd::Uid;
 use tonic::{Response, Status};
 
 use crate::holder::Holder;
@@ -126,9 +127,18 @@ pub async fn answer<T>(
             format!("{name} doesn't answer"),
             format!("it runs, but said nothing for {} s", ANSWER.as_secs()),
             format!(
-                "end it with `pkill -9 {name}` and run the command again: nothing is left behind"
+                "{} and run the command again: nothing is left behind",
+                killing(name)
             ),
         )),
+    }
+}
+
+/// How to kill a daemon: of those of the users' only this user's own, as root may kill them all.
+fn killing(name: &str) -> String {
+    match name {
+        "kdev-userd" => format!("end it with `pkill -9 -u {} {name}`", Uid::effective()),
+        _ => format!("end it with `pkill -9 {name}`"),
     }
 }
 
