@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use kdev_common::label::is_label;
 
+use crate::names::{parse_namespace, parse_service};
+use crate::ports::{Ports, parse_ports, parse_service_port};
 use crate::rule_args::RuleArgs;
 
 /// Makes this machine part of a Kubernetes cluster's network, both ways.
@@ -186,8 +187,8 @@ pub struct ListArgs {
 /// What comes to this machine, and for whom.
 #[derive(Debug, ClapArgs)]
 pub struct TakeArgs {
-    /// The service.
-    #[arg(value_name = "SERVICE")]
+    /// The service: NAME, or svc/NAME.
+    #[arg(value_name = "SERVICE", value_parser = parse_service)]
     pub service: String,
     /// Port of the local program, and the service's port by number or name where it has several, and its
     /// protocol where it has both under one number; may be given several times.
@@ -281,46 +282,6 @@ pub struct RecoverArgs {
     pub dry_run: bool,
 }
 
-/// `LOCAL[:PORT][/PROTOCOL]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ports {
-    /// Where the local program listens.
-    pub local: u16,
-    /// The service's port; `None` where it has just one.
-    pub service: Option<String>,
-    /// Its protocol; `None` for the one that it has.
-    pub protocol: Option<Protocol>,
-}
-
-impl Ports {
-    /// The service's port as the daemon reads it.
-    pub fn query(&self) -> String {
-        let service = self.service.as_deref().unwrap_or_default();
-        match self.protocol {
-            Some(Protocol::Tcp) => format!("{service}/tcp"),
-            Some(Protocol::Udp) => format!("{service}/udp"),
-            None => service.to_owned(),
-        }
-    }
-}
-
-/// What a port carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Connections.
-    Tcp,
-    /// Datagrams.
-    Udp,
-}
-
-/// A label of DNS names, RFC 1123 section 2.1, as the API server wants it.
-fn parse_namespace(text: &str) -> Result<String, String> {
-    if is_label(text) {
-        return Ok(text.to_owned());
-    }
-    Err("a namespace has lower case letters, digits and inner hyphens, 63 at most".to_owned())
-}
-
 fn parse_direct(text: &str) -> Result<String, String> {
     let is_host_and_port = || {
         let (host, port) = text.rsplit_once(':')?;
@@ -340,48 +301,18 @@ fn parse_direct(text: &str) -> Result<String, String> {
     Err("it is auto, never, or HOST:PORT with a port from 1 to 65535".to_owned())
 }
 
-fn parse_ports(text: &str) -> Result<Ports, String> {
-    let (ports, protocol) = match text.split_once('/') {
-        Some((ports, protocol)) => (ports, Some(parse_protocol(protocol)?)),
-        None => (text, None),
-    };
-    let (local, service) = match ports.split_once(':') {
-        Some((_, "")) => return Err("the service's port is missing behind the colon".to_owned()),
-        Some((local, service)) => (local, Some(service.to_owned())),
-        None => (ports, None),
-    };
-    match local.parse() {
-        Ok(local) if local != 0 => Ok(Ports {
-            local,
-            service,
-            protocol,
-        }),
-        _ => Err(format!(
-            "\"{local}\" isn't a port of this machine: 1 to 65535"
-        )),
-    }
-}
-
-fn parse_protocol(text: &str) -> Result<Protocol, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        _ => Err(format!("\"{text}\" isn't a protocol: tcp or udp")),
-    }
-}
-
 /// Arguments of `kdev leave`.
 #[derive(Debug, ClapArgs)]
 pub struct LeaveArgs {
-    /// The service.
-    #[arg(value_name = "SERVICE")]
+    /// The service: NAME, or svc/NAME.
+    #[arg(value_name = "SERVICE", value_parser = parse_service)]
     pub service: String,
     /// Namespace of the service [default: the session's].
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: Option<String>,
     /// Only this port of the service, by number or name, and by protocol where it has both [default: all that
     /// this session has].
-    #[arg(short, long, value_name = "PORT[/udp|/tcp]")]
+    #[arg(short, long, value_name = "PORT[/udp|/tcp]", value_parser = parse_service_port)]
     pub port: Option<String>,
     /// Only the intercept with this rule.
     #[command(flatten)]
@@ -396,16 +327,6 @@ mod tests {
     #[test]
     fn the_arguments_make_sense_to_their_parser() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_namespace_is_a_label_of_dns() {
-        for right in ["kdev", "a", "team-1", "1a"] {
-            assert_eq!(parse_namespace(right).as_deref(), Ok(right));
-        }
-        for wrong in ["", "Bad_NS", "-a", "a-", "a.b", &"a".repeat(64)] {
-            assert!(parse_namespace(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]
@@ -431,42 +352,6 @@ mod tests {
             "http://a:1",
         ] {
             assert!(parse_direct(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_local_first_and_its_protocol_last() {
-        let table = [
-            ("8080", (8080, "")),
-            ("8080:http", (8080, "http")),
-            ("8080:80", (8080, "80")),
-            ("5353:53/udp", (5353, "53/udp")),
-            ("5353:dns/UDP", (5353, "dns/udp")),
-            ("5353/udp", (5353, "/udp")),
-            ("5353:53/tcp", (5353, "53/tcp")),
-        ];
-        for (text, (local, query)) in table {
-            let ports = parse_ports(text).unwrap();
-            assert_eq!(
-                (ports.local, ports.query().as_str()),
-                (local, query),
-                "{text}"
-            );
-        }
-        for wrong in [
-            "",
-            "http",
-            "0",
-            "65536",
-            "8080:",
-            ":80",
-            "-1",
-            "80/",
-            "80:53/sctp",
-            "/udp",
-            "80/udp:53",
-        ] {
-            assert!(parse_ports(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,37 +1,30 @@
 //! Finding the daemons, and starting those that don't run.
 
-use std::ffi::OsStr;
-use std::io::IsTerminal as _;
+mod start;
+
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use kdev_common::channel::Channel;
-use kdev_common::detach;
-use kdev_common::logging::FILTER_VARIABLE;
 use kdev_common::paths::{self, UserDirs};
+use kdev_common::person;
 use kdev_common::socket::{self, CallError};
 use kdev_proto::v1::root_daemon_client::RootDaemonClient;
 use kdev_proto::v1::user_daemon_client::UserDaemonClient;
-use kdev_proto::v1::{ErrorKind, Version, VersionRequest};
+use kdev_proto::v1::{ErrorKind, RootStatusRequest, Version, VersionRequest};
 use kdev_proto::{Failure, check_version};
 use nix::unistd::Uid;
-use tokio::process::Command;
 use tonic::{Response, Status};
 
-use crate::output;
+use crate::holder::Holder;
 
-/// How long a daemon may take to start.
-const START: Duration = Duration::from_secs(10);
 /// How long a daemon may take to answer a question about itself.
 const ANSWER: Duration = Duration::from_secs(8);
 /// How long a daemon that was killed may take to be gone.
 const GOING: Duration = Duration::from_secs(3);
 /// Between two looks at whether it listens: a Unix socket can't be waited for.
 const LOOK: Duration = Duration::from_millis(10);
-const SERVICE: &str = "kdev-rootd.service";
-/// How `kdev-rootd launch` begins what it says on standard error.
-const OF_THE_DAEMON: &str = "kdev-rootd: ";
 
 /// A channel to the user's daemon.
 pub type User = UserDaemonClient<Channel>;
@@ -49,17 +42,49 @@ fn user_dirs() -> Result<UserDirs, Failure> {
     })
 }
 
+/// The socket of the user's daemon; `None` for a user without a home.
+pub fn user_socket() -> Option<PathBuf> {
+    UserDirs::find().map(|dirs| dirs.socket())
+}
+
+/// Where the user's daemon has its log, as a sentence.
+pub fn user_log() -> String {
+    match UserDirs::find() {
+        Some(UserDirs { run, state }) => format!(
+            "its log is in {}, or in {} where it can't be there",
+            state.display(),
+            run.display()
+        ),
+        None => "without a home directory it has no log".to_owned(),
+    }
+}
+
+/// That the root daemon serves another user, with the name of the one for whom it was started.
+pub fn serves_another() -> String {
+    let owner = std::fs::metadata(paths::root_socket()).map(|socket| socket.uid());
+    match owner {
+        // A service's socket is root's, whomever it serves.
+        Ok(0) | Err(_) => "it serves another user".to_owned(),
+        Ok(uid) => format!("it serves another user, {}", person::user(uid)),
+    }
+}
+
 fn call_failure(name: &str, error: &CallError) -> Failure {
     let kind = if error.not_permitted() {
         ErrorKind::NotPermitted
     } else {
         ErrorKind::Daemon
     };
-    let next = if error.not_permitted() {
-        "it serves another user, who may run `kdev quit`; or its group doesn't have you (yet): look \
-         with `ls -l /run/kdev` and `id`"
+    let next = if !error.not_permitted() {
+        "run the command again; the daemon's log may say more".to_owned()
+    } else if name == "kdev-userd" {
+        "its socket is where XDG_RUNTIME_DIR says, or HOME: set them to directories of your own"
+            .to_owned()
     } else {
-        "run the command again; the daemon's log may say more"
+        format!(
+            "{}, who may run `kdev quit`; or its group doesn't have you (yet): look with `ls -l /run/kdev` and `id`",
+            serves_another()
+        )
     };
     let why = std::error::Error::source(error).map_or_else(String::new, |why| format!(": {why}"));
     Failure::new(
@@ -102,9 +127,18 @@ pub async fn answer<T>(
             format!("{name} doesn't answer"),
             format!("it runs, but said nothing for {} s", ANSWER.as_secs()),
             format!(
-                "end it with `pkill -9 {name}` and run the command again: nothing is left behind"
+                "{} and run the command again: nothing is left behind",
+                killing(name)
             ),
         )),
+    }
+}
+
+/// How to kill a daemon: of those of the users' only this user's own, as root may kill them all.
+fn killing(name: &str) -> String {
+    match name {
+        "kdev-userd" => format!("end it with `pkill -9 -u {} {name}`", Uid::effective()),
+        _ => format!("end it with `pkill -9 {name}`"),
     }
 }
 
@@ -163,7 +197,7 @@ fn went_away(status: &Status) -> bool {
 pub async fn user() -> Result<User, Failure> {
     let mut client = match running_user().await? {
         Some(client) => client,
-        None => start_user().await?,
+        None => start::user().await?,
     };
     let versions = answer("kdev-userd", client.get_version(VersionRequest {})).await??;
     check_version(&versions.userd.unwrap_or_default())?;
@@ -187,170 +221,22 @@ pub async fn connected_user() -> Result<User, Failure> {
     }
 }
 
-async fn start_user() -> Result<User, Failure> {
-    let program = program("kdev-userd")?;
-    // A daemon that ended is left as a zombie only until this command exits.
-    let _child =
-        detach::spawn(&program, &[], None).map_err(|error| start_failure("kdev-userd", &error))?;
-    let dirs = user_dirs()?;
-    wait_for(&dirs.socket(), "kdev-userd", &dirs.state).await?;
-    running_user()
-        .await?
-        .ok_or_else(|| gone("kdev-userd", &dirs.state))
-}
-
 /// Makes sure that the root daemon runs, and says how it was started; true when it had to be.
 ///
 /// # Errors
 ///
-/// When it can't be started, belongs to another user, or is of another version.
+/// When it can't be started, belongs to another user, has another user's session, or is of another version.
 pub async fn ensure_root() -> Result<bool, Failure> {
     let (mut client, started) = match running_root().await? {
         Some(client) => (client, false),
-        None => (start_root().await?, true),
+        None => (start::root().await?, true),
     };
     let version: Version = answer("kdev-rootd", client.get_version(VersionRequest {})).await??;
     check_version(&version)?;
+    let status = answer("kdev-rootd", client.get_status(RootStatusRequest {})).await??;
+    // A session of this user's own is mended, or named, by the daemon that has it.
+    if let Some(holder) = Holder::living(&status).filter(|holder| !holder.is_of_this_user()) {
+        return Err(holder.in_the_way("can't connect"));
+    }
     Ok(started)
-}
-
-async fn start_root() -> Result<Root, Failure> {
-    if let Some(unit) = service_unit() {
-        output::progress(&format!(
-            "starting the root daemon as the service {SERVICE} ({unit})"
-        ));
-        run("systemctl", &[OsStr::new("start"), OsStr::new(SERVICE)])
-            .await
-            .map_err(|failure| {
-                failure.with_next(format!(
-                    "have it started once for good: `sudo systemctl enable --now {SERVICE}`"
-                ))
-            })?;
-    } else {
-        let program = program("kdev-rootd")?;
-        let uid = Uid::current().to_string();
-        let mut launch = vec![
-            OsStr::new("launch"),
-            OsStr::new("--owner"),
-            OsStr::new(&uid),
-        ];
-        // sudo keeps the environment to itself.
-        let filter = std::env::var_os(FILTER_VARIABLE);
-        if let Some(filter) = &filter {
-            launch.extend([OsStr::new("--log"), filter]);
-        }
-        if Uid::effective().is_root() {
-            output::progress("starting the root daemon, as this is root");
-            run(program.as_os_str(), &launch).await?;
-        } else {
-            output::progress(&format!(
-                "starting the root daemon with sudo: {} launch --owner {uid}",
-                program.display()
-            ));
-            let mut args = Vec::new();
-            if !std::io::stdin().is_terminal() {
-                // Nobody can type a password: fail instead of waiting for one.
-                args.push(OsStr::new("-n"));
-            }
-            args.extend([OsStr::new("--"), program.as_os_str()]);
-            args.extend(launch);
-            run("sudo", &args).await.map_err(|failure| {
-                // What the daemon itself said comes after its name; everything else is sudo's.
-                if failure.why.contains(OF_THE_DAEMON) {
-                    return failure;
-                }
-                Failure {
-                    kind: ErrorKind::NotPermitted,
-                    next: "run `kdev connect` in a terminal where sudo can ask for your password, \
-                           or have the service kdev-rootd installed once (see the README)"
-                        .to_owned(),
-                    ..failure
-                }
-            })?;
-        }
-    }
-    wait_for(
-        &paths::root_socket(),
-        "kdev-rootd",
-        Path::new(paths::ROOT_LOG_DIR),
-    )
-    .await?;
-    running_root()
-        .await?
-        .ok_or_else(|| gone("kdev-rootd", Path::new(paths::ROOT_LOG_DIR)))
-}
-
-/// The service's unit file, where systemd runs and knows it.
-fn service_unit() -> Option<String> {
-    if !Path::new("/run/systemd/system").is_dir() {
-        return None;
-    }
-    [
-        "/etc/systemd/system",
-        "/usr/lib/systemd/system",
-        "/lib/systemd/system",
-    ]
-    .map(|dir| PathBuf::from(dir).join(SERVICE))
-    .into_iter()
-    .find(|path| path.is_file())
-    .map(|path| path.display().to_string())
-}
-
-fn program(name: &str) -> Result<PathBuf, Failure> {
-    detach::sibling(name).map_err(|error| start_failure(name, &error))
-}
-
-async fn run(program: impl AsRef<OsStr>, args: &[&OsStr]) -> Result<(), Failure> {
-    let name = program.as_ref().to_string_lossy().into_owned();
-    let done = Command::new(program.as_ref())
-        .args(args)
-        .stdin(Stdio::inherit())
-        // Standard output is the command's result, which other programs read.
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .await
-        .map_err(|error| start_failure(&name, &error))?;
-    if done.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&done.stderr);
-    Err(Failure::new(
-        ErrorKind::Daemon,
-        "the root daemon can't be started",
-        format!("{name}: {}: {}", done.status, said.trim()),
-        format!("its log is in {}", paths::ROOT_LOG_DIR),
-    ))
-}
-
-async fn wait_for(socket: &Path, name: &str, log: &Path) -> Result<(), Failure> {
-    let listens = async {
-        while socket::call(socket)
-            .await
-            .is_err_and(|error| error.nobody_listens())
-        {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::time::timeout(START, listens)
-        .await
-        .map_err(|_| gone(name, log))
-}
-
-fn gone(name: &str, log: &Path) -> Failure {
-    Failure::new(
-        ErrorKind::Daemon,
-        format!("{name} was started but doesn't answer"),
-        format!("nothing listens after {} s", START.as_secs()),
-        format!("its log is in {}", log.display()),
-    )
-}
-
-fn start_failure(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(
-        ErrorKind::Daemon,
-        format!("{name} can't be started"),
-        error.to_string(),
-        "kdev, kdev-userd and kdev-rootd have to be installed in one directory",
-    )
 }

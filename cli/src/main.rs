@@ -3,8 +3,12 @@
 mod args;
 mod commands;
 mod daemons;
+mod holder;
 mod mark;
+mod names;
 mod output;
+mod ports;
+mod process;
 mod rule_args;
 
 use std::process::ExitCode;
@@ -21,7 +25,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(commands::run(args)),
         Err(error) => Err(Failure::internal("kdev can't start", error)),
     };
-    match done {
+    match done.and_then(|code| output::written().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::failure(&failure);

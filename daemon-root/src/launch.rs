@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -22,7 +23,8 @@ pub fn launch(owner: u32, filter: Option<&str>) -> anyhow::Result<()> {
     let owner = owner.to_string();
     let args = ["run", "--owner", &owner].map(OsStr::new);
     let filter = filter.map(|filter| (FILTER_VARIABLE, filter));
-    let mut child = detach::spawn(&program, &args, filter).context("can't start kdev-rootd")?;
+    let mut child =
+        detach::spawn(&program, &args, filter, Stdio::null()).context("can't start kdev-rootd")?;
     let deadline = Instant::now() + START;
     while std::os::unix::net::UnixStream::connect(paths::root_socket()).is_err() {
         if let Some(status) = child.try_wait()? {

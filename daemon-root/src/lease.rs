@@ -14,8 +14,9 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use kdev_common::carrier::TOKEN_LENGTH;
 use kdev_common::causes::with_causes;
-use kdev_common::paths;
+use kdev_common::socket::Peer;
 use kdev_common::wake::Wake;
+use kdev_common::{paths, person};
 use kdev_host::device::{Device, DeviceConfig};
 use kdev_host::resolver::{Applied, RESOLV_CONF, ResolvConf, ResolverError, ResolverGuard, Watch};
 use kdev_host::routes::{DesiredRoutes, RouteState, Routes};
@@ -77,7 +78,7 @@ pub struct Wanted {
 /// When another session holds it, or the machine refuses what was asked.
 pub async fn run(
     daemon: &Daemon,
-    uid: u32,
+    holder: Peer,
     wanted: Wanted,
     requests: Streaming<NetworkRequest>,
     events: &Events,
@@ -85,14 +86,9 @@ pub async fn run(
 ) -> Result<(), Failure> {
     // One that has just broken off is still being given back.
     let Ok(_held) = tokio::time::timeout(HANDOVER, daemon.network.lock()).await else {
-        return Err(Failure::new(
-            ErrorKind::Conflict,
-            "this machine's network can't be taken",
-            "another session of kdev's holds it",
-            "end that one with `kdev quit`",
-        ));
+        return Err(taken(daemon.lease.uid()));
     };
-    let mut held = Held::take(daemon, uid, wanted).await?;
+    let mut held = Held::take(daemon, holder, wanted).await?;
     tracing::info!(device = held.lease.device, "lease begins");
     let served = tokio::select! {
         () = cancelled.cancelled() => Ok(()),
@@ -103,6 +99,17 @@ pub async fn run(
     held.give_back().await;
     tracing::info!("lease ended");
     served
+}
+
+/// The network is another session's, of the user `uid` if that is known.
+fn taken(uid: Option<u32>) -> Failure {
+    let whose = uid.map_or_else(|| "another user".to_owned(), person::user);
+    Failure::new(
+        ErrorKind::Conflict,
+        "this machine's network can't be taken",
+        format!("another session holds it, of {whose}"),
+        "whose session it is ends it with `kdev quit`",
+    )
 }
 
 /// The resolver's file while it is kdev's, and who puts it back when this process is killed. In the
@@ -158,7 +165,7 @@ struct Held {
 }
 
 impl Held {
-    async fn take(daemon: &Daemon, uid: u32, wanted: Wanted) -> Result<Self, Failure> {
+    async fn take(daemon: &Daemon, holder: Peer, wanted: Wanted) -> Result<Self, Failure> {
         let identity = Identity::generate().map_err(|error| network(&error))?;
         let address = device_address();
         let addresses = vec![
@@ -185,7 +192,8 @@ impl Held {
             .await
             .map_err(|error| network(&error))?;
         let lease = Arc::new(Lease {
-            uid,
+            uid: holder.uid,
+            pid: holder.pid.and_then(|pid| pid.try_into().ok()).unwrap_or(0),
             session: wanted.session,
             device: device.name().to_owned(),
             carriers: Arc::new(Carriers::new(wanted.resume_limit)),
@@ -230,7 +238,7 @@ impl Held {
         let token: Token = rand::random::<[u8; TOKEN_LENGTH]>();
         daemon.takers.set(Some(Taker {
             token,
-            uid,
+            uid: holder.uid,
             carriers: Arc::clone(&lease.carriers),
             connector: Connector::new(identity.clone()),
             cancelled: cancelled.clone(),

@@ -16,6 +16,8 @@ use crate::carriers::Carriers;
 pub struct Lease {
     /// The user whose lease it is.
     pub uid: u32,
+    /// The process that holds it; 0 where the system doesn't tell.
+    pub pid: u32,
     /// The session's id.
     pub session: String,
     /// Name of the device.
@@ -97,6 +99,7 @@ impl Lease {
     pub fn describe(&self, status: &mut RootStatus) {
         status.session.clone_from(&self.session);
         status.owner_uid = self.uid;
+        status.holder_pid = self.pid;
         status.device.clone_from(&self.device);
         status.dns = Some(self.describe_dns());
         status.routing = Some(self.routing.get());
@@ -155,6 +158,7 @@ mod tests {
         let server = DnsServer::bind([127, 0, 0, 1].into(), 0, Limits::default());
         Arc::new(Lease {
             uid: 7,
+            pid: 8,
             session: "s".to_owned(),
             device: "kdev0".to_owned(),
             carriers: Arc::new(Carriers::new(Duration::ZERO)),

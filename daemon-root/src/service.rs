@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use kdev_common::person;
 use kdev_common::socket::Peer;
 use kdev_flow::carry::RESUME_LIMIT;
 use kdev_proto::v1::network_request::Kind;
@@ -38,22 +39,22 @@ impl Service {
 
     /// Who calls; refuses whoever isn't root or the owner. The socket's mode keeps others out already;
     /// this holds also where a group may open it.
-    fn caller<T>(&self, request: &Request<T>) -> Result<u32, Failure> {
+    fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Failure> {
         let peer = request.extensions().get::<Peer>().copied();
-        let Some(Peer { uid, .. }) = peer else {
+        let Some(peer) = peer else {
             return Err(Failure::internal(
                 "the caller's user is unknown",
                 "no peer credentials",
             ));
         };
-        let owner = self.daemon.owner();
-        if uid == 0 || owner.is_none_or(|owner| owner == uid) {
-            return Ok(uid);
-        }
+        let others = |owner: &u32| peer.uid != 0 && *owner != peer.uid;
+        let Some(owner) = self.daemon.owner().filter(others) else {
+            return Ok(peer);
+        };
         Err(Failure::new(
             ErrorKind::NotPermitted,
             "kdev-rootd doesn't take your commands",
-            "it serves another user now",
+            format!("it serves another user now: {}", person::user(owner)),
             "wait until they have run `kdev quit`",
         ))
     }
@@ -90,7 +91,7 @@ impl RootDaemon for Service {
         &self,
         request: Request<Streaming<NetworkRequest>>,
     ) -> Result<Response<Self::NetworkStream>, Status> {
-        let uid = self.caller(&request)?;
+        let holder = self.caller(&request)?;
         let mut requests = request.into_inner();
         let Some(Kind::Open(open)) = requests.message().await?.and_then(|first| first.kind) else {
             return Err(
@@ -111,7 +112,7 @@ impl RootDaemon for Service {
         let cancelled = daemon.ending.clone();
         self.daemon.tasks.spawn(async move {
             if let Err(failure) =
-                lease::run(&daemon, uid, wanted, requests, &events, cancelled).await
+                lease::run(&daemon, holder, wanted, requests, &events, cancelled).await
             {
                 tracing::warn!(%failure, "the lease ended");
                 let _ = events.send(Err(failure.into())).await;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use kdev_common::instance::{Instance, InstanceError};
 use kdev_common::paths::UserDirs;
 use kdev_common::socket::{Access, LocalListener};
-use kdev_common::transport;
+use kdev_common::{detach, transport};
 use kdev_proto::v1::Part;
 use kdev_proto::v1::State;
 use kdev_proto::v1::user_daemon_server::UserDaemonServer;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::progress::Sink;
 use crate::service::Service;
 use crate::session::Session;
+use crate::under_way::UnderWay;
 
 /// A daemon without a session that nobody called for this long ends.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,6 +44,8 @@ pub struct Daemon {
     pub started: Part,
     /// Ends the daemon.
     pub ending: CancellationToken,
+    /// The calls that it serves now.
+    pub under_way: UnderWay,
     called: AtomicBool,
 }
 
@@ -74,12 +77,15 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
     let listener = LocalListener::bind(&dirs.socket(), Access::User(Uid::effective().as_raw()))
         .with_context(|| format!("can't listen on {}", dirs.socket().display()))?;
     let own = inode(&dirs.socket());
+    detach::hush().context("standard error can't be left")?;
+    let ending = CancellationToken::new();
     let daemon = Arc::new(Daemon {
         session: Mutex::new(None),
         current: watch::Sender::new(None),
         quits: watch::Sender::new(()),
         started: Part::new(State::Ok, "running"),
-        ending: CancellationToken::new(),
+        ending: ending.clone(),
+        under_way: UnderWay::new(ending),
         called: AtomicBool::new(true),
     });
     tracing::info!(release = kdev_proto::RELEASE, "kdev-userd runs");
@@ -89,7 +95,10 @@ pub async fn run(dirs: UserDirs) -> anyhow::Result<()> {
             listener.incoming(),
             until_end(Arc::clone(&daemon), unlinked(dirs.socket(), own)),
         );
-    serve.await?;
+    tokio::select! {
+        served = serve => served?,
+        () = daemon.under_way.overdue() => tracing::warn!("not every caller has heard of the end"),
+    }
     let session = daemon.session.lock().await.take();
     if let Some(session) = session {
         session.end().await;
@@ -121,6 +130,7 @@ async fn until_end(daemon: Arc<Daemon>, unlinked: impl Future<Output = ()>) {
             interval.tick().await;
             let called = daemon.called.swap(false, Ordering::AcqRel);
             if !called
+                && daemon.under_way.is_none()
                 && daemon
                     .session
                     .try_lock()
@@ -147,6 +157,6 @@ async fn until_end(daemon: Arc<Daemon>, unlinked: impl Future<Output = ()>) {
         () = unlinked => tracing::warn!("its socket is gone, so nobody can command it"),
         () = daemon.ending.cancelled() => {}
     }
-    // Calls that wait for a session that is being made must not keep the server up.
+    // Calls that wait, for whatever it may be, must not keep the server up.
     daemon.ending.cancel();
 }

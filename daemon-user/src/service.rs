@@ -22,7 +22,7 @@ use tonic::{Request, Response};
 
 use crate::caller::Callers;
 use crate::daemon::Daemon;
-use crate::progress::{Lines, Sink, lines};
+use crate::progress::{Last, Lines, Sink, lines};
 use crate::session::{Session, Wanted, direct};
 use crate::{caller, claims, failures, leaving, manage, preview};
 
@@ -54,6 +54,21 @@ impl Service {
             .borrow()
             .clone()
             .ok_or_else(failures::not_connected)
+    }
+
+    /// Answers with the lines of `work`, which keeps the daemon from ending only as long as nobody ends it.
+    fn lines<F, W, L>(&self, work: W) -> Answer<Lines>
+    where
+        W: FnOnce(Sink) -> F + Send + 'static,
+        F: Future<Output = Result<L, Failure>>,
+        L: Into<Last>,
+    {
+        let call = self.daemon.under_way.begin();
+        let lines = lines(|sink| async move {
+            let _call = call;
+            work(sink).await
+        });
+        Ok(Response::new(self.daemon.under_way.lines(lines)))
     }
 }
 
@@ -109,25 +124,19 @@ impl UserDaemon for Service {
     async fn install(&self, request: Request<InstallRequest>) -> Answer<Lines> {
         self.daemon.touch();
         let request = request.into_inner();
-        Ok(Response::new(lines(|sink| async move {
-            manage::install(request, sink).await
-        })))
+        self.lines(|sink| async move { manage::install(request, sink).await })
     }
 
     async fn uninstall(&self, request: Request<UninstallRequest>) -> Answer<Lines> {
         self.daemon.touch();
         let (request, daemon) = (request.into_inner(), Arc::clone(&self.daemon));
-        Ok(Response::new(lines(|sink| async move {
-            manage::uninstall(request, &daemon, sink).await
-        })))
+        self.lines(|sink| async move { manage::uninstall(request, &daemon, sink).await })
     }
 
     async fn connect(&self, request: Request<ConnectRequest>) -> Answer<Lines> {
         self.daemon.touch();
         let (request, daemon) = (request.into_inner(), Arc::clone(&self.daemon));
-        Ok(Response::new(lines(|sink| async move {
-            connect(&daemon, request, sink).await
-        })))
+        self.lines(|sink| async move { connect(&daemon, request, sink).await })
     }
 
     async fn get_status(&self, _: Request<StatusRequest>) -> Answer<Status> {
@@ -172,9 +181,8 @@ impl UserDaemon for Service {
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
         self.daemon.touch();
         let session = self.daemon.current.borrow().clone();
-        Ok(Response::new(
-            manage::list(request.into_inner(), session).await?,
-        ))
+        let list = manage::list(request.into_inner(), session);
+        Ok(Response::new(self.daemon.under_way.answer(list).await?))
     }
 
     async fn intercept(&self, request: Request<InterceptRequest>) -> Answer<Lines> {
@@ -184,11 +192,11 @@ impl UserDaemon for Service {
         let leave = request
             .held_by_caller
             .then(|| leaving_of(&request.namespace, &request.service));
-        Ok(Response::new(lines(|sink| async move {
+        self.lines(|sink| async move {
             let _place = place;
             let last = claims::intercept(&session, request, &sink).await?;
             caller::hold(&session, &ending, leave, last, &sink).await
-        })))
+        })
     }
 
     async fn preview(&self, request: Request<PreviewRequest>) -> Answer<Lines> {
@@ -198,33 +206,27 @@ impl UserDaemon for Service {
         let leave = request
             .held_by_caller
             .then(|| leaving_of(&request.namespace, &request.service));
-        Ok(Response::new(lines(|sink| async move {
+        self.lines(|sink| async move {
             let _place = place;
             let last = preview::make(&session, request, &sink).await?;
             caller::hold(&session, &ending, leave, last, &sink).await
-        })))
+        })
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Answer<Lines> {
         let (session, request) = (self.session()?, request.into_inner());
-        Ok(Response::new(lines(|sink| async move {
-            leaving::leave(&session, request, &sink).await
-        })))
+        self.lines(|sink| async move { leaving::leave(&session, request, &sink).await })
     }
 
     async fn recover(&self, request: Request<RecoverRequest>) -> Answer<Lines> {
         self.daemon.touch();
         let request = request.into_inner();
-        Ok(Response::new(lines(|sink| async move {
-            manage::recover(request, &sink).await
-        })))
+        self.lines(|sink| async move { manage::recover(request, &sink).await })
     }
 
     async fn quit(&self, _: Request<QuitRequest>) -> Answer<Lines> {
         let daemon = Arc::clone(&self.daemon);
-        Ok(Response::new(lines(|sink| async move {
-            quit(&daemon, &sink).await
-        })))
+        self.lines(|sink| async move { quit(&daemon, &sink).await })
     }
 }
 
@@ -343,8 +345,24 @@ async fn connect_or_mend(
         session.cluster.names().context,
         session.namespace
     );
+    let note = (!has_namespace(&session)).then(|| {
+        format!(
+            "note: the cluster has no namespace {}, so that short names find nothing of it",
+            session.namespace
+        )
+    });
     *slot = Some(session);
+    if let Some(note) = note {
+        sink.line(note).await;
+    }
     Ok(line)
+}
+
+/// Whether the session's namespace is there, as far as the manager has said which there are.
+fn has_namespace(session: &Session) -> bool {
+    let network = session.manager.network.borrow();
+    let known = network.as_ref().map(|network| &network.namespaces);
+    known.is_none_or(|known| known.is_empty() || known.contains(&session.namespace))
 }
 
 /// Ends the session, and the daemon with it.

@@ -21,12 +21,12 @@ use tonic::Streaming;
 
 use super::{follow, until_done};
 use crate::args::{
-    InterceptArgs, LeaveArgs, Ports, PreviewArgs, Protocol, ReplaceArgs, TakeArgs, WhichArgs,
-    WiretapArgs,
+    InterceptArgs, LeaveArgs, PreviewArgs, ReplaceArgs, TakeArgs, WhichArgs, WiretapArgs,
 };
 use crate::daemons::{self, User};
 use crate::mark::Mark;
 use crate::output;
+use crate::ports::{Ports, Protocol};
 
 /// How long a program that kdev started may take until it listens.
 const LISTENS: Duration = Duration::from_secs(60);

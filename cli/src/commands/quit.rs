@@ -1,9 +1,10 @@
 //! `kdev quit`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kdev_common::paths;
+use kdev_common::{paths, socket};
 use kdev_proto::Failure;
 use kdev_proto::v1::{
     ErrorKind, QuitRequest, RootStatus, RootStatusRequest, ShutdownRequest, StatusRequest,
@@ -12,7 +13,10 @@ use kdev_proto::v1::{
 use tonic::Code;
 
 use super::follow;
-use crate::{daemons, output};
+use crate::daemons::{self, Root};
+use crate::holder::Holder;
+use crate::output;
+use crate::process::runs;
 
 /// How long what belongs to the session may take to go.
 const GONE: Duration = Duration::from_secs(15);
@@ -20,60 +24,107 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Stands in a resolver file that is kdev's.
 const RESOLVER_MARK: &str = "# Written by kdev";
 
+/// The root daemon before anything was ended.
+enum Before {
+    /// It doesn't run.
+    Absent,
+    /// It serves another user, and takes no commands of this one.
+    Others {
+        /// Whom, as a sentence.
+        whom: String,
+    },
+    /// It takes commands.
+    Ours(Root, Box<RootStatus>),
+}
+
 /// Ends the session and the daemons that were started for it, then looks whether anything is left.
 ///
 /// # Errors
 ///
-/// What couldn't be undone, or is left.
+/// What couldn't be undone, or is left, or somebody else's session that all is there for.
 pub async fn quit() -> Result<(), Failure> {
-    let (mut root, mut others) = match daemons::running_root().await {
-        Ok(root) => (root, false),
-        Err(failure) => (None, failure.kind == ErrorKind::NotPermitted),
+    let before = before().await;
+    // Whatever becomes of it, the machine gets its network back: that is the root daemon's to give.
+    let ended = end_user().await;
+    let (mut client, before) = match before {
+        Ok(Before::Ours(client, before)) => (Some(client), *before),
+        Ok(Before::Absent) => (None, RootStatus::default()),
+        Ok(Before::Others { whom }) => {
+            ended?;
+            return Err(not_ours(&whom));
+        }
+        Err(failure) => {
+            ended?;
+            return Err(failure);
+        }
     };
-    let mut before = None;
-    if let Some(client) = &mut root {
-        let asked = client.get_status(RootStatusRequest {});
-        match daemons::answer("kdev-rootd", asked).await? {
-            Ok(status) => before = Some(status),
-            Err(status) => others = status.code() == Code::PermissionDenied,
+    if let Some(holder) = Holder::living(&before) {
+        // One that was told to end and didn't is no reason to keep the machine's network.
+        let is_own = ended.is_err() && holder.is_of_this_user();
+        if !is_own {
+            ended?;
+            return Err(holder.in_the_way("kdev-rootd isn't yours to end now"));
         }
     }
-    let mut ended = Ok(());
-    match daemons::running_user().await? {
-        Some(mut user) => {
-            let asked = user.get_status(StatusRequest {});
-            let pid = daemons::answer("kdev-userd", asked)
-                .await?
-                .map_or(0, |status| status.pid);
-            ended = follow(user.quit(QuitRequest {}).await).await;
-            gone("kdev-userd", async || !runs(pid)).await?;
-        }
-        None => output::progress("the user's daemon doesn't run"),
-    }
-    if others {
-        ended?;
-        return Err(Failure::new(
-            ErrorKind::NotPermitted,
-            "kdev-rootd isn't yours to end",
-            "it serves another user; nothing of your own is left",
-            "leave it to them",
-        ));
-    }
-    let stays = match root {
-        Some(mut client) => {
-            !client
-                .shutdown(ShutdownRequest {})
-                .await?
-                .into_inner()
-                .ending
+    let stays = match &mut client {
+        Some(client) => {
+            let asked = client.shutdown(ShutdownRequest {});
+            !daemons::answer("kdev-rootd", asked).await??.ending
         }
         None => false,
     };
-    let before = before.unwrap_or_default();
     if !stays {
-        gone("kdev-rootd", async || !runs(before.pid)).await?;
+        let next = format!("its log in {} says why", paths::ROOT_LOG_DIR);
+        let left = Left::daemon("kdev-rootd", next);
+        gone(left, async || !runs(before.pid)).await?;
     }
     prove(before, stays).await?;
+    ended
+}
+
+async fn before() -> Result<Before, Failure> {
+    let mut client = match daemons::running_root().await {
+        Ok(Some(client)) => client,
+        Ok(None) => return Ok(Before::Absent),
+        Err(failure) if failure.kind == ErrorKind::NotPermitted => {
+            let whom = daemons::serves_another();
+            return Ok(Before::Others { whom });
+        }
+        Err(failure) => return Err(failure),
+    };
+    let asked = client.get_status(RootStatusRequest {});
+    match daemons::answer("kdev-rootd", asked).await? {
+        Ok(status) => Ok(Before::Ours(client, Box::new(status))),
+        Err(status) if status.code() == Code::PermissionDenied => Ok(Before::Others {
+            whom: Failure::from(status).why,
+        }),
+        // It ended just now, or is of another version: it can be told to end all the same.
+        Err(_) => Ok(Before::Ours(client, Box::default())),
+    }
+}
+
+fn not_ours(whom: &str) -> Failure {
+    Failure::new(
+        ErrorKind::NotPermitted,
+        "kdev-rootd isn't yours to end",
+        format!("{whom}; nothing of your own is left"),
+        "leave it to them",
+    )
+}
+
+/// Ends this user's daemon, and the session with it.
+async fn end_user() -> Result<(), Failure> {
+    let Some(mut user) = daemons::running_user().await? else {
+        output::progress("the user's daemon doesn't run");
+        return Ok(());
+    };
+    let asked = user.get_status(StatusRequest {});
+    let pid = daemons::answer("kdev-userd", asked)
+        .await?
+        .map_or(0, |status| status.pid);
+    let ended = follow(user.quit(QuitRequest {}).await).await;
+    let next = format!("{}; `kill -9 {pid}` ends it", daemons::user_log());
+    gone(Left::daemon("kdev-userd", next), async || !runs(pid)).await?;
     ended
 }
 
@@ -82,40 +133,80 @@ async fn prove(before: RootStatus, stays: bool) -> Result<(), Failure> {
     let mut seen = Vec::new();
     if !before.device.is_empty() {
         let device = PathBuf::from("/sys/class/net").join(&before.device);
-        gone(&format!("device {}", before.device), async || {
-            !device.exists()
-        })
-        .await?;
+        let next = format!("the log in {} says why", paths::ROOT_LOG_DIR);
+        let left = Left::network(format!("device {}", before.device), next);
+        gone(left, async || !device.exists()).await?;
         seen.push(format!("device {} and its routes are gone", before.device));
     }
-    let own = gone("kdev's /etc/resolv.conf", async || {
+    // Whatever was killed before it could put the file back: the next start does.
+    let mend = "run `kdev connect`, then `kdev quit`: kdev-rootd puts the file back when it starts";
+    let own = gone(Left::network("kdev's /etc/resolv.conf", mend), async || {
         let file = tokio::fs::read_to_string("/etc/resolv.conf")
             .await
             .unwrap_or_default();
         !file.lines().any(|line| line.starts_with(RESOLVER_MARK))
     });
-    // Whatever was killed before it could put the file back: the next start does.
-    let mend = "run `kdev connect`, then `kdev quit`: kdev-rootd puts the file back when it starts";
-    own.await.map_err(|failure| failure.with_next(mend))?;
+    own.await?;
     seen.push("the resolver's file is the machine's own".to_owned());
-    seen.push(if stays {
-        "kdev-rootd stays, as it is a system service".to_owned()
-    } else {
-        "no daemon runs".to_owned()
-    });
+    seen.push(daemons_left(stays).await);
     output::result(&format!("looked: {}", seen.join("; ")));
     Ok(())
 }
 
-/// Whether there is such a process; one that nobody has waited for yet has ended all the same.
-fn runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // "PID (NAME) STATE …", where the name may hold anything.
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+/// Which daemons still listen, of those that this user could call.
+async fn daemons_left(root_stays: bool) -> String {
+    let mut left = Vec::new();
+    if root_stays {
+        left.push("kdev-rootd stays, as it is a system service");
+    } else if listens(&paths::root_socket()).await {
+        left.push("a kdev-rootd runs that was started meanwhile");
+    }
+    if let Some(socket) = daemons::user_socket()
+        && listens(&socket).await
+    {
+        left.push("your kdev-userd runs still, or again");
+    }
+    if left.is_empty() {
+        return "no daemon runs that serves you".to_owned();
+    }
+    left.join("; ")
 }
 
-async fn gone(what: &str, mut check: impl AsyncFnMut() -> bool) -> Result<(), Failure> {
+/// Whether somebody has the socket, though he may not take calls of this user, or of anybody.
+async fn listens(path: &Path) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    match socket::connect(path).await {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), NotFound | ConnectionRefused),
+    }
+}
+
+/// What has to go, and what is to be said when it doesn't.
+struct Left {
+    what: String,
+    kind: ErrorKind,
+    next: String,
+}
+
+impl Left {
+    fn daemon(name: &str, next: String) -> Self {
+        Self {
+            what: name.to_owned(),
+            kind: ErrorKind::Daemon,
+            next,
+        }
+    }
+
+    fn network(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            kind: ErrorKind::Network,
+            next: next.into(),
+        }
+    }
+}
+
+async fn gone(left: Left, mut check: impl AsyncFnMut() -> bool) -> Result<(), Failure> {
     let wait = async {
         while !check().await {
             tokio::time::sleep(LOOK).await;
@@ -123,10 +214,26 @@ async fn gone(what: &str, mut check: impl AsyncFnMut() -> bool) -> Result<(), Fa
     };
     tokio::time::timeout(GONE, wait).await.map_err(|_| {
         Failure::new(
-            ErrorKind::Network,
+            left.kind,
             "quitting left something behind",
-            format!("{what} is still there after {} s", GONE.as_secs()),
-            format!("the log in {} says why", paths::ROOT_LOG_DIR),
+            format!("{} is still there after {} s", left.what, GONE.as_secs()),
+            left.next,
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_listened_on_only_while_somebody_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        assert!(!listens(&path).await);
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(listens(&path).await);
+        drop(listener);
+        assert!(!listens(&path).await);
+    }
 }

@@ -10,9 +10,10 @@ mod time;
 pub mod versions;
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use kdev_proto::Failure;
-use kdev_proto::v1::InterceptMode;
+use kdev_proto::v1::{ErrorKind, InterceptMode};
 use serde::Serialize;
 
 /// What comes with an intercept, as the command that makes it is called.
@@ -25,9 +26,40 @@ fn mode_name(mode: InterceptMode) -> &'static str {
     }
 }
 
-/// Shows the result. A reader that has left doesn't want the rest.
+/// Why a result couldn't be shown, the first time that one couldn't.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Shows the result. What was done is done whether it can be shown or not: see [`written`].
 pub fn result(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    if let Err(error) = shown(&mut io::stdout(), line) {
+        // The first failure has the reason.
+        let _ = UNWRITTEN.set(error.to_string());
+    }
+}
+
+/// Writes a line. A reader that has left doesn't want the rest.
+fn shown(to: &mut impl Write, line: &str) -> io::Result<()> {
+    match writeln!(to, "{line}").and_then(|()| to.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether all results could be shown.
+///
+/// # Errors
+///
+/// Why one couldn't: a command whose result is missing mustn't look like one that has none.
+pub fn written() -> Result<(), Failure> {
+    match UNWRITTEN.get() {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(
+            ErrorKind::Unspecified,
+            "the result can't be written to standard output",
+            why.as_str(),
+            "what was asked for is done; send standard output where there is room",
+        )),
+    }
 }
 
 /// Shows what goes on.
@@ -54,4 +86,29 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::internal("the result can't be written as JSON", error))?;
     result(&text);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Refuses(io::ErrorKind);
+
+    impl Write for Refuses {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_left_is_no_failure_but_a_full_disk_is() {
+        let left = shown(&mut Refuses(io::ErrorKind::BrokenPipe), "line");
+        assert!(left.is_ok());
+        let full = shown(&mut Refuses(io::ErrorKind::StorageFull), "line");
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
 }

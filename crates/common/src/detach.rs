@@ -4,6 +4,7 @@
 //! descriptor of a shell's pipe, would hold that pipe open for its whole life.
 
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,18 +12,23 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Starts `program` with nothing of the caller's terminal, and one variable more than the caller's
-/// where it is given. The child must call [`settle`] first thing.
+/// where it is given; its standard error is `error`, until it calls [`hush`]. The child must call [`settle`] first thing.
 ///
 /// # Errors
 ///
 /// When the program can't be started.
-pub fn spawn(program: &Path, args: &[&OsStr], variable: Option<(&str, &str)>) -> io::Result<Child> {
+pub fn spawn(
+    program: &Path,
+    args: &[&OsStr],
+    variable: Option<(&str, &str)>,
+    error: Stdio,
+) -> io::Result<Child> {
     Command::new(program)
         .args(args)
         .envs(variable)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(error)
         .current_dir("/")
         .spawn()
 }
@@ -36,6 +42,18 @@ pub fn settle() {
     // SAFETY: close_range(2) takes plain numbers; nothing in this process owns a descriptor above 2
     // yet, as this runs first thing in main.
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
+/// Leaves the standard error on which whoever started the daemon hears why it can't serve: once it does, it
+/// belongs to nobody.
+///
+/// # Errors
+///
+/// When the system has no descriptor left.
+pub fn hush() -> io::Result<()> {
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stderr(null)?;
+    Ok(())
 }
 
 /// Lets this process open as many descriptors as the system allows it: a connection that is carried
