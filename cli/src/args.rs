@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::names::{parse_namespace, parse_service};
@@ -73,22 +74,35 @@ pub struct InstallArgs {
     /// Namespace of the manager; made when it is missing.
     #[arg(short, long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = "kdev")]
     pub namespace: String,
-    /// Image of the manager.
-    #[arg(long, value_name = "IMAGE", env = "KDEV_IMAGE", default_value_t = default_image())]
+    /// Image of the manager [default: the installed one, or this release's where that came from;
+    /// docker.io/kdev/traffic-manager at first].
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        env = "KDEV_IMAGE",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub image: String,
     /// When the kubelet pulls the image.
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: Option<String>,
     /// How machines reach the manager without the API server between; who has no key that a Lease vouches
-    /// for gets nothing there.
-    #[arg(long, value_name = "WAY", value_parser = ["node-port", "load-balancer", "none"], default_value = "node-port")]
+    /// for gets nothing there [default: as installed, node-port at first].
+    #[arg(long, value_name = "WAY", value_parser = ways(), default_value = "", hide_default_value = true)]
     pub direct: String,
-    /// Seconds after which a session that is gone loses its intercepts [default: 15].
+    /// Seconds after which a session that is gone loses its intercepts [default: as installed, 15 at first].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub session_grace: Option<u32>,
     /// What the manager's router takes of a client.
     #[command(flatten)]
     pub router: RouterArgs,
+}
+
+/// The ways to reach the manager directly; the empty one, which isn't shown, is that none was given.
+fn ways() -> [PossibleValue; 4] {
+    ["", "node-port", "load-balancer", "none"]
+        .map(|way| PossibleValue::new(way).hide(way.is_empty()))
 }
 
 /// Limits of the manager's router, through which connections to intercepted Services go.
@@ -111,10 +125,6 @@ pub struct RouterArgs {
     /// Connections to one port of a Service at once; more wait [default: 4096].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub router_connections: Option<u32>,
-}
-
-fn default_image() -> String {
-    format!("docker.io/kdev/traffic-manager:{}", kdev_proto::RELEASE)
 }
 
 /// Arguments of `kdev uninstall`.

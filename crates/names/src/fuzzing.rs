@@ -51,7 +51,7 @@ fn asked(request: &Request, packet: &[u8]) {
     expected.set_query_type(RecordType::TXT);
     assert_eq!(question, Some(expected));
     let policy = Policy::new("cluster.local", "dev", ["dev", "shop"], []).expect("a domain");
-    if let Route::Cluster(ask) | Route::OutsideFirst(ask) =
+    if let Route::Cluster(ask) | Route::OutsideFirst(ask) | Route::OutsideThenCluster(ask) =
         classify(&policy, &request.question.name)
     {
         let query = rewrite::cluster_query(request, &ask, 7);

@@ -6,6 +6,7 @@
 //! ```text
 //!                     ┌─ Outside ──────► forward: the machine's own name servers, byte for byte
 //! query ─► policy ────┼─ OutsideFirst ─► both at once; verdict: whose answer it is
+//!                     ├─ OutsideThenCluster ─► the same, one after the other
 //!                     ├─ Cluster ──────► cache ─► lookup: the traffic manager asks cluster DNS
 //!                     └─ Localhost, Nonexistent: answered here
 //! ```

@@ -41,6 +41,9 @@ pub enum Route {
     Cluster(Name),
     /// To the machine's own name servers, and to the cluster by this name when they don't know it.
     OutsideFirst(Name),
+    /// To the machine's own name servers, and only once these don't know it to the cluster, by this name:
+    /// it is hardly ever the cluster's, and nothing that exists outside is told there.
+    OutsideThenCluster(Name),
     /// To the machine's own name servers only.
     Outside,
     /// Answered with the loopback addresses, RFC 6761 section 6.3.
@@ -114,7 +117,7 @@ impl Policy {
             .is_ok_and(|net| self.prefixes.iter().any(|prefix| prefix.contains(&net)))
     }
 
-    /// `web` as `web.<namespace>.svc.<domain>`.
+    /// `web` as `web.<namespace>.svc.<domain>`, and `db-0.db` likewise.
     fn short(&self, name: &Name) -> Option<Name> {
         if self.namespace.is_empty() {
             return None;
@@ -135,9 +138,13 @@ impl Policy {
 /// | `….svc` | cluster, with the domain |
 /// | one label | outside, else cluster as a service of the session's namespace |
 /// | `….<known namespace>` | outside, else cluster as a service of that namespace |
+/// | two labels | outside, then cluster as a member of a headless service of the session's namespace |
 /// | reverse name of an address of the cluster | cluster |
 /// | `localhost` and all below | answered here |
 /// | everything else, `….local` (mDNS, RFC 6762) included | outside |
+///
+/// A pod's resolver tries the session's namespace for names of more labels, too. Here they aren't, since
+/// hardly any of them is the cluster's, and every one that is mistyped would be told to it.
 ///
 /// ```
 /// use kdev_names::{Name, Policy, Route, classify};
@@ -148,6 +155,10 @@ impl Policy {
 ///     classify(&policy, &name("web.shop.")?),
 ///     Route::OutsideFirst(name("web.shop.svc.cluster.local.")?)
 /// );
+/// assert_eq!(
+///     classify(&policy, &name("db-0.db.")?),
+///     Route::OutsideThenCluster(name("db-0.db.dev.svc.cluster.local.")?)
+/// );
 /// assert_eq!(classify(&policy, &name("web.corp.test.")?), Route::Outside);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -157,7 +168,7 @@ pub fn classify(policy: &Policy, name: &Name) -> Route {
     let Some(last) = labels.next_back() else {
         return Route::Outside;
     };
-    let alone = labels.next_back().is_none();
+    let before = labels.count();
     let is = |word: &str| last.eq_ignore_ascii_case(word.as_bytes());
 
     if is("localhost") {
@@ -179,7 +190,7 @@ pub fn classify(policy: &Policy, name: &Name) -> Route {
             Route::Outside
         };
     }
-    if alone {
+    if before == 0 {
         return policy
             .short(name)
             .map_or(Route::Outside, Route::OutsideFirst);
@@ -189,6 +200,11 @@ pub fn classify(policy: &Policy, name: &Name) -> Route {
     }
     if policy.has_namespace(last) {
         return below(name.clone(), &policy.services).map_or(Route::Outside, Route::OutsideFirst);
+    }
+    if before == 1 {
+        return policy
+            .short(name)
+            .map_or(Route::Outside, Route::OutsideThenCluster);
     }
     Route::Outside
 }

@@ -22,6 +22,10 @@ fn outside_first(text: &str) -> Route {
     Route::OutsideFirst(name(text))
 }
 
+fn outside_then_cluster(text: &str) -> Route {
+    Route::OutsideThenCluster(name(text))
+}
+
 #[test]
 fn every_name_has_its_route() {
     let same = |text: &str| (text.to_owned(), cluster(text));
@@ -68,9 +72,27 @@ fn every_name_has_its_route() {
             "web.test.".into(),
             outside_first("web.test.svc.cluster.local."),
         ),
+        // Two labels may be a member of a headless service of the session's namespace.
+        (
+            "sts-0.stsh.".into(),
+            outside_then_cluster("sts-0.stsh.dev.svc.cluster.local."),
+        ),
+        (
+            "host.lan.".into(),
+            outside_then_cluster("host.lan.dev.svc.cluster.local."),
+        ),
+        (
+            "shop.nowhere.".into(),
+            outside_then_cluster("shop.nowhere.dev.svc.cluster.local."),
+        ),
+        (
+            "*.stsh.".into(),
+            outside_then_cluster("*.stsh.dev.svc.cluster.local."),
+        ),
         // Everything else keeps its old way, names made by the host's search list included.
         (".".into(), Route::Outside),
-        ("web.nowhere.".into(), Route::Outside),
+        ("_http._tcp.web.".into(), Route::Outside),
+        ("a.sts-0.stsh.".into(), Route::Outside),
         ("web.corp.example.".into(), Route::Outside),
         ("web.shop.corp.example.".into(), Route::Outside),
         (
@@ -81,6 +103,7 @@ fn every_name_has_its_route() {
         ("cluster.local.example.".into(), Route::Outside),
         // mDNS, even where there is a namespace of that name.
         ("printer.local.".into(), Route::Outside),
+        ("foo.local.".into(), Route::Outside),
         ("local.".into(), Route::Outside),
         ("notcluster.local.".into(), Route::Outside),
         // Reverse names of the cluster's addresses, and of zones within its prefixes.
@@ -131,6 +154,7 @@ fn the_cluster_may_have_another_domain() {
 fn without_a_namespace_short_names_stay_outside() {
     let policy = Policy::new("cluster.local", "", ["dev"], []).unwrap();
     assert_eq!(classify(&policy, &name("web.")), Route::Outside);
+    assert_eq!(classify(&policy, &name("sts-0.stsh.")), Route::Outside);
     assert_eq!(
         classify(&policy, &name("web.dev.")),
         outside_first("web.dev.svc.cluster.local.")
@@ -148,6 +172,10 @@ fn a_name_too_long_for_the_cluster_is_asked_outside_or_does_not_exist() {
     };
     assert_eq!(classify(&policy(), &long("shop")), Route::Outside);
     assert_eq!(classify(&policy(), &long("svc")), Route::Nonexistent);
+    // So is a member's name, in a namespace that is long as well.
+    let member = format!("{}.{}.", "p".repeat(63), "s".repeat(63));
+    let policy = Policy::new(&"d".repeat(60), &"n".repeat(63), ["dev"], []).unwrap();
+    assert_eq!(classify(&policy, &name(&member)), Route::Outside);
 }
 
 #[test]
@@ -170,21 +198,24 @@ fn a_domain_that_would_make_everything_the_clusters_is_refused() {
 
 proptest::proptest! {
     #[test]
-    fn a_name_of_an_unknown_namespace_never_goes_to_the_cluster(
+    fn a_name_of_an_unknown_namespace_goes_to_the_cluster_only_as_one_of_two_labels_and_last(
         service in "[a-z][a-z0-9-]{0,20}",
         namespace in "[a-z][a-z0-9-]{0,20}",
     ) {
         proptest::prop_assume!(!policy().namespaces.contains(&namespace));
         proptest::prop_assume!(namespace != "localhost");
-        let route = classify(&policy(), &name(&format!("{service}.{namespace}.")));
-        proptest::prop_assert_eq!(route, Route::Outside);
+        let route = |text: String| classify(&policy(), &name(&text));
+        proptest::prop_assert_eq!(route(format!("a.{service}.{namespace}.")), Route::Outside);
+        let short = route(format!("{service}.{namespace}."));
+        let ask = name(&format!("{service}.{namespace}.dev.svc.cluster.local."));
+        proptest::prop_assert_eq!(short, Route::OutsideThenCluster(ask));
     }
 
     #[test]
     fn what_the_cluster_is_asked_is_always_its_own(text in "([a-z_]{1,8}[.]){1,6}") {
         let policy = policy();
         match classify(&policy, &name(&text)) {
-            Route::Cluster(ask) | Route::OutsideFirst(ask) => {
+            Route::Cluster(ask) | Route::OutsideFirst(ask) | Route::OutsideThenCluster(ask) => {
                 let reverse = policy.has_reverse(&ask);
                 proptest::prop_assert!(policy.domain.zone_of(&ask) || reverse);
                 proptest::prop_assert!(ask.is_fqdn());

@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
@@ -34,7 +34,8 @@ async fn a_name_that_only_the_cluster_knows_is_answered_under_the_name_that_was_
         Zone::new()
             .a("web.dev.svc.cluster.local.", [10, 96, 0, 1])
             .a("api.shop.svc.cluster.local.", [10, 96, 0, 2])
-            .a("db-0.db.shop.svc.cluster.local.", [10, 96, 0, 3]),
+            .a("db-0.db.shop.svc.cluster.local.", [10, 96, 0, 3])
+            .a("sts-0.stsh.dev.svc.cluster.local.", [10, 244, 0, 7]),
     )
     .await;
     for (asked, address) in [
@@ -45,6 +46,7 @@ async fn a_name_that_only_the_cluster_knows_is_answered_under_the_name_that_was_
         ("api.shop.", "10.96.0.2"),
         ("db-0.db.shop.", "10.96.0.3"),
         ("DB-0.db.shop.svc.", "10.96.0.3"),
+        ("Sts-0.stsh.", "10.244.0.7"),
     ] {
         let answer = split.ask(asked, RecordType::A).await;
         assert_eq!(data(&answer), [address], "{asked}");
@@ -162,7 +164,7 @@ async fn names_of_unknown_namespaces_never_reach_the_cluster() {
     )
     .await;
     for asked in [
-        "web.nowhere.",
+        "a.web.nowhere.",
         "www.corp.example.",
         "web.shop.corp.example.",
         "printer.local.",
@@ -173,6 +175,103 @@ async fn names_of_unknown_namespaces_never_reach_the_cluster() {
     }
     assert_eq!(split.cluster.names(), NO_STRINGS);
     assert_eq!(split.outside.names().len(), 6);
+}
+
+#[tokio::test]
+async fn a_name_of_two_labels_that_exists_outside_never_reaches_the_cluster() {
+    let cluster = Zone::new().a("nas.lan.dev.svc.cluster.local.", [10, 96, 0, 1]);
+    let split = Split::of(Zone::new().a("nas.lan.", [192, 0, 2, 1]), cluster).await;
+    let answer = split.ask("nas.lan.", RecordType::A).await;
+    assert_eq!(data(&answer), ["192.0.2.1"]);
+    // It exists, without an address of that family.
+    let answer = split.ask("nas.lan.", RecordType::AAAA).await;
+    assert_eq!(code(&answer), ResponseCode::NoError);
+    assert_eq!(data(&answer), NO_STRINGS);
+    assert_eq!(split.cluster.names(), NO_STRINGS);
+}
+
+#[tokio::test]
+async fn a_member_of_a_headless_service_without_the_other_family_exists_still() {
+    let cluster = Zone::new().a("sts-0.stsh.dev.svc.cluster.local.", [10, 244, 0, 7]);
+    let split = Split::of(Zone::new(), cluster).await;
+    let answer = split.ask("sts-0.stsh.", RecordType::AAAA).await;
+    assert_eq!(code(&answer), ResponseCode::NoError);
+    assert_eq!(data(&answer), NO_STRINGS);
+}
+
+#[tokio::test]
+async fn a_member_of_a_headless_service_is_found_while_the_outside_fails_or_is_silent() {
+    let cluster = Zone::new().a("sts-0.stsh.dev.svc.cluster.local.", [10, 244, 0, 7]);
+    for outside in [
+        NameServer::of(Zone::failing(ResponseCode::ServFail)).await,
+        NameServer::of(Zone::failing(ResponseCode::Refused)).await,
+        NameServer::silent().await,
+    ] {
+        let cluster = Cluster::Zone(cluster.clone());
+        let split = Split::new(outside, cluster, Limits::default()).await;
+        let start = Instant::now();
+        let answer = split.ask("sts-0.stsh.", RecordType::A).await;
+        assert_eq!(data(&answer), ["10.244.0.7"]);
+        assert!(start.elapsed().as_millis() < 2000, "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_two_labels_that_nobody_knows_is_the_outsides_negative_answer_for_a_short_time() {
+    for cluster in [
+        Cluster::Zone(Zone::new()),
+        Cluster::Zone(Zone::failing(ResponseCode::ServFail)),
+        Cluster::Away,
+        Cluster::Rubbish,
+    ] {
+        let outside = NameServer::of(Zone::new()).await;
+        let split = Split::new(outside, cluster, Limits::default()).await;
+        let answer = split.ask("host.lan.", RecordType::A).await;
+        assert_eq!(code(&answer), ResponseCode::NXDomain);
+        let [soa] = &answer.authorities[..] else {
+            panic!("{answer:?}")
+        };
+        // A member may be there in a moment.
+        assert_eq!((soa.record_type(), soa.ttl), (RecordType::SOA, 5));
+    }
+}
+
+#[tokio::test]
+async fn while_the_cluster_does_not_answer_names_of_two_labels_wait_for_it_once() {
+    let limits = Limits {
+        unlikely: Duration::from_millis(200),
+        respite: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let outside = NameServer::of(Zone::new()).await;
+    let split = Split::new(outside, Cluster::Hanging, limits).await;
+    for asked in ["a.lan.", "b.lan.", "c.lan."] {
+        let answer = split.ask(asked, RecordType::A).await;
+        assert_eq!(code(&answer), ResponseCode::NXDomain, "{asked}");
+    }
+    assert_eq!(split.cluster.names(), ["a.lan.dev.svc.cluster.local."]);
+
+    // Any answer of the cluster ends that.
+    let zone = Zone::new().a("sts-0.stsh.dev.svc.cluster.local.", [10, 244, 0, 7]);
+    split.cluster.becomes(Cluster::Zone(zone));
+    split.ask("web.dev.svc.", RecordType::A).await;
+    let answer = split.ask("sts-0.stsh.", RecordType::A).await;
+    assert_eq!(data(&answer), ["10.244.0.7"]);
+}
+
+#[tokio::test]
+async fn a_cluster_that_answers_again_is_found_out_by_the_names_of_two_labels_alone() {
+    let limits = Limits {
+        respite: Duration::ZERO,
+        ..Limits::default()
+    };
+    let outside = NameServer::of(Zone::new()).await;
+    let split = Split::new(outside, Cluster::Away, limits).await;
+    split.ask("sts-0.stsh.", RecordType::A).await;
+    let zone = Zone::new().a("sts-0.stsh.dev.svc.cluster.local.", [10, 244, 0, 7]);
+    split.cluster.becomes(Cluster::Zone(zone));
+    let answer = split.ask("sts-0.stsh.", RecordType::A).await;
+    assert_eq!(data(&answer), ["10.244.0.7"]);
 }
 
 #[tokio::test]
@@ -311,7 +410,7 @@ async fn while_the_manager_is_away_the_clusters_names_fail_at_once_and_the_other
 #[tokio::test]
 async fn a_manager_that_hangs_fails_the_clusters_names_in_time() {
     let limits = Limits {
-        cluster: std::time::Duration::from_millis(200),
+        cluster: Duration::from_millis(200),
         ..Limits::default()
     };
     let split = Split::new(NameServer::of(Zone::new()).await, Cluster::Hanging, limits).await;

@@ -59,8 +59,10 @@ pub(super) fn make(
     let env = ProxyEnv::read(environment);
     config.proxy_url = proxy::choose(&config.cluster_url, cluster.proxy_url.as_deref(), &env)
         .map(|url| {
-            url.parse()
-                .map_err(|source| ConnectError::ProxyInvalid { url, source })
+            url.parse().map_err(|source| ConnectError::ProxyInvalid {
+                url: proxy::shown(&url),
+                source,
+            })
         })
         .transpose()?;
     Ok(config)

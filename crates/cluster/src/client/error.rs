@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kube::config::InClusterError;
 use thiserror::Error;
 
-use super::Unreachable;
+use super::{Unreachable, UnreachableReason};
 
 /// What can fail between a kubeconfig and an API server that answers.
 ///
@@ -20,6 +20,15 @@ pub enum ConnectError {
     )]
     KubeconfigMissing {
         /// The files looked for.
+        paths: Vec<PathBuf>,
+    },
+    /// The kubeconfig files hold no context.
+    #[error(
+        "no kubeconfig: there is no context in {}. Name another file with --kubeconfig or in KUBECONFIG",
+        list_read(paths)
+    )]
+    KubeconfigEmpty {
+        /// The files that were read.
         paths: Vec<PathBuf>,
     },
     /// A kubeconfig file can't be read.
@@ -97,6 +106,19 @@ pub enum ConnectError {
         /// The plugin's command.
         command: String,
     },
+    /// The credential plugin isn't there.
+    #[error(
+        "can't get credentials for user {user:?}: the credential plugin {command:?} isn't there. {}",
+        install(hint.as_deref())
+    )]
+    PluginMissing {
+        /// The user, as the kubeconfig names them.
+        user: String,
+        /// The plugin's command.
+        command: String,
+        /// The kubeconfig's words on where to get it.
+        hint: Option<String>,
+    },
     /// The credential plugin failed. The client's error isn't kept: it quotes the plugin's
     /// environment, in which there may be secrets.
     #[error(
@@ -112,13 +134,17 @@ pub enum ConnectError {
     },
     /// The credential plugin doesn't come to an end.
     #[error(
-        "can't get credentials for user {user:?}: {command:?} gave no answer within {seconds} s. Run it by hand: it may wait for an answer"
+        "can't get credentials for user {user:?}: {command:?} gave no answer within {seconds} s{}. {} by hand: it may wait for an answer",
+        runs_on(*process),
+        end_and_run(*process)
     )]
     PluginTimedOut {
         /// The user, as the kubeconfig names them.
         user: String,
         /// The plugin's command.
         command: String,
+        /// Its process, where that is known.
+        process: Option<u32>,
         /// How long was waited, in seconds.
         seconds: u64,
     },
@@ -137,10 +163,12 @@ pub enum ConnectError {
     )]
     NotInCluster(#[source] InClusterError),
     /// The API server gave no answer.
-    #[error("can't reach the API server {url}: {why}. {}", why.advice())]
+    #[error("can't reach the API server {url}{}: {why}. {}", through(proxy.as_deref()), advice(why, proxy.as_deref()))]
     Unreachable {
         /// The API server's URL.
         url: String,
+        /// The URL of the proxy that leads there, without credentials.
+        proxy: Option<String>,
         /// Why.
         why: Unreachable,
         /// The client's error; `None` when the deadline passed.
@@ -162,16 +190,61 @@ pub enum ConnectError {
     },
     /// The API server answered something else than its version.
     #[error(
-        "the server {url} doesn't answer like a Kubernetes API server: {message}. Check the server's URL in the kubeconfig"
+        "the server {url}{} doesn't answer like a Kubernetes API server: {message}. Check the server's URL in the kubeconfig{}",
+        through(proxy.as_deref()),
+        if proxy.is_some() { ", and the proxy" } else { "" }
     )]
     NotKubernetes {
         /// The API server's URL.
         url: String,
+        /// The URL of the proxy that leads there, without credentials.
+        proxy: Option<String>,
         /// What it answered.
         message: String,
         /// The client's error.
         source: Box<kube::Error>,
     },
+}
+
+fn install(hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("Install it; its author says: {hint}"),
+        None => "Install it into a directory of PATH, or correct its command in the kubeconfig"
+            .to_owned(),
+    }
+}
+
+fn runs_on(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |process| {
+        format!(", and runs on as process {process}")
+    })
+}
+
+fn end_and_run(process: Option<u32>) -> String {
+    match process {
+        Some(process) => format!("End it with `kill {process}`, and run it"),
+        None => "Run it".to_owned(),
+    }
+}
+
+fn through(proxy: Option<&str>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"))
+}
+
+/// What to try next. Where a proxy is dialled, the connection that failed is the one to it, or one that it made.
+fn advice(why: &Unreachable, proxy: Option<&str>) -> String {
+    if proxy.is_none() {
+        return why.advice().to_owned();
+    }
+    let first = match why.reason {
+        UnreachableReason::Refused | UnreachableReason::NameNotResolved => {
+            "Check that the proxy runs and that its host and port are right"
+        }
+        _ => why.advice(),
+    };
+    format!(
+        "{first}; the proxy is that of proxy-url in the kubeconfig or of HTTPS_PROXY, to which NO_PROXY makes exceptions"
+    )
 }
 
 fn list(names: &[String]) -> String {
@@ -185,12 +258,17 @@ fn list(names: &[String]) -> String {
 fn list_paths(paths: &[PathBuf]) -> String {
     match paths {
         [] => "~/.kube/config".to_owned(),
-        paths => {
-            let names: Vec<_> = paths
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            names.join(" or ")
-        }
+        paths => shown(paths).join(" or "),
     }
+}
+
+fn list_read(paths: &[PathBuf]) -> String {
+    shown(paths).join(", nor in ")
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }

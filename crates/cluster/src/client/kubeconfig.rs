@@ -48,9 +48,10 @@ pub struct ContextNames {
     pub namespace: String,
 }
 
-/// Reads and merges kubeconfig files. Blocks on the file system.
+/// Reads and merges kubeconfig files, of which one at least has to hold a context. Blocks on the file system.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Kubeconfig, ConnectError> {
     let mut merged: Option<Kubeconfig> = None;
+    let mut read = Vec::new();
     for path in paths {
         let config = match Kubeconfig::read_from(path) {
             Ok(config) => config,
@@ -61,6 +62,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Kubeconfig, ConnectError> {
             }
             Err(error) => return Err(read_error(path, error)),
         };
+        read.push(path.clone());
         merged = Some(match merged {
             None => config,
             Some(first) => first
@@ -68,9 +70,13 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Kubeconfig, ConnectError> {
                 .map_err(|error| read_error(path, error))?,
         });
     }
-    merged.ok_or_else(|| ConnectError::KubeconfigMissing {
+    let merged = merged.ok_or_else(|| ConnectError::KubeconfigMissing {
         paths: paths.to_vec(),
-    })
+    })?;
+    if merged.contexts.is_empty() {
+        return Err(ConnectError::KubeconfigEmpty { paths: read });
+    }
+    Ok(merged)
 }
 
 fn read_error(path: &Path, error: KubeconfigError) -> ConnectError {
@@ -158,7 +164,7 @@ pub(super) fn choose(
 pub(super) fn detach_plugin(exec: &mut ExecConfig) -> Result<(), ConnectError> {
     if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
         return Err(ConnectError::PluginNeedsTerminal {
-            command: plugin_command(exec),
+            command: exec.command.clone().unwrap_or_default(),
         });
     }
     exec.interactive_mode = Some(ExecInteractiveMode::Never);
@@ -188,11 +194,6 @@ pub(super) fn surround_plugin(exec: &mut ExecConfig, environment: &Environment) 
         .filter(|name| !environment.contains_key(name) && !own(name));
     exec.drop_env.get_or_insert_default().extend(foreign);
     set.extend(added);
-}
-
-/// Returns the plugin's command as the kubeconfig spells it.
-pub(super) fn plugin_command(exec: &ExecConfig) -> String {
-    exec.command.clone().unwrap_or_default()
 }
 
 #[cfg(test)]

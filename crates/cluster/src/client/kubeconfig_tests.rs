@@ -129,6 +129,28 @@ fn no_file_at_all_is_an_error_that_names_where_was_looked() {
 }
 
 #[test]
+fn files_without_a_context_are_named_as_far_as_they_were_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("empty"), "").unwrap();
+    fs::write(path("bare"), "apiVersion: v1\nkind: Config\n").unwrap();
+    let error = read(&[path("empty"), path("gone"), path("bare")]).unwrap_err();
+    let (empty, bare) = (path("empty"), path("bare"));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "no kubeconfig: there is no context in {}, nor in {}. Name another file with --kubeconfig or in KUBECONFIG",
+            empty.display(),
+            bare.display()
+        )
+    );
+
+    // One context anywhere is enough.
+    fs::write(path("work"), WORK).unwrap();
+    read(&[empty, path("work")]).unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_kubeconfig_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("broken");

@@ -5,6 +5,7 @@ mod error;
 mod failure;
 mod forbidden;
 mod kubeconfig;
+mod plugin;
 mod proxy;
 mod transport;
 
@@ -25,6 +26,8 @@ pub use self::failure::{
 };
 pub use self::forbidden::Forbidden;
 pub use self::kubeconfig::{ContextNames, Environment, KubeTarget};
+
+use self::plugin::Plugin;
 
 /// How long the API server may take to answer the first question.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +52,7 @@ impl fmt::Debug for ClusterClient {
         f.debug_struct("ClusterClient")
             .field("names", &self.names)
             .field("server", &self.server)
-            .field("proxy", &self.proxy)
+            .field("proxy", &self.proxy_shown())
             .finish_non_exhaustive()
     }
 }
@@ -58,7 +61,7 @@ impl fmt::Debug for ClusterClient {
 /// the credentials.
 ///
 /// A credential plugin runs without a terminal, for at most [`PLUGIN_TIMEOUT`]; one that outstays
-/// it isn't killed, and its thread ends with it.
+/// it isn't killed, since only the library knows it, and its thread ends with it. The error names its process.
 pub async fn connect(target: &KubeTarget) -> Result<ClusterClient, ConnectError> {
     let paths = target.kubeconfig.clone();
     let kubeconfig = blocking(move || kubeconfig::read(&paths)).await?;
@@ -80,13 +83,10 @@ impl ClusterClient {
         let names = kubeconfig::choose(&kubeconfig, context)?;
         let chosen = names.clone();
         let config = blocking(move || config::make(&kubeconfig, &chosen, &environment)).await?;
-        let command = config
-            .auth_info
-            .exec
-            .as_ref()
-            .map(kubeconfig::plugin_command);
+        let exec = config.auth_info.exec.as_ref();
+        let plugin = exec.map(|exec| Plugin::new(&names.user, exec));
         let (server, proxy) = (config.cluster_url.clone(), config.proxy_url.clone());
-        let kube = build(config, &names, command).await?;
+        let kube = build(config, &names, plugin).await?;
         Ok(Self {
             kube,
             names,
@@ -134,6 +134,7 @@ impl ClusterClient {
                 };
                 return Err(ConnectError::Unreachable {
                     url,
+                    proxy: self.proxy_shown(),
                     why,
                     source: None,
                 });
@@ -142,6 +143,7 @@ impl ClusterClient {
         Err(match classify(&source) {
             ApiFailure::Unreachable(why) => ConnectError::Unreachable {
                 url,
+                proxy: self.proxy_shown(),
                 why,
                 source: Some(source),
             },
@@ -163,10 +165,17 @@ impl ClusterClient {
             },
             failure => ConnectError::NotKubernetes {
                 url,
+                proxy: self.proxy_shown(),
                 message: failure.to_string(),
                 source,
             },
         })
+    }
+
+    /// The proxy's URL for people.
+    fn proxy_shown(&self) -> Option<String> {
+        let proxy = self.proxy.as_ref()?;
+        Some(proxy::shown(&proxy.to_string()))
     }
 
     /// Returns the Kubernetes client.
@@ -219,25 +228,18 @@ impl ClusterClient {
 async fn build(
     mut config: Config,
     names: &ContextNames,
-    command: Option<String>,
+    plugin: Option<Plugin>,
 ) -> Result<Client, ConnectError> {
     config.connect_timeout = Some(HANDSHAKE_TIMEOUT);
     install_crypto();
     let built = blocking(move || transport::client(config));
     let Ok(built) = tokio::time::timeout(PLUGIN_TIMEOUT, built).await else {
-        return Err(ConnectError::PluginTimedOut {
-            user: names.user.clone(),
-            command: command.unwrap_or_default(),
-            seconds: PLUGIN_TIMEOUT.as_secs(),
-        });
+        let plugin = plugin.unwrap_or_else(|| Plugin::of_provider(&names.user));
+        return Err(blocking(move || plugin.outstayed(PLUGIN_TIMEOUT.as_secs())).await);
     };
-    built.map_err(|error| match (command, classify(&error)) {
-        (Some(command), ApiFailure::Credentials { message }) => ConnectError::PluginFailed {
-            user: names.user.clone(),
-            command,
-            message,
-        },
-        _ => unusable(names, &error),
+    built.map_err(|error| {
+        let failed = plugin.and_then(|plugin| plugin.failed(&error));
+        failed.unwrap_or_else(|| unusable(names, &error))
     })
 }
 

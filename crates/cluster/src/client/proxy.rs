@@ -62,6 +62,18 @@ pub(super) fn choose(server: &Uri, kubeconfig: Option<&str>, env: &ProxyEnv) -> 
     })
 }
 
+/// Returns a proxy's URL without the user and the password that it may hold, and without a path, which says nothing.
+pub(super) fn shown(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    // A password may hold anything, also what ends the host elsewhere.
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let end = host.find(['/', '?', '#']).unwrap_or(host.len());
+    format!("{scheme}{}", &host[..end])
+}
+
 /// Returns a URL's host; an IPv6 address without its brackets.
 pub(super) fn host_of(uri: &Uri) -> Option<&str> {
     Some(uri.host()?.trim_start_matches('[').trim_end_matches(']'))
@@ -212,6 +224,22 @@ mod tests {
         };
         let chosen = choose(&"https://api.example".parse().unwrap(), None, &env);
         assert_eq!(chosen.as_deref(), Some("http://proxy:3128"));
+    }
+
+    #[test]
+    fn a_proxys_credentials_are_not_shown() {
+        let table = [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("http://proxy:3128/", "http://proxy:3128"),
+            ("http://alice:hunter2@proxy:3128/", "http://proxy:3128"),
+            ("socks5://hunter2@[fd00::1]:1080", "socks5://[fd00::1]:1080"),
+            ("http://a:hun@ter2@proxy", "http://proxy"),
+            ("http://a:hun/ter2@proxy/?x=hunter2", "http://proxy"),
+            ("alice:hunter2@proxy:3128", "proxy:3128"),
+        ];
+        for (url, seen) in table {
+            assert_eq!(shown(url), seen, "{url}");
+        }
     }
 
     #[test]

@@ -134,10 +134,40 @@ async fn a_plugin_that_is_not_installed_is_named() {
     let user = r#"{exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin}}"#;
     let error = client("https://127.0.0.1:1", user).await.unwrap_err();
     assert!(
-        matches!(&error, ConnectError::PluginFailed { .. }),
+        matches!(&error, ConnectError::PluginMissing { .. }),
         "{error}"
     );
     assert!(error.to_string().contains("no-such-plugin"), "{error}");
+
+    let user = r#"{exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin,
+        installHint: "run corp get plugin"}}"#;
+    let error = client("https://127.0.0.1:1", user).await.unwrap_err();
+    assert!(error.to_string().contains("run corp get plugin"), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_where_nobody_listens_is_named_without_its_credentials() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap();
+    drop(listener);
+    let environment = [(
+        "HTTPS_PROXY".to_owned(),
+        format!("http://alice:hunter2@{proxy}"),
+    )];
+    let kubeconfig = kubeconfig("https://192.0.2.1:6443", "{token: t}");
+    let client = ClusterClient::from_kubeconfig(kubeconfig, None, environment.into())
+        .await
+        .unwrap();
+    let error = client.probe().await.unwrap_err();
+    let told = error.to_string();
+    let through =
+        format!("the API server https://192.0.2.1:6443 through the proxy http://{proxy}: ");
+    assert!(told.contains(&through), "{told}");
+    assert!(told.contains("the connection was refused"), "{told}");
+    assert!(told.contains("Check that the proxy runs"), "{told}");
+    assert!(told.contains("HTTPS_PROXY"), "{told}");
+    let all = format!("{told} {client:?}");
+    assert!(!all.contains("hunter2") && !all.contains("alice"), "{all}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use super::names::{
     DIRECT_PORT, FIELD_MANAGER, HEALTH_PORT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME,
     LABEL_VERSION, MANAGER, cluster_role_name, version_label,
 };
+use super::options::SESSION_GRACE_SECONDS;
 use super::{Direct, InstallOptions};
 
 /// What the manager may do: (API group, resources, verbs). No Secrets, no roles, no `escalate`.
@@ -111,7 +112,8 @@ pub(super) fn role_binding(options: &InstallOptions) -> Value {
 pub(super) fn service(options: &InstallOptions) -> Value {
     let kind = match options.direct {
         Direct::None => "ClusterIP",
-        Direct::NodePort => "NodePort",
+        // Nothing was installed, or nothing that kdev makes.
+        Direct::NodePort | Direct::AsInstalled => "NodePort",
         Direct::LoadBalancer => "LoadBalancer",
     };
     json!({
@@ -239,7 +241,7 @@ fn container(options: &InstallOptions) -> Value {
         env.push(json!({ "name": "KDEV_LOG", "value": log }));
     }
     if let Some(seconds) = options.session_grace_seconds {
-        env.push(json!({ "name": "KDEV_SESSION_GRACE_SECONDS", "value": seconds.to_string() }));
+        env.push(json!({ "name": SESSION_GRACE_SECONDS, "value": seconds.to_string() }));
     }
     for (name, value) in options.router.variables() {
         env.push(json!({ "name": name, "value": value.to_string() }));

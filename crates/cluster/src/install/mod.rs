@@ -5,6 +5,7 @@ mod apply;
 mod error;
 mod find;
 mod gone;
+mod kept;
 mod look;
 mod manifests;
 mod names;
@@ -49,7 +50,8 @@ use crate::client::call;
 /// The annotation of the pod template that starts a stuck manager anew.
 const RESTARTED: &str = "kdev.dev/restarted-after";
 
-/// Installs the manager or brings it to the wanted form, and waits until it is available.
+/// Installs the manager or brings it to the wanted form, and waits until it is available. What the
+/// options don't say stays as an earlier installation has it.
 ///
 /// Twice in a row changes nothing, except that a manager that is stuck is started anew: what kept
 /// it may be gone, while Kubernetes would try again only minutes later. Nothing is changed if a
@@ -68,6 +70,7 @@ pub async fn install(
     if !missing.is_empty() {
         return Err(InstallError::MissingRights(missing));
     }
+    let options = &kept::complete(client, options).await?;
     let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &options.namespace);

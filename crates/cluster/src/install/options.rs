@@ -30,23 +30,29 @@ impl PullPolicy {
 /// How machines reach the manager without the API server between them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Direct {
+    /// As an earlier installation has it; a first one: by a port of each node.
+    #[default]
+    AsInstalled,
     /// Not from outside of the cluster.
     None,
     /// By a port of each node.
-    #[default]
     NodePort,
     /// By a load balancer, where the cluster has them.
     LoadBalancer,
 }
 
-/// What to install, and where.
+/// The variable of the manager's environment with the grace of sessions.
+pub(crate) const SESSION_GRACE_SECONDS: &str = "KDEV_SESSION_GRACE_SECONDS";
+
+/// What to install, and where. What isn't said stays as an earlier installation has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallOptions {
     /// The manager's namespace; made if it isn't there.
     pub namespace: String,
-    /// The manager's image. Its entrypoint runs without arguments, its user isn't root.
+    /// The manager's image. Its entrypoint runs without arguments, its user isn't root. Empty: the one
+    /// that is installed, or that of this version where it came from.
     pub image: String,
-    /// When to pull the image; `None`: as Kubernetes chooses by its tag.
+    /// When to pull the image; `None`: as installed, or as Kubernetes chooses by its tag.
     pub image_pull_policy: Option<PullPolicy>,
     /// The Secrets with the registry's credentials, in the manager's namespace.
     pub image_pull_secrets: Vec<String>,
@@ -56,7 +62,8 @@ pub struct InstallOptions {
     pub run_as_user: Option<i64>,
     /// The manager's log filter (`KDEV_LOG`).
     pub log: Option<String>,
-    /// Seconds after which a session that is gone loses its intercepts; `None`: the manager's default.
+    /// Seconds after which a session that is gone loses its intercepts; `None`: as installed, or the
+    /// manager's default.
     pub session_grace_seconds: Option<u32>,
     /// The limits of its router.
     pub router: RouterLimits,
@@ -85,7 +92,7 @@ impl InstallOptions {
     }
 }
 
-/// The limits of the manager's router; `None`: the manager's default.
+/// The limits of the manager's router; `None`: as installed, or the manager's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RouterLimits {
     /// Bytes of a request's head.
@@ -102,16 +109,22 @@ pub struct RouterLimits {
 
 impl RouterLimits {
     /// The variables of the manager's environment that say so.
-    pub(crate) fn variables(self) -> impl Iterator<Item = (&'static str, u32)> {
-        let all = [
-            ("KDEV_ROUTER_HEAD_BYTES", self.head_bytes),
-            ("KDEV_ROUTER_HEADERS", self.headers),
-            ("KDEV_ROUTER_FIRST_BYTE_MS", self.first_byte_ms),
-            ("KDEV_ROUTER_HEAD_MS", self.head_ms),
-            ("KDEV_ROUTER_CONNECTIONS", self.connections),
-        ];
-        all.into_iter()
+    pub(crate) fn variables(mut self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.named_mut()
+            .map(|(name, value)| (name, *value))
+            .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Each limit with the variable that says it.
+    pub(crate) fn named_mut(&mut self) -> [(&'static str, &mut Option<u32>); 5] {
+        [
+            ("KDEV_ROUTER_HEAD_BYTES", &mut self.head_bytes),
+            ("KDEV_ROUTER_HEADERS", &mut self.headers),
+            ("KDEV_ROUTER_FIRST_BYTE_MS", &mut self.first_byte_ms),
+            ("KDEV_ROUTER_HEAD_MS", &mut self.head_ms),
+            ("KDEV_ROUTER_CONNECTIONS", &mut self.connections),
+        ]
     }
 }
 

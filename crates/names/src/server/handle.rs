@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -67,6 +67,8 @@ pub(super) struct Counters {
     pub(super) outside: AtomicU64,
     pub(super) failures: AtomicU64,
     cluster_trouble: Mutex<Option<ClusterTrouble>>,
+    /// When the cluster was last found not to answer; `None` since it answered.
+    cluster_silent: Mutex<Option<Instant>>,
 }
 
 impl DnsHandle {
@@ -162,13 +164,39 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn cluster_failed(&self, error: String) {
+    /// The cluster gave no answer.
+    pub(super) fn cluster_silent(&self, error: String, now: Instant) {
+        *lock(&self.cluster_silent) = Some(now);
+        self.cluster_failed(error);
+    }
+
+    /// The cluster gave an answer, though it says that it failed.
+    pub(super) fn cluster_gave_failure(&self, error: String) {
+        *lock(&self.cluster_silent) = None;
+        self.cluster_failed(error);
+    }
+
+    fn cluster_failed(&self, error: String) {
         let at = SystemTime::now();
         lock(&self.cluster_trouble).get_or_insert(ClusterTrouble { at, error });
     }
 
     pub(super) fn cluster_answered(&self) {
+        *lock(&self.cluster_silent) = None;
         *lock(&self.cluster_trouble) = None;
+    }
+
+    /// Whether the cluster may be asked for what it hardly knows: while it answers, and else once in `respite`, for the
+    /// caller to see whether it does again.
+    pub(super) fn may_bother_cluster(&self, now: Instant, respite: Duration) -> bool {
+        match &mut *lock(&self.cluster_silent) {
+            None => true,
+            Some(since) if now.saturating_duration_since(*since) >= respite => {
+                *since = now;
+                true
+            }
+            Some(_) => false,
+        }
     }
 }
 

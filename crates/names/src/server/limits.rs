@@ -20,6 +20,11 @@ pub struct Limits {
     /// The same for a single label, which the machine's own name servers are asked for as well: that they don't know it waits
     /// for this.
     pub shared: Duration,
+    /// The same for a name that is hardly the cluster's, such as `host.lan`: programs ask for many of them, and each that
+    /// nobody has waits for this. One slow round trip.
+    pub unlikely: Duration,
+    /// How long a cluster that gave no answer isn't asked for such names: in an outage, one of them in this time waits.
+    pub respite: Duration,
     /// How long the machine's own name servers may be silent before the cluster's answer is given.
     pub patience: Duration,
     /// Answers of the cluster that are remembered.
@@ -37,6 +42,8 @@ impl Default for Limits {
             idle: Duration::from_secs(10),
             cluster: Duration::from_millis(9500),
             shared: Duration::from_secs(3),
+            unlikely: Duration::from_secs(1),
+            respite: Duration::from_secs(1),
             patience: Duration::from_millis(1500),
             cached: 1024,
             cached_bytes: 1 << 20,

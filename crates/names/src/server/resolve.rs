@@ -29,6 +29,17 @@ pub(super) enum Client {
     Tcp,
 }
 
+/// How likely a name is the cluster's where the outside doesn't know it, and so how long it is waited for there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Likely {
+    /// It is, by all appearances.
+    Cluster,
+    /// It may be anybody's.
+    Anybody,
+    /// Most such names are the outside's, or nobody's.
+    Hardly,
+}
+
 /// Answers queries.
 #[derive(Debug)]
 pub(super) struct Resolver<L> {
@@ -84,7 +95,8 @@ impl<L: ClusterLookup> Resolver<L> {
         };
         Some(match route {
             Route::Outside => self.outside(&task).await,
-            Route::OutsideFirst(ask) => self.outside_first(&task, &ask).await,
+            Route::OutsideFirst(ask) => self.outside_first(&task, &ask, likely(&request)).await,
+            Route::OutsideThenCluster(ask) => self.outside_first(&task, &ask, Likely::Hardly).await,
             Route::Cluster(ask) => self.cluster(&task, &ask).await,
             Route::Localhost => task.write(reply::localhost(&request)),
             Route::Nonexistent => task.write(reply::empty(&request, ResponseCode::NXDomain)),
@@ -123,19 +135,23 @@ impl<L: ClusterLookup> Resolver<L> {
             Edns::Present { version, .. } if version > 0 => return refuse(ResponseCode::BADVERS),
             Edns::Present { .. } | Edns::Absent => {}
         }
-        match self.ask_cluster(task.request, ask, Whose::Cluster).await {
+        match self.ask_cluster(task.request, ask, Likely::Cluster).await {
             Ok(answer) => self.give_cluster(task, answer, ask),
             Err(_) => self.server_failure(task.request, task.client),
         }
     }
 
-    async fn outside_first(&self, task: &Task<'_>, ask: &Name) -> Vec<u8> {
+    /// Asks both at once, or the cluster only after the outside where the name is hardly its own.
+    async fn outside_first(&self, task: &Task<'_>, ask: &Name, likely: Likely) -> Vec<u8> {
         let mut outside = pin!(self.ask_outside_of(task));
-        let whose = likely(&task.request.question.name);
-        let mut cluster = pin!(self.ask_cluster(task.request, ask, whose));
+        let mut cluster = pin!(self.ask_cluster(task.request, ask, likely));
         let (mut from_outside, mut from_cluster) = (None, None);
         let start = time::Instant::now();
         let patience = self.shared.limits.patience;
+        if likely == Likely::Hardly {
+            // So that the cluster, which is asked below, doesn't hear of what exists outside.
+            from_outside = timeout(patience, &mut outside).await.ok();
+        }
         loop {
             let said = (outside_said(&from_outside), cluster_said(&from_cluster));
             let verdict = decide(said.0, said.1, start.elapsed(), patience);
@@ -199,7 +215,7 @@ impl<L: ClusterLookup> Resolver<L> {
         &self,
         request: &Request,
         ask: &Name,
-        whose: Whose,
+        likely: Likely,
     ) -> Result<Message, LookupError> {
         let query = rewrite::cluster_query(request, ask, rand::random());
         let key = Key {
@@ -214,21 +230,26 @@ impl<L: ClusterLookup> Resolver<L> {
             }
             cache.epoch()
         };
-        match self.look_up(&query, whose).await {
+        let counters = &self.shared.counters;
+        let respite = self.shared.limits.respite;
+        if likely == Likely::Hardly && !counters.may_bother_cluster(Instant::now(), respite) {
+            return Err(LookupError::Away);
+        }
+        match self.look_up(&query, likely).await {
             Ok((answer, size)) => {
                 let now = Instant::now();
                 self.shared.cache().insert(key, &answer, size, epoch, now);
                 if answer.metadata.response_code == ResponseCode::ServFail {
                     let error = "the cluster's DNS answered that it failed (SERVFAIL)".to_owned();
-                    self.shared.counters.cluster_failed(error);
+                    counters.cluster_gave_failure(error);
                 } else {
-                    self.shared.counters.cluster_answered();
+                    counters.cluster_answered();
                 }
                 Ok(answer)
             }
             Err(error) => {
                 tracing::debug!(%error, question = %request.question, "no answer from the cluster");
-                self.shared.counters.cluster_failed(error.to_string());
+                counters.cluster_silent(error.to_string(), Instant::now());
                 Err(error)
             }
         }
@@ -237,14 +258,16 @@ impl<L: ClusterLookup> Resolver<L> {
     async fn look_up(
         &self,
         query: &Message,
-        whose: Whose,
+        likely: Likely,
     ) -> Result<(Message, usize), LookupError> {
         let bytes = query
             .to_vec()
             .map_err(|error| LookupError::BadAnswer(BadAnswer::Question(error)))?;
-        let within = match whose {
-            Whose::Cluster => self.shared.limits.cluster,
-            Whose::Anybody => self.shared.limits.shared,
+        let limits = &self.shared.limits;
+        let (whose, within) = match likely {
+            Likely::Cluster => (Whose::Cluster, limits.cluster),
+            Likely::Anybody => (Whose::Anybody, limits.shared),
+            Likely::Hardly => (Whose::Anybody, limits.unlikely),
         };
         let lookup = self.lookup.lookup(Bytes::from(bytes), whose);
         let bytes = timeout(within, lookup)
@@ -287,7 +310,7 @@ fn route(settings: &Settings, request: &Request) -> Route {
     };
     match classify(policy, name) {
         // Only a plain question can be asked in other words.
-        Route::OutsideFirst(_)
+        Route::OutsideFirst(_) | Route::OutsideThenCluster(_)
             if request.question.query_class != DNSClass::IN || request.edns == Edns::Unreadable =>
         {
             Route::Outside
@@ -296,13 +319,13 @@ fn route(settings: &Settings, request: &Request) -> Route {
     }
 }
 
-/// Whose a name is that the outside may know as well, and mostly isn't the outside's where that says no: one that ends in a
-/// namespace is hardly a mistake, while a single label may be anything that somebody looks for.
-fn likely(name: &Name) -> Whose {
-    if name.num_labels() > 1 {
-        Whose::Cluster
+/// How likely a name that both are asked for at once is the cluster's: one that ends in a namespace is hardly a mistake, while a
+/// single label may be anything that somebody looks for.
+fn likely(request: &Request) -> Likely {
+    if request.question.name.num_labels() > 1 {
+        Likely::Cluster
     } else {
-        Whose::Anybody
+        Likely::Anybody
     }
 }
 
