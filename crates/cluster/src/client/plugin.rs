@@ -73,20 +73,21 @@ impl Plugin {
     /// The plugin's process among this one's children, where the system shows them (Linux's `/proc`): the library that
     /// started it tells nobody.
     fn process(&self) -> Option<u32> {
-        let threads = fs::read_dir("/proc/self/task").ok()?;
-        let children = threads
-            .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-        let children: Vec<u32> = children
-            .flat_map(|children| {
-                let pids = children.split_ascii_whitespace();
-                pids.map_while(|pid| pid.parse().ok()).collect::<Vec<_>>()
-            })
-            .collect();
-        children.into_iter().find(|child| {
-            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            runs(&line, &self.command)
+        let entries = fs::read_dir("/proc").ok()?;
+        let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.find(|pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            parent(&stat) == Some(std::process::id()) && runs(&line, &self.command)
         })
     }
+}
+
+/// The parent's process in a line of proc_pid_stat(5): the second field after the program's name, which stands in parentheses and may
+/// hold any itself.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Whether a command line, its words ended by NUL, is one of `command`: that is its first word, or the second where
@@ -175,15 +176,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_parent_is_read_whatever_the_program_is_called() {
+        assert_eq!(parent("12 (corp-login) S 7 12 7 0 -1\n"), Some(7));
+        assert_eq!(parent("12 (a) S 9 (b)) R 7 12\n"), Some(7));
+        assert_eq!(parent("12 (corp-login"), None);
+        assert_eq!(parent(""), None);
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn the_process_of_a_plugin_that_runs_is_found() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Command, Stdio};
+
+        // A shell by a name that no other test's child has.
+        let dir = tempfile::tempdir().unwrap();
+        let command = dir.path().join("corp-login-that-waits");
+        std::os::unix::fs::symlink("/bin/sh", &command).unwrap();
+        let mut child = Command::new(&command)
+            .args(["-c", "echo runs; read answer"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "runs\n");
+
         let exec = ExecConfig {
-            command: Some("sleep".to_owned()),
+            command: Some(command.display().to_string()),
             ..ExecConfig::default()
         };
         let told = Plugin::new("alice", &exec).outstayed(60).to_string();
