@@ -104,7 +104,8 @@ async fn release(cluster: &ClusterClient, namespace: &str) -> Option<String> {
 
 fn direct(text: &str) -> Result<Direct, Failure> {
     match text {
-        "" | "node-port" => Ok(Direct::NodePort),
+        "" => Ok(Direct::AsInstalled),
+        "node-port" => Ok(Direct::NodePort),
         "load-balancer" => Ok(Direct::LoadBalancer),
         "none" => Ok(Direct::None),
         other => Err(Failure::new(
