@@ -115,7 +115,7 @@ pub struct RouterArgs {
     /// Header lines of a request; more is answered 431 [default: 256].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(16..=4096))]
     pub router_headers: Option<u32>,
-    /// Milliseconds that a client may be silent before its connection goes to a pod, as in protocols in which
+    /// Milliseconds that a client may be silent before a pod is listened to as well, as in protocols in which
     /// the server speaks first [default: 1000].
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(10..=60_000))]
     pub router_first_byte_ms: Option<u32>,

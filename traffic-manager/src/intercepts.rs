@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::intercept::{self, News};
+use crate::lapsed::Lapsed;
 use crate::manager::DRAIN;
 use crate::resumable::ResumableFlows;
 use crate::router::RouterPorts;
@@ -38,6 +39,8 @@ pub struct Tools {
     pub flows: ResumableFlows,
     /// Where connections to intercepted Services arrive.
     pub ports: RouterPorts,
+    /// Those that were given back while their sessions were away.
+    pub lapsed: Lapsed,
     /// The node that the manager's pod is on, where that is known.
     pub node: Option<String>,
     /// Where everything runs.
@@ -186,10 +189,15 @@ impl Intercepts {
                 continue;
             }
             let (tools, claim) = (Arc::clone(&self.tools), claim.clone());
+            tools.lapsed.note(id);
+            let all = self.clone();
             self.tools.tasks.spawn(async move {
                 let undo = async {
                     intercept::put_back(&tools.client, &claim.service, &claim.intercept).await;
-                    let _ = tools.redirector.forget(&claim.intercept.id).await;
+                    // Its session may have come back meanwhile, and asked for it.
+                    if !all.lock().contains_key(&claim.intercept.id) {
+                        let _ = tools.redirector.forget(&claim.intercept.id).await;
+                    }
                 };
                 tokio::select! {
                     () = tools.ended() => {}

@@ -6,6 +6,7 @@ mod gate;
 mod health;
 mod intercept;
 mod intercepts;
+mod lapsed;
 mod lease;
 mod lookup;
 mod manager;

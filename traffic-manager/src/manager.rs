@@ -28,6 +28,7 @@ use crate::calls::Calls;
 use crate::gate::Gate;
 use crate::health::{self, Ready};
 use crate::intercepts::{Intercepts, Tools};
+use crate::lapsed::Lapsed;
 use crate::lookup::Lookup;
 use crate::pending::{self, Pending};
 use crate::resumable::ResumableFlows;
@@ -108,6 +109,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             tasks.clone(),
             cancelled.clone(),
         ),
+        lapsed: Lapsed::default(),
         node: settings.node,
         tasks: tasks.clone(),
         cancelled: cancelled.clone(),

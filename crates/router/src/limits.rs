@@ -26,7 +26,8 @@ pub struct Limits {
 /// A limit that a client has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Limit {
-    /// It was silent for [`Limits::first_byte`], or said that long not what it wants of TLS; the pods have it.
+    /// It was silent for [`Limits::first_byte`], so that the pods are listened to as well; or it said that long not what it
+    /// wants of TLS, and the pods have it.
     FirstByte,
     /// Its head took longer than [`Limits::head_time`]; the pods have it, or it was answered 408.
     HeadTime,

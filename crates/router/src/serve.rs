@@ -100,7 +100,20 @@ async fn first_word<C: AsyncRead + Unpin, W: Ways>(
         return Ok((heard.map_err(RouterError::Client)?, None));
     }
     ways.handle_limit(Limit::FirstByte);
-    let mut pods = to_pods(ways).await?;
+    let dialled = tokio::select! {
+        biased;
+        heard = client.fill() => return Ok((heard.map_err(RouterError::Client)?, None)),
+        dialled = to_pods(ways) => dialled,
+    };
+    let mut pods = match dialled {
+        Ok(pods) => pods,
+        // What the client has to say may not be for the pods.
+        Err(error) => {
+            let heard = timeout(limits.first_byte, client.fill()).await;
+            let heard = heard.map_err(|_| error)?;
+            return Ok((heard.map_err(RouterError::Client)?, None));
+        }
+    };
     let speaks = tokio::select! {
         biased;
         heard = client.fill() => heard.map_err(RouterError::Client)?,

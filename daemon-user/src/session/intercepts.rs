@@ -105,13 +105,15 @@ impl Held {
 
     /// Why nobody tries any more to have it work; `None` as long as somebody does.
     pub fn is_lost(&self) -> Option<&str> {
-        self.is_kept_in(Phase::Lost)
-            .then_some(self.reported.reason.as_str())
+        // A preview's Service goes with it, and nobody makes another one.
+        let ended = self.intercept.mode == Mode::Preview
+            && (self.is_kept_in(Phase::Gone) || self.is_kept_in(Phase::Lapsed));
+        (ended || self.is_kept_in(Phase::Lost)).then_some(self.reported.reason.as_str())
     }
 
-    /// Whether the manager has said nothing of it since it was claimed again.
+    /// Whether the manager has said nothing of it since it was claimed again, or asked how it stands.
     pub fn is_unheard(&self) -> bool {
-        self.is_kept_in(Phase::Unspecified) && self.claimed_again
+        self.is_kept_in(Phase::Unspecified) && self.claimed_again || self.kept && self.asked
     }
 
     /// Whether the manager says that it works.
@@ -499,8 +501,10 @@ impl InterceptEvents for Intercepts {
 
     fn held(&self) -> Vec<Request> {
         let mut held = self.lock();
-        // What is gone is asked for once it is claimed again.
-        let there = held.values_mut().filter(|one| !one.is_gone());
+        // What is gone is asked for once it is claimed again, and what is lost by whoever wants it again.
+        let there = held
+            .values_mut()
+            .filter(|one| !one.is_gone() && one.is_lost().is_none());
         let ask = |one: &mut Held| {
             one.asked = true;
             one.request()

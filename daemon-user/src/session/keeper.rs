@@ -101,7 +101,7 @@ impl Keeper {
                 | ClaimError::Api(_),
             )) => {}
             Ok(Err(error)) => {
-                let why = format!("the service is there again, but not intercepted: {error}");
+                let why = format!("the service isn't intercepted again yet: {error}");
                 self.intercepts.handle_not_claimed(id, &why);
             }
         }

@@ -37,6 +37,8 @@ const PROVE_AGAIN: Duration = Duration::from_secs(2);
 const PROVE_SELDOM: Duration = Duration::from_secs(30);
 /// What a session hears that was away for too long.
 const LAPSED: &str = "the Service was given back, as this machine was away for too long";
+/// What a session hears whose claim isn't there.
+const UNCLAIMED: &str = "its claim isn't on the Service: somebody has taken it away";
 /// What a session hears whose Service was deleted.
 const GONE: &str = "the service was deleted";
 /// What a session hears whose Service has lost its port.
@@ -85,9 +87,11 @@ pub async fn run(
     let Some(claim) = claimed else {
         return Some(match gone(tools, start).await {
             Some(why) => reporter.farewell(Phase::Gone, why),
-            None => reporter.farewell(Phase::Lapsed, LAPSED),
+            None if tools.lapsed.has(id) => reporter.farewell(Phase::Lapsed, LAPSED),
+            None => reporter.farewell(Phase::Lost, UNCLAIMED),
         });
     };
+    tools.lapsed.forget(id);
     point(Point::ClaimSeen);
     let machine = Machine {
         session: Arc::clone(session),
@@ -138,6 +142,7 @@ pub async fn run(
         End::Left if session.over.is_cancelled() => {
             // What it was told holds no more.
             reporter.last.phase = Phase::Unspecified.into();
+            tools.lapsed.note(id);
             let is_free = one.give_back(port, &mut reporter, news).await;
             return is_free.then(|| reporter.farewell(Phase::Lapsed, LAPSED));
         }

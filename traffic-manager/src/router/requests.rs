@@ -40,13 +40,13 @@ pub struct Requests {
     pub ending: CancellationToken,
 }
 
-/// Somebody's requests, told apart by their claim.
+/// Somebody's requests, told apart by their claim as it was made: one that is made again under its old id is another one.
 #[derive(Clone)]
 pub struct Whose(Arc<Claimant>);
 
 impl PartialEq for Whose {
     fn eq(&self, other: &Self) -> bool {
-        self.0.claim.id == other.0.claim.id
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -54,7 +54,7 @@ impl Eq for Whose {}
 
 impl std::hash::Hash for Whose {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.claim.id.hash(state);
+        Arc::as_ptr(&self.0).hash(state);
     }
 }
 

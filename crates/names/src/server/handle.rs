@@ -164,10 +164,12 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The cluster gave no answer.
-    pub(super) fn cluster_silent(&self, error: String, now: Instant) {
+    /// The cluster gave no answer, which may be a trouble to speak of.
+    pub(super) fn cluster_silent(&self, trouble: Option<String>, now: Instant) {
         *lock(&self.cluster_silent) = Some(now);
-        self.cluster_failed(error);
+        if let Some(trouble) = trouble {
+            self.cluster_failed(trouble);
+        }
     }
 
     /// The cluster gave an answer, though it says that it failed.

@@ -149,8 +149,12 @@ impl<L: ClusterLookup> Resolver<L> {
         let start = time::Instant::now();
         let patience = self.shared.limits.patience;
         if likely == Likely::Hardly {
-            // So that the cluster, which is asked below, doesn't hear of what exists outside.
-            from_outside = timeout(patience, &mut outside).await.ok();
+            // So that the cluster, which is asked below, neither hears of what exists outside nor answers for it.
+            let answer = outside.as_mut().await;
+            if !is_nonexistent(&answer) {
+                from_cluster = Some(Err(LookupError::Away));
+            }
+            from_outside = Some(answer);
         }
         loop {
             let said = (outside_said(&from_outside), cluster_said(&from_cluster));
@@ -249,7 +253,9 @@ impl<L: ClusterLookup> Resolver<L> {
             }
             Err(error) => {
                 tracing::debug!(%error, question = %request.question, "no answer from the cluster");
-                counters.cluster_silent(error.to_string(), Instant::now());
+                // That one which hardly is its own takes it too long is no trouble of the cluster's.
+                let trouble = (likely != Likely::Hardly).then(|| error.to_string());
+                counters.cluster_silent(trouble, Instant::now());
                 Err(error)
             }
         }
@@ -327,6 +333,12 @@ fn likely(request: &Request) -> Likely {
     } else {
         Likely::Anybody
     }
+}
+
+/// Whether the outside says that there is no such name, and not only that it can't tell.
+fn is_nonexistent(answer: &Result<(Vec<u8>, bool), ForwardError>) -> bool {
+    let nonexistent = ResponseCode::NXDomain.low();
+    matches!(answer, Ok((answer, _)) if wire::response_code(answer) == nonexistent)
 }
 
 fn outside_said(answer: &Option<Result<(Vec<u8>, bool), ForwardError>>) -> Said {

@@ -16,11 +16,13 @@ pub(crate) use serve::serve;
 /// What may be under way on one stream, and on a connection, before the other side has taken it.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// What one stream may have taken, but not written.
+/// What of a request may have been taken, but not written.
 const SEND_BUFFER: usize = 256 << 10;
-/// How many streams a client may have at once: more than any server allows, as calls that wait for something are many on
-/// one connection. What they have under way is bounded by the connection's window.
-const STREAMS: u32 = 10_000;
+/// How many streams a client may have at once: more than most servers allow, as calls that wait for something are many on
+/// one connection.
+const STREAMS: u32 = 1000;
+/// What of an answer may have been taken, but not written: all of one client's together are bounded by this and [`STREAMS`].
+const ANSWER_BUFFER: usize = 64 << 10;
 /// What may be under way of who speaks to somebody else, and keeps to what that one allows.
 const OVERHEARD_WINDOW: u32 = 16 << 20;
 /// The largest frame, and how much of heads may be referred to, where somebody else has said what is allowed.

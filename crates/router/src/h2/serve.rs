@@ -21,7 +21,7 @@ use super::copy::{Copier, Copy};
 use super::stream::Failed;
 use super::upstream::{Driver, Upstream};
 use super::{
-    CONNECTION_WINDOW, OVERHEARD_FRAME, OVERHEARD_TABLE, OVERHEARD_WINDOW, SEND_BUFFER,
+    ANSWER_BUFFER, CONNECTION_WINDOW, OVERHEARD_FRAME, OVERHEARD_TABLE, OVERHEARD_WINDOW,
     STREAM_WINDOW, STREAMS, head, stream,
 };
 use crate::error::RouterError;
@@ -51,7 +51,7 @@ where
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
+        .max_send_buffer_size(ANSWER_BUFFER)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol();
@@ -59,9 +59,7 @@ where
         builder
             .initial_window_size(OVERHEARD_WINDOW)
             .max_frame_size(OVERHEARD_FRAME)
-            .header_table_size(OVERHEARD_TABLE)
-            .max_header_list_size(OVERHEARD_TABLE)
-            .max_concurrent_streams(u32::MAX);
+            .header_table_size(OVERHEARD_TABLE);
     }
     let shaken = builder.handshake(client).await;
     let mut client = shaken.map_err(RouterError::Http2)?;
