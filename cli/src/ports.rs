@@ -35,10 +35,7 @@ pub enum Protocol {
 ///
 /// What isn't as it should be.
 pub fn parse_ports(text: &str) -> Result<Ports, String> {
-    let (ports, protocol) = match text.split_once('/') {
-        Some((ports, protocol)) => (ports, Some(parse_protocol(protocol)?)),
-        None => (text, None),
-    };
+    let (ports, protocol) = split_protocol(text)?;
     let (local, service) = match ports.split_once(':') {
         Some((_, "")) => return Err("the service's port is missing behind the colon".to_owned()),
         Some((local, service)) => (local, Some(service.to_owned())),
@@ -56,11 +53,15 @@ pub fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
-fn parse_protocol(text: &str) -> Result<Protocol, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        _ => Err(format!("\"{text}\" isn't a protocol: tcp or udp")),
+/// What stands before a slash, and the protocol behind it.
+fn split_protocol(text: &str) -> Result<(&str, Option<Protocol>), String> {
+    let Some((port, protocol)) = text.split_once('/') else {
+        return Ok((text, None));
+    };
+    match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Ok((port, Some(Protocol::Tcp))),
+        "udp" => Ok((port, Some(Protocol::Udp))),
+        _ => Err(format!("\"{protocol}\" isn't a protocol: tcp or udp")),
     }
 }
 
@@ -70,10 +71,7 @@ fn parse_protocol(text: &str) -> Result<Protocol, String> {
 ///
 /// What isn't as it should be.
 pub fn parse_service_port(text: &str) -> Result<String, String> {
-    let (port, protocol) = match text.split_once('/') {
-        Some((port, protocol)) => (port, Some(parse_protocol(protocol)?)),
-        None => (text, None),
-    };
+    let (port, protocol) = split_protocol(text)?;
     // What begins with a digit may be a name as well, but what has nothing else is a number.
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     let is_port = match (port, protocol) {

@@ -82,15 +82,15 @@ pub async fn hold(
     let left = tokio::select! {
         // What ends a session leaves what it has first.
         biased;
-        () = session.intercepts.none_of(&leave.id) => Ok("it was left".to_owned()),
-        why = &mut over => Ok(why.to_owned()),
-        why = session.intercepts.lost_of(&leave.id) => Err(why),
-        () = sink.closed() => Err("its command is gone".to_owned()),
+        () = session.intercepts.none_of(&leave.id) => ("it was left".to_owned(), true),
+        why = &mut over => (why.to_owned(), true),
+        why = session.intercepts.lost_of(&leave.id) => (why, false),
+        () = sink.closed() => ("its command is gone".to_owned(), false),
     };
     let why = match left {
-        Ok(why) => why,
+        (why, true) => why,
         // Nobody else would leave it.
-        Err(why) => tokio::select! {
+        (why, false) => tokio::select! {
             () = leave_all(session, &leave, sink) => why,
             why = over => why.to_owned(),
         },

@@ -1,6 +1,8 @@
 //! The intercepts that this session holds: where their connections go, and what the manager says of
 //! them.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,138 +11,14 @@ use kdev_cluster::redirect::{Intercept, Mode, ServiceName, call_id};
 use kdev_cluster::replace::Workload;
 use kdev_proto::v1::intercept_state::Phase;
 use kdev_proto::v1::session_request::Kind as Request;
-use kdev_proto::v1::{InterceptStart, InterceptState, InterceptStatus, Part, State};
+use kdev_proto::v1::{InterceptState, InterceptStatus, Part, State};
 use kdev_rules::overlap;
 use tokio::sync::watch;
 
 use super::manager_link::InterceptEvents;
-use crate::modes;
+use held::Workloads;
 
-/// An intercept of this session.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// Namespace of the Service.
-    pub namespace: String,
-    /// The Service.
-    pub service: String,
-    /// What stands in the Service's annotation.
-    pub intercept: Intercept,
-    /// Where its connections go on this machine.
-    pub local: SocketAddr,
-    /// Of the Service that was claimed; empty where it isn't known.
-    uid: String,
-    part: Part,
-    connections: u64,
-    reported: InterceptState,
-    /// It isn't being left: what was given back meanwhile is to be taken again.
-    kept: bool,
-    /// It was given back, and claimed again.
-    claimed_again: bool,
-    /// The manager was asked how it stands, and hasn't said so.
-    asked: bool,
-    /// The workload has its replicas back, though it is to have none.
-    scaled_back: bool,
-    /// How what was scaled to zero was found.
-    workloads: Workloads,
-}
-
-/// How the workloads behind a Service that is replaced were found.
-#[derive(Debug, Clone, Default)]
-struct Workloads {
-    /// Each of them; empty where nobody has looked, or there is none.
-    text: String,
-    /// Somebody scaled one of them up.
-    is_scaled_up: bool,
-}
-
-impl Workloads {
-    fn new(found: &[Workload]) -> Self {
-        let texts = found.iter().map(|one| match one.replicas() {
-            0 => format!("{one} scaled to zero"),
-            1 => format!("{one} was scaled up by somebody, to 1 replica"),
-            many => format!("{one} was scaled up by somebody, to {many} replicas"),
-        });
-        Self {
-            text: texts.collect::<Vec<_>>().join("; "),
-            is_scaled_up: found.iter().any(|one| one.replicas() > 0),
-        }
-    }
-
-    /// How an intercept that works is doing with them.
-    fn add_to(&self, part: Part) -> Part {
-        if part.state() != State::Ok || self.text.is_empty() {
-            return part;
-        }
-        let state = match self.is_scaled_up {
-            true => State::Degraded,
-            false => State::Ok,
-        };
-        Part {
-            state: state.into(),
-            since_ms: part.since_ms,
-            detail: format!("{}; {}", part.detail, self.text),
-        }
-    }
-}
-
-impl Held {
-    /// What asks the manager to redirect it. Asking again does no harm.
-    pub fn request(&self) -> Request {
-        Request::Intercept(InterceptStart {
-            id: self.intercept.id.clone(),
-            namespace: self.namespace.clone(),
-            service: self.service.clone(),
-            service_uid: self.uid.clone(),
-            port: self.intercept.port.number.into(),
-            protocol: self.intercept.port.protocol.to_string(),
-        })
-    }
-
-    /// Whether it was given back, as its Service was deleted or this machine was away, and is to be claimed again, of the
-    /// next Service of its name. A Service that was made for an intercept isn't.
-    pub fn is_gone(&self) -> bool {
-        (self.is_kept_in(Phase::Gone) || self.is_kept_in(Phase::Lapsed))
-            && self.intercept.mode != Mode::Preview
-    }
-
-    /// Why nobody tries any more to have it work; `None` as long as somebody does.
-    pub fn is_lost(&self) -> Option<&str> {
-        // A preview's Service goes with it, and nobody makes another one.
-        let ended = self.intercept.mode == Mode::Preview
-            && (self.is_kept_in(Phase::Gone) || self.is_kept_in(Phase::Lapsed));
-        (ended || self.is_kept_in(Phase::Lost)).then_some(self.reported.reason.as_str())
-    }
-
-    /// Whether the manager has said nothing of it since it was claimed again, or asked how it stands.
-    pub fn is_unheard(&self) -> bool {
-        self.is_kept_in(Phase::Unspecified) && self.claimed_again || self.kept && self.asked
-    }
-
-    /// Whether the manager says that it works.
-    pub fn works(&self) -> bool {
-        self.is_kept_in(Phase::Active)
-    }
-
-    /// Whether it works, and its workload is to be scaled to zero again.
-    pub fn is_unscaled(&self) -> bool {
-        self.works() && self.scaled_back
-    }
-
-    /// What it means that nothing takes what comes.
-    fn unheard(&self) -> String {
-        let fate = match (self.intercept.mode, self.intercept.pass_if_down) {
-            (Mode::Wiretap, _) => "copies are lost",
-            (_, true) => "what comes goes to the pods",
-            (_, false) => "who connects gets 502 over HTTP, and else a reset or nothing",
-        };
-        let (port, protocol) = (self.local.port(), self.intercept.port.protocol);
-        format!("nothing listens on {protocol} port {port} of this machine: {fate}")
-    }
-
-    fn is_kept_in(&self, phase: Phase) -> bool {
-        self.kept && self.reported.phase() == phase
-    }
-}
+pub use held::Held;
 
 /// All of them, by id.
 #[derive(Debug)]
@@ -341,7 +219,7 @@ impl Intercepts {
         loop {
             changed.mark_unchanged();
             let lost = |(id, one): (&String, &Held)| {
-                let why = one.is_lost().filter(|_| call_id(id) == call);
+                let why = one.lost().filter(|_| call_id(id) == call);
                 why.map(str::to_owned)
             };
             let found = self.lock().iter().find_map(lost);
@@ -414,51 +292,8 @@ impl Intercepts {
     /// work, nobody knows.
     pub fn status(&self, manager: &Part, unheard: &BTreeSet<String>) -> Vec<InterceptStatus> {
         let held = self.lock();
-        let part = |one: &Held| {
-            if one.part.state() != State::Ok {
-                return one.part.clone();
-            }
-            if manager.state() == State::Ok && one.asked {
-                return Part {
-                    state: State::Pending.into(),
-                    since_ms: manager.since_ms,
-                    detail: "it was active; the manager is asked whether it is".to_owned(),
-                };
-            }
-            if manager.state() == State::Ok {
-                let since_ms = one.part.since_ms.max(manager.since_ms);
-                if unheard.contains(&one.intercept.id) {
-                    let what = format!("{}; {}", one.part.detail, one.unheard());
-                    return Part {
-                        since_ms,
-                        ..Part::new(State::Degraded, what)
-                    };
-                }
-                return Part {
-                    since_ms,
-                    ..one.part.clone()
-                };
-            }
-            Part {
-                state: State::Degraded.into(),
-                since_ms: manager.since_ms,
-                detail: "the manager is out of reach; it was active".to_owned(),
-            }
-        };
-        held.values()
-            .map(|one| InterceptStatus {
-                id: one.intercept.id.clone(),
-                namespace: one.namespace.clone(),
-                service: one.service.clone(),
-                port: one.intercept.port.number.into(),
-                port_name: one.intercept.port.name.clone(),
-                protocol: one.intercept.port.protocol.to_string(),
-                local_port: one.local.port().into(),
-                part: Some(one.workloads.add_to(part(one))),
-                connections: one.connections,
-                rule: one.intercept.rule.to_string(),
-                mode: modes::in_command(one.intercept.mode).into(),
-            })
+        held.iter()
+            .map(|(id, one)| one.status(manager, unheard.contains(id)))
             .collect()
     }
 }
@@ -504,7 +339,7 @@ impl InterceptEvents for Intercepts {
         // What is gone is asked for once it is claimed again, and what is lost by whoever wants it again.
         let there = held
             .values_mut()
-            .filter(|one| !one.is_gone() && one.is_lost().is_none());
+            .filter(|one| !one.is_gone() && one.lost().is_none());
         let ask = |one: &mut Held| {
             one.asked = true;
             one.request()

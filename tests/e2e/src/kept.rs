@@ -133,13 +133,8 @@ impl Http2 {
             let (answer, _) = requests
                 .send_request(request, true)
                 .map_err(io::Error::other)?;
-            let mut body = answer.await.map_err(io::Error::other)?.into_body();
-            let mut page = Vec::new();
-            while let Some(piece) = body.data().await {
-                let piece = piece.map_err(io::Error::other)?;
-                let _ = body.flow_control().release_capacity(piece.len());
-                page.extend_from_slice(&piece);
-            }
+            let body = answer.await.map_err(io::Error::other)?.into_body();
+            let page = read_all(body).await.map_err(io::Error::other)?;
             let page: Value = serde_json::from_slice(&page).map_err(io::Error::other)?;
             Ok(page["pod"].as_str().unwrap_or_default().to_owned())
         };
@@ -200,4 +195,15 @@ impl Http2 {
         };
         tokio::time::timeout(ANSWER, talk).await?
     }
+}
+
+/// Reads a body to its end.
+pub(crate) async fn read_all(mut body: h2::RecvStream) -> Result<Vec<u8>, h2::Error> {
+    let mut all = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece?;
+        let _ = body.flow_control().release_capacity(piece.len());
+        all.extend_from_slice(&piece);
+    }
+    Ok(all)
 }

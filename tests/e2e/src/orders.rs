@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use crate::kept::read_all;
 use crate::namespace::Network;
 
 /// How long one order may take: longer than connections may be without a way.
@@ -111,7 +110,7 @@ async fn take_http2(connection: TcpStream, heard: &Heard) -> Result<(), h2::Erro
         let heard = Arc::clone(heard);
         tokio::spawn(async move {
             let path = request.uri().path().to_owned();
-            if read_all(request.into_body()).await? == ORDER {
+            if read_all(request.into_body()).await? == ORDER.as_bytes() {
                 lock(&heard).push(path);
             }
             let mut body = respond.send_response(http::Response::new(()), false)?;
@@ -181,14 +180,4 @@ async fn read_until(from: &mut (impl AsyncRead + Unpin), last: &str) -> io::Resu
     let mut all = Vec::new();
     while !all.ends_with(last.as_bytes()) && from.read_buf(&mut all).await? > 0 {}
     Ok(String::from_utf8_lossy(&all).into_owned())
-}
-
-async fn read_all(mut body: RecvStream) -> Result<Bytes, h2::Error> {
-    let mut all = Vec::new();
-    while let Some(piece) = body.data().await {
-        let piece = piece?;
-        let _ = body.flow_control().release_capacity(piece.len());
-        all.extend_from_slice(&piece);
-    }
-    Ok(all.into())
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 
 /// What was said before there was a connection, shared by both its ends.
 type Said = Arc<Mutex<BytesMut>>;
+
+fn lock(said: &Said) -> MutexGuard<'_, BytesMut> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The connection: it hears nothing, and is told as much as anybody likes, until it is there.
 #[derive(Debug)]
@@ -49,15 +53,10 @@ pub(crate) fn ahead<S>() -> (Ahead<S>, Coming<S>) {
     (Ahead(State::Before { said, comes }), coming)
 }
 
-fn take(said: &Said) -> BytesMut {
-    std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
 impl<S> Coming<S> {
     /// What has been said.
     pub(crate) fn said(&self) -> Bytes {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        Bytes::copy_from_slice(&said)
+        Bytes::copy_from_slice(&lock(&self.said))
     }
 
     /// It is there; what was said is written to it first.
@@ -73,7 +72,7 @@ impl<S: AsyncWrite + Unpin> Ahead<S> {
         if let State::Before { said, comes } = &mut self.0 {
             self.0 = match ready!(Pin::new(comes).poll(cx)) {
                 Ok(stream) => {
-                    let said = take(said);
+                    let said = std::mem::take(&mut *lock(said));
                     State::There { stream, said }
                 }
                 Err(_) => State::Never,
@@ -124,8 +123,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
         let State::Before { said, .. } = &self.0 else {
             return Poll::Pending;
         };
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.extend_from_slice(bytes);
+        lock(said).extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
